@@ -1,0 +1,63 @@
+"""GuardianFlow: a Jupyter-first workbench for the life of a vision model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from guardianflow.core.config import Settings
+    from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
+    from guardianflow.core.registry import ModelRegistry, ModelVersion
+    from guardianflow.core.runner import TrainingResult, TrainingRunner
+    from guardianflow.dashboard.metrics_store import MetricsStore
+    from guardianflow.data.dataset import Dataset, check_dataset, read_dataset
+    from guardianflow.exceptions import GuardianFlowError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "guardianflow.data.dataset",
+    "GuardianFlowError": "guardianflow.exceptions",
+    "MetricRecord": "guardianflow.core.metrics",
+    "MetricsStore": "guardianflow.dashboard.metrics_store",
+    "ModelRegistry": "guardianflow.core.registry",
+    "ModelVersion": "guardianflow.core.registry",
+    "Settings": "guardianflow.core.config",
+    "TrainingResult": "guardianflow.core.runner",
+    "TrainingRunner": "guardianflow.core.runner",
+    "check_dataset": "guardianflow.data.dataset",
+    "get_gpu_metrics": "guardianflow.core.metrics",
+    "get_model_size": "guardianflow.core.metrics",
+    "read_dataset": "guardianflow.data.dataset",
+}
+
+__all__ = [
+    "Dataset",
+    "GuardianFlowError",
+    "MetricRecord",
+    "MetricsStore",
+    "ModelRegistry",
+    "ModelVersion",
+    "Settings",
+    "TrainingResult",
+    "TrainingRunner",
+    "__version__",
+    "check_dataset",
+    "get_gpu_metrics",
+    "get_model_size",
+    "read_dataset",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use, so that ``import guardianflow`` stays light."""
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'guardianflow' has no attribute {name!r}; it offers {sorted(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The life of a run: settings, state, tracking, metrics, runners, registry."""

@@ -1,0 +1,1 @@
+"""The metrics store and what reads it."""

@@ -1,0 +1,1 @@
+"""Plots: pure functions make the data, thin ones draw it."""

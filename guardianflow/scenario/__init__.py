@@ -1,0 +1,1 @@
+"""Scenarios and the plans that are made from them."""

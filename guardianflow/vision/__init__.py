@@ -1,0 +1,1 @@
+"""What touches pixels and weights: training, inference, quantization."""
