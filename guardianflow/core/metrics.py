@@ -1,6 +1,7 @@
 """What is measured: the catalogue of metric names, one measurement, and where it goes.
 
 Runners write :class:`MetricRecord` to a :class:`MetricSink` and know nothing of the store behind.
+What reads the machine itself lies in :mod:`guardianflow.core.system` and is offered here too.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -16,17 +17,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
+from guardianflow.core.system import GpuMetrics, SystemSample, SystemSampler, get_gpu_metrics
 from guardianflow.exceptions import InputError, NotFoundError
 
 __all__ = [
     "CATALOGUE",
     "Direction",
+    "GpuMetrics",
     "MetricRecord",
     "MetricSink",
     "MetricSpec",
     "NullSink",
     "SaveReport",
+    "SystemSample",
+    "SystemSampler",
+    "get_gpu_metrics",
+    "get_model_size",
     "legal_metric_name",
+    "sample_sink",
+    "spec",
+    "system_records",
 ]
 
 
@@ -241,3 +251,41 @@ def get_model_size(path: str | Path) -> float:
     if target.is_dir():
         return sum(item.stat().st_size for item in target.rglob("*") if item.is_file()) / 1e6
     raise NotFoundError(f"no model file or folder at {target}")
+
+
+_GPU_METRICS = ("gpu_util", "gpu_mem_mb", "gpu_power_w", "gpu_temp_c")
+
+
+def system_records(sample: SystemSample, *, source: str = "system", **labels: str | None) -> list[MetricRecord]:
+    """A sample as measurements: one record a figure, and one a figure and GPU (tag ``gpu``).
+
+    Args:
+        sample: What :class:`SystemSampler` measured.
+        source: Who measured it.
+        labels: ``model``, ``run_id``, ``experiment`` … as :class:`MetricRecord` has them.
+    """
+    time = datetime.fromtimestamp(sample.time, UTC)
+
+    def record(metric: str, value: float, tags: Mapping[str, str]) -> MetricRecord:
+        return MetricRecord(time=time, metric=metric, value=value, source=source, tags=tags, **labels)  # type: ignore[arg-type]
+
+    own = {"cpu_util": sample.cpu_util, "rss_mb": sample.rss_mb}
+    records = [record(name, value, {}) for name, value in own.items() if value is not None]
+    for gpu in sample.gpus:
+        tags = {"gpu": str(gpu.index), "gpu_name": gpu.name}
+        figures = {name: getattr(gpu, name) for name in _GPU_METRICS}
+        records += [record(name, value, tags) for name, value in figures.items() if value is not None]
+    return records
+
+
+def sample_sink(sink: MetricSink, **labels: str | None) -> Callable[[SystemSample], None]:
+    """A callback for :class:`SystemSampler` that writes every sample to a sink.
+
+    Example:
+        ``SystemSampler(callback=sample_sink(store, run_id=run_id, experiment="site-a"))``
+    """
+
+    def write(sample: SystemSample) -> None:
+        sink.save_metrics(system_records(sample, **labels))  # type: ignore[arg-type]
+
+    return write
