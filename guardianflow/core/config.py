@@ -8,46 +8,110 @@ Nothing here opens a connection or creates a folder.
 
 from __future__ import annotations
 
+import difflib
 import getpass
+import os
 import re
 import tomllib
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from guardianflow.exceptions import ConfigError
 
-__all__ = ["CONFIG_FILE", "SettingOrigin", "Settings", "find_config_file", "mask_secrets"]
+__all__ = [
+    "CONFIG_FILE",
+    "ENV_FILE",
+    "SettingOrigin",
+    "Settings",
+    "env_names",
+    "find_config_file",
+    "find_env_file",
+    "mask_secrets",
+    "sqlite_path",
+    "sqlite_url",
+]
 
 CONFIG_FILE = "guardianflow.toml"
+ENV_FILE = ".env"
 DEFAULT_WORK_DIR = "guardianflow-work"
 
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):(?P<secret>[^\s@]+)@", re.IGNORECASE)
+# Greedy up to the last "@": a password that should have been percent-encoded must not show its tail.
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):(?P<secret>\S+)@", re.IGNORECASE)
+_QUERY_SECRET = re.compile(r"(?P<head>[?&](?:ssl)?(?:password|passwd|pwd|token|secret)=)[^&\s]+", re.IGNORECASE)
 
 
 def mask_secrets(text: str) -> str:
-    """Replace the password in every ``scheme://user:password@host`` of a text by ``***``."""
-    return _URL_PASSWORD.sub(r"\g<head>:***@", text)
+    """Replace by ``***`` the passwords of all URLs in a text: ``user:password@`` and ``?password=``."""
+    return _QUERY_SECRET.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>:***@", text))
+
+
+_SQLITE_URL = re.compile(r"^(?P<scheme>sqlite(?:\+\w+)?):///(?P<path>[^?]*)(?P<query>\?.*)?$", re.DOTALL)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, as SQLAlchemy 2.1 and MLflow read it.
+
+    Spaces and letters of any script stay as they are; only the three signs that mean something in
+    a URL are encoded.
+    """
+    text = path.as_posix()
+    for sign in "%?#":
+        text = text.replace(sign, f"%{ord(sign):02X}")
+    return f"sqlite:///{text}"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file behind a ``sqlite:///`` URL; ``None`` for another database or one in memory."""
+    match = _SQLITE_URL.match(url)
+    if match is None or match["path"] in ("", ":memory:") or match["path"].startswith("file:"):
+        return None
+    return Path(unquote(match["path"]))
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder no longer exists. Change into another one and try again.") from error
 
 
 def find_config_file(start: Path | None = None) -> Path | None:
     """The nearest ``guardianflow.toml`` in ``start`` (default: the current folder) or above it."""
-    here = (start or Path.cwd()).resolve()
+    here = (start or _here()).resolve()
     for folder in (here, *here.parents):
         candidate = folder / CONFIG_FILE
         if candidate.is_file():
             return candidate
+    return None
+
+
+def find_env_file(start: Path | None = None) -> Path | None:
+    """The nearest ``.env``, from ``start`` (default: the current folder) up to the workspace's folder.
+
+    Outside a workspace only ``start`` itself counts: a ``.env`` further up belongs to something else.
+    """
+    here = (start or _here()).resolve()
+    config = find_config_file(here)
+    last = config.parent if config else here
+    for folder in (here, *here.parents):
+        candidate = folder / ENV_FILE
+        if candidate.is_file():
+            return candidate
+        if folder == last:
+            break
     return None
 
 
@@ -56,15 +120,9 @@ class SettingOrigin:
 
     INIT = "argument"
     ENV = "environment"
-    DOTENV = ".env"
+    DOTENV = ENV_FILE
     TOML = CONFIG_FILE
     DEFAULT = "default"
-
-
-def _named(env_name: str) -> AliasChoices:
-    """The setting's environment name, and its field name for arguments and TOML."""
-    field = env_name.lower().removeprefix("guardianflow_")
-    return AliasChoices(env_name, field)
 
 
 class Settings(BaseSettings):
@@ -87,7 +145,8 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        # The prefix keeps a foreign DATABASE_URL or ACTOR out; names that are not ours are aliases below.
+        env_prefix="GUARDIANFLOW_",
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",
@@ -95,30 +154,32 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    mlflow_tracking_uri: str = Field("", validation_alias=_named("MLFLOW_TRACKING_URI"))
-    mlflow_s3_endpoint_url: str | None = Field(None, validation_alias=_named("MLFLOW_S3_ENDPOINT_URL"))
-    aws_access_key_id: SecretStr | None = Field(None, validation_alias=_named("AWS_ACCESS_KEY_ID"))
-    aws_secret_access_key: SecretStr | None = Field(None, validation_alias=_named("AWS_SECRET_ACCESS_KEY"))
-    aws_session_token: SecretStr | None = Field(None, validation_alias=_named("AWS_SESSION_TOKEN"))
-    aws_default_region: str | None = Field(None, validation_alias=_named("AWS_DEFAULT_REGION"))
-    work_dir: Path = Field(Path(DEFAULT_WORK_DIR), validation_alias=_named("GUARDIANFLOW_WORK_DIR"))
-    experiments_base: Path = Field(Path("."), validation_alias=_named("GUARDIANFLOW_EXPERIMENTS_BASE"))
-    database_url: str = Field("", validation_alias=_named("GUARDIANFLOW_DATABASE_URL"))
-    actor: str = Field("", validation_alias=_named("GUARDIANFLOW_ACTOR"))
+    mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_s3_endpoint_url: str | None = Field(None, validation_alias="MLFLOW_S3_ENDPOINT_URL")
+    aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+    aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    work_dir: Path = Field(Path(DEFAULT_WORK_DIR))
+    experiments_base: Path = Field(Path())
+    database_url: str = Field("")
+    actor: str = Field("")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **values: Any) -> None:
+        _refuse_unknown(values, type(self), "Settings() has no argument")
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error, type(self))) from error
+            raise ConfigError(_explain(error, type(self), _find_origins(type(self), values))) from error
         self._origins.update(_find_origins(type(self), values))
-        base = self._base_folder()
         for name in ("work_dir", "experiments_base"):
-            self._fix(name, _absolute(getattr(self, name), base[name]))
-        self._fix("mlflow_tracking_uri", self.mlflow_tracking_uri or f"sqlite:///{self.work_dir}/mlflow.db")
-        self._fix("database_url", self.database_url or f"sqlite:///{self.work_dir}/guardianflow.db")
+            self._fix(name, _absolute(getattr(self, name), self._base_of(name)))
+        for name, file in (("mlflow_tracking_uri", "mlflow.db"), ("database_url", "guardianflow.db")):
+            url = getattr(self, name)
+            fixed = _absolute_url(url, self._base_of(name)) if url else sqlite_url(self.work_dir / file)
+            self._fix(name, fixed)
         self._fix("actor", self.actor or _login_name())
 
     @classmethod
@@ -127,16 +188,16 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's looks in the current folder only
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such layer
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The precedence, highest first."""
-        return (init_settings, env_settings, dotenv_settings, _toml_source(settings_cls))
+        return (init_settings, env_settings, _dotenv_source(settings_cls), _toml_source(settings_cls))
 
     @field_validator("mlflow_tracking_uri", "database_url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        if value and not re.match(r"^[a-z][a-z0-9+.-]*:", value, re.IGNORECASE) and value != "databricks":
+        if value and not re.match(r"^[a-z][a-z0-9+.-]+:", value, re.IGNORECASE) and value != "databricks":
             raise ValueError("must be a URL such as sqlite:///folder/file.db, postgresql://… or http://…")
         return value
 
@@ -158,36 +219,83 @@ class Settings(BaseSettings):
     def describe(self) -> list[dict[str, str]]:
         """Each setting as ``{"name", "env", "value", "origin"}``, secrets masked."""
         rows = []
-        for name, info in type(self).model_fields.items():
+        for name, env in env_names(type(self)).items():
             value = getattr(self, name)
             shown = "" if value is None else str(value)
             if not isinstance(value, SecretStr):
                 shown = mask_secrets(shown)
-            alias = info.validation_alias
-            env = str(alias.choices[0]) if isinstance(alias, AliasChoices) else name.upper()
             rows.append({"name": name, "env": env, "value": shown, "origin": self.origins[name]})
         return rows
+
+    def export(self, environment: MutableMapping[str, str] | None = None) -> list[str]:
+        """Hand the S3 settings to libraries that read only the environment (mlflow, boto3).
+
+        What is set there already stays as it is.
+
+        Args:
+            environment: Where to write; default ``os.environ``.
+
+        Returns:
+            The names that were written.
+        """
+        target = os.environ if environment is None else environment
+        written = []
+        for name in _EXPORTED:
+            value = getattr(self, name)
+            env = env_names(type(self))[name]
+            if value is None or target.get(env):
+                continue
+            target[env] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            written.append(env)
+        return written
 
     def _fix(self, name: str, value: object) -> None:
         self.__dict__[name] = value
 
-    def _base_folder(self) -> dict[str, Path]:
-        config = find_config_file()
-        here = Path.cwd()
-        return {
-            name: config.parent if config and self.origins[name] in _TOML_RELATIVE else here
-            for name in ("work_dir", "experiments_base")
-        }
+    def _base_of(self, name: str) -> Path:
+        """The folder that a relative path counts from: the file's, if it stands in a file.
+
+        The default counts from the workspace too, so that all its sub-folders share one work_dir.
+        """
+        origin = self.origins[name]
+        here = _here()
+        if origin in (SettingOrigin.TOML, SettingOrigin.DEFAULT):
+            file = find_config_file(here)
+        else:
+            file = find_env_file(here) if origin == SettingOrigin.DOTENV else None
+        return file.parent if file else here
 
 
-# A relative path in the file, and the default beside it, count from the file's folder, so that
-# every sub-folder of a workspace shares one work_dir.
-_TOML_RELATIVE = (SettingOrigin.TOML, SettingOrigin.DEFAULT)
+_EXPORTED = (
+    "mlflow_s3_endpoint_url",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_default_region",
+)
+
+
+def env_names(cls: type[Settings] = Settings) -> dict[str, str]:
+    """Setting → the environment variable that sets it."""
+    prefix = cls.model_config.get("env_prefix", "")
+    return {
+        name: info.validation_alias if isinstance(info.validation_alias, str) else f"{prefix}{name.upper()}"
+        for name, info in cls.model_fields.items()
+    }
 
 
 def _absolute(path: Path, base: Path) -> Path:
     path = path.expanduser()
     return path if path.is_absolute() else (base / path).resolve()
+
+
+def _absolute_url(url: str, base: Path) -> str:
+    path = sqlite_path(url)
+    if path is None or path.is_absolute():
+        return url
+    match = _SQLITE_URL.match(url)
+    query = match["query"] if match else None
+    return sqlite_url(_absolute(path, base)) + (query or "")
 
 
 def _login_name() -> str:
@@ -197,49 +305,66 @@ def _login_name() -> str:
         return "unknown"
 
 
+def _dotenv_source(settings_cls: type[BaseSettings]) -> PydanticBaseSettingsSource:
+    path = find_env_file()
+    if path is None:
+        return InitSettingsSource(settings_cls, init_kwargs={})
+    try:
+        return DotEnvSettingsSource(settings_cls, env_file=path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8, or move it away.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read ({error.strerror}). Check its permissions.") from error
+
+
 def _toml_source(settings_cls: type[BaseSettings]) -> PydanticBaseSettingsSource:
     path = find_config_file()
     if path is None:
         return InitSettingsSource(settings_cls, init_kwargs={})
     try:
-        return TomlConfigSettingsSource(settings_cls, toml_file=path)
+        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}. Correct the line, or move the file away.") from error
     except OSError as error:
         raise ConfigError(f"{path} can't be read ({error.strerror}). Check its permissions.") from error
+    _refuse_unknown(values, settings_cls, f"{path} has an unknown key")
+    return InitSettingsSource(settings_cls, init_kwargs=values)
 
 
-def _find_origins(cls: type[Settings], values: dict[str, Any]) -> dict[str, str]:
-    from pydantic_settings import EnvSettingsSource
+def _refuse_unknown(names: Iterable[str], cls: type[BaseSettings], what: str) -> None:
+    known = list(cls.model_fields)
+    for name in names:
+        if name in known:
+            continue
+        plain = name.lower().removeprefix("guardianflow_")
+        close = difflib.get_close_matches(plain, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"{what}: {name!r}; {hint}Known: {', '.join(known)}.")
 
-    layers: list[tuple[str, dict[str, Any]]] = [
+
+def _find_origins(cls: type[Settings], values: Mapping[str, Any]) -> dict[str, str]:
+    layers: list[tuple[str, Mapping[str, Any]]] = [
         (SettingOrigin.INIT, values),
         (SettingOrigin.ENV, EnvSettingsSource(cls)()),
-        (SettingOrigin.DOTENV, DotEnvSettingsSource(cls)()),
+        (SettingOrigin.DOTENV, _dotenv_source(cls)()),
         (SettingOrigin.TOML, _toml_source(cls)()),
     ]
     found: dict[str, str] = {}
-    for name, info in cls.model_fields.items():
-        alias = info.validation_alias
-        keys = {name, *(str(choice) for choice in alias.choices)} if isinstance(alias, AliasChoices) else {name}
+    for name, env in env_names(cls).items():
         for origin, layer in layers:
-            if keys & set(layer):
+            if name in layer or env in layer:
                 found[name] = origin
                 break
     return found
 
 
-def _explain(error: ValidationError, cls: type[Settings]) -> str:
+def _explain(error: ValidationError, cls: type[Settings], origins: Mapping[str, str]) -> str:
+    fields = {env: name for name, env in env_names(cls).items()}
     parts = []
     for item in error.errors():
-        field = str(item["loc"][0]) if item["loc"] else "settings"
-        parts.append(f"setting {field} = {mask_secrets(str(item.get('input')))!r}: {item['msg']}")
+        key = str(item["loc"][0]) if item["loc"] else "settings"
+        name = fields.get(key, key)
+        shown = "(hidden)" if name.startswith("aws_") else repr(mask_secrets(str(item.get("input"))))
+        message = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{name} = {shown} (from {origins.get(name, SettingOrigin.DEFAULT)}): {message}")
     return "; ".join(parts) + ". `guardianflow doctor` shows where each value comes from."
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a ``sqlite:///`` URL, or ``None`` for another database."""
-    if not url.startswith("sqlite"):
-        return None
-    path = unquote(urlsplit(url).path)
-    return Path(path[1:]) if path.startswith("/") else Path(path)
