@@ -16,21 +16,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Dataset": "guardianflow.data.dataset",
-    "GuardianFlowError": "guardianflow.exceptions",
-    "MetricRecord": "guardianflow.core.metrics",
-    "MetricsStore": "guardianflow.dashboard.metrics_store",
-    "ModelRegistry": "guardianflow.core.registry",
-    "ModelVersion": "guardianflow.core.registry",
-    "Settings": "guardianflow.core.config",
-    "TrainingResult": "guardianflow.core.runner",
-    "TrainingRunner": "guardianflow.core.runner",
-    "check_dataset": "guardianflow.data.dataset",
-    "get_gpu_metrics": "guardianflow.core.metrics",
-    "get_model_size": "guardianflow.core.metrics",
-    "read_dataset": "guardianflow.data.dataset",
+_NAMES = {
+    "guardianflow.core.config": ["Settings"],
+    "guardianflow.core.metrics": ["MetricRecord", "get_gpu_metrics", "get_model_size"],
+    "guardianflow.core.registry": ["ModelRegistry", "ModelVersion"],
+    "guardianflow.core.runner": ["TrainingResult", "TrainingRunner"],
+    "guardianflow.dashboard.metrics_store": ["MetricsStore"],
+    "guardianflow.data.dataset": ["Dataset", "check_dataset", "read_dataset"],
+    "guardianflow.exceptions": ["GuardianFlowError"],
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Dataset",

@@ -41,7 +41,13 @@ state() { # what the stamp says when all is as it should be
     echo "folder=$(pwd -P)"
 }
 
-up_to_date() { [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$(state)" = "$(cat "$stamp")" ]; }
+version_of() { "$1" -c 'import sys; print(sys.implementation.name, *sys.version_info[:2])' 2>/dev/null; }
+
+python_as_asked() { [ -z "${PYTHON:-}" ] || [ "$(version_of .venv/bin/python)" = "$(version_of "$PYTHON")" ]; }
+
+up_to_date() {
+    [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$(state)" = "$(cat "$stamp")" ] && python_as_asked
+}
 
 take_lock() {
     waiting="set-up: another make is setting this checkout up; waiting for it"
@@ -74,7 +80,7 @@ find_python() {
     done
     {
         echo "set-up: Python 3.11 or newer is needed; ${PYTHON:-python3} is" \
-            "$("${PYTHON:-python3}" --version 2>&1 || true)."
+            "$("${PYTHON:-python3}" --version 2>&1 | sed -n 1p)."
         echo "Install a newer one, or name one that is installed: make setup PYTHON=/path/to/python3.12"
     } >&2
     exit 1
@@ -82,6 +88,7 @@ find_python() {
 
 venv_usable() {
     .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || return 1
+    python_as_asked || return 1
     made_in=$(recorded folder)
     [ -z "$made_in" ] || [ "$made_in" = "$(pwd -P)" ] # its scripts name the folder they were made in
 }
@@ -94,22 +101,34 @@ make_venv() {
     sh tools/uv.sh venv --quiet --no-project --python "$python" .venv
 }
 
-install() {
-    after=$(state)
-    locks_before=$(recorded locks)
-    rm -f "$stamp" # an interrupted set-up leaves none
-    case "$after" in
-    *"locks=${locks_before:-none}"*) ;; # only pyproject.toml changed
-    *)
-        extras=$(printf '%s\n' "$after" | sed -n 's/^levels=//p')
-        echo "set-up: installing the pinned packages: base${extras:+ $extras} (the first time: minutes, gigabytes)" >&2
-        set --
-        for name in build base $extras; do set -- "$@" -r "requirements/$name.lock"; done
-        sh tools/uv.sh pip install --python .venv/bin/python --no-deps --require-hashes "$@"
-        ;;
-    esac
+install_locks() { # install_locks "EXTRA EXTRA"
+    echo "set-up: installing the pinned packages: base${1:+ $1} (the first time: minutes, gigabytes)" >&2
+    names="build base $1"
+    set --
+    for name in $names; do set -- "$@" -r "requirements/$name.lock"; done
+    sh tools/uv.sh pip install --python .venv/bin/python --no-deps --require-hashes "$@"
+}
+
+install_project() {
     sh tools/uv.sh pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --offline \
         --reinstall-package guardianflow --editable .
+    # Python up to 3.12 reads .pth files in the locale's encoding: under LC_ALL=C an absolute path with Korean
+    # letters would stop every start of it. The same place, seen from site-packages, is plain ASCII.
+    for pth in .venv/lib/python3*/site-packages/_guardianflow.pth; do echo ../../../.. >"$pth"; done
+}
+
+install() {
+    after=$(state)
+    extras=$(extra_levels)
+    before=$(recorded locks)
+    rm -f "$stamp" # an interrupted set-up leaves none
+    case "$after" in
+    *"
+locks=$before
+"*) ;; # only pyproject.toml changed
+    *) install_locks "$extras" ;;
+    esac
+    install_project
     printf '%s\n' "$after" >"$stamp.new"
     mv "$stamp.new" "$stamp"
 }
