@@ -2,138 +2,68 @@
 
 One URL decides: ``sqlite:///…`` (WAL, every write transaction ``BEGIN IMMEDIATE``, 30 s busy
 timeout) or ``postgresql://…``. Opening a database brings its schema up to date under a lock; a
-schema that is newer than this code is refused.
+schema that is newer than this code is refused. The tables are in :mod:`guardianflow.core.tables`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from guardianflow._imports import require
 from guardianflow.core.config import mask_secrets
-from guardianflow.exceptions import ConfigError, SchemaTooNewError, TrackingUnavailableError
+from guardianflow.core.process_lock import process_lock
+from guardianflow.core.tables import (
+    metadata,
+    metric_records,
+    model_events,
+    model_states,
+    model_versions,
+    run_records,
+)
+from guardianflow.exceptions import (
+    ConfigError,
+    ConflictError,
+    GuardianFlowError,
+    SchemaTooNewError,
+    TrackingUnavailableError,
+)
 
-__all__ = ["Database", "metadata", "metric_records", "model_events", "model_states", "model_versions", "run_records"]
+__all__ = [
+    "HEAD",
+    "VERSION_TABLE",
+    "Database",
+    "metadata",
+    "metric_records",
+    "model_events",
+    "model_states",
+    "model_versions",
+    "run_records",
+]
 
 log = logging.getLogger(__name__)
 
+HEAD = "0001"
+"""The migration this code expects. A constant, so that opening a current database needs no Alembic."""
+
+VERSION_TABLE = "guardianflow_version"
+"""Not Alembic's default: in a database shared with MLflow, ``alembic_version`` is MLflow's."""
+
 BUSY_SECONDS = 30
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x67_66_6C_77  # advisory-lock key: "gflw"
-
-metadata = sa.MetaData()
-
-_JSON = sa.JSON()
-_TIME = sa.DateTime(timezone=True)
-_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-
-model_states = sa.Table(
-    "model_states",
-    metadata,
-    sa.Column("name", sa.String(200), primary_key=True),
-    sa.Column("gen", sa.Integer, nullable=False),
-    sa.Column("champion", sa.String(20)),
-    sa.Column("candidate", sa.String(20)),
-    sa.Column("rollback", sa.String(20)),
-    sa.Column("updated", _TIME, nullable=False),
-)
-"""The authority over aliases: one row a model, moved by compare-and-set on ``gen``."""
-
-model_versions = sa.Table(
-    "model_versions",
-    metadata,
-    sa.Column("name", sa.String(200), primary_key=True),
-    sa.Column("version", sa.String(20), primary_key=True),
-    sa.Column("run_id", sa.String(64), nullable=False),
-    sa.Column("artifact", sa.Text, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("dataset_fingerprint", sa.String(64)),
-    sa.Column("metrics", _JSON, nullable=False),
-    sa.Column("status", sa.String(20), nullable=False),
-    sa.Column("created", _TIME, nullable=False),
-    sa.Column("created_by", sa.String(200), nullable=False),
-)
-"""What was registered: one row a version, with the hash its file must have. Status: ready, rejected, deleted."""
-
-model_events = sa.Table(
-    "model_events",
-    metadata,
-    sa.Column("id", _ID, primary_key=True, autoincrement=True),
-    sa.Column("name", sa.String(200), nullable=False),
-    sa.Column("gen", sa.Integer, nullable=False),
-    sa.Column("action", sa.String(20), nullable=False),
-    sa.Column("version", sa.String(20)),
-    sa.Column("champion", sa.String(20)),
-    sa.Column("candidate", sa.String(20)),
-    sa.Column("rollback", sa.String(20)),
-    sa.Column("actor", sa.String(200), nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("evidence", _JSON, nullable=False),
-    sa.Column("time", _TIME, nullable=False),
-    sa.UniqueConstraint("name", "gen", name="uq_model_events_name_gen"),
-)
-"""The ledger: append-only, one row for every move of a model's state, written with the move."""
-
-run_records = sa.Table(
-    "run_records",
-    metadata,
-    sa.Column("run_id", sa.String(64), primary_key=True),
-    sa.Column("tracking_uri", sa.Text, nullable=False),
-    sa.Column("experiment", sa.String(200), nullable=False),
-    sa.Column("kind", sa.String(40), nullable=False),
-    sa.Column("status", sa.String(20), nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("parameters", _JSON, nullable=False),
-    sa.Column("template", sa.Text),
-    sa.Column("folder", sa.Text, nullable=False),
-    sa.Column("actor", sa.String(200), nullable=False),
-    sa.Column("again_of", sa.String(64)),
-    sa.Column("host", sa.String(255), nullable=False),
-    sa.Column("boot", sa.String(64), nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("pid_started", sa.Float, nullable=False),
-    sa.Column("heartbeat", _TIME, nullable=False),
-    sa.Column("started", _TIME, nullable=False),
-    sa.Column("ended", _TIME),
-    sa.Column("progress", _JSON, nullable=False),
-)
-"""One row a run: who executes it, whether that process lives, and what it was asked to do."""
-sa.Index("ix_run_records_status", run_records.c.status)
-sa.Index("ix_run_records_experiment_started", run_records.c.experiment, run_records.c.started)
-
-metric_records = sa.Table(
-    "metric_records",
-    metadata,
-    sa.Column("id", _ID, primary_key=True, autoincrement=True),
-    sa.Column("event_id", sa.String(64), nullable=False, unique=True),
-    sa.Column("time", _TIME, nullable=False),
-    sa.Column("received", _TIME, nullable=False),
-    sa.Column("metric", sa.String(250), nullable=False),
-    sa.Column("value", sa.Double),
-    sa.Column("invalid", sa.String(4)),
-    sa.Column("model", sa.String(200)),
-    sa.Column("version", sa.String(20)),
-    sa.Column("site", sa.String(200)),
-    sa.Column("camera", sa.String(200)),
-    sa.Column("task", sa.String(40)),
-    sa.Column("experiment", sa.String(200)),
-    sa.Column("run_id", sa.String(64)),
-    sa.Column("device", sa.String(100)),
-    sa.Column("source", sa.String(100)),
-    sa.Column("tags", _JSON, nullable=False),
-)
-"""Measurements. ``value`` is NULL exactly where ``invalid`` says nan, inf or -inf."""
-sa.Index("ix_metric_records_metric_time", metric_records.c.metric, metric_records.c.time)
-sa.Index("ix_metric_records_model_time", metric_records.c.model, metric_records.c.time)
-sa.Index("ix_metric_records_run", metric_records.c.run_id)
+_LOCK_TIMEOUTS = ("55P03", "57014")
+_SETTING = "GUARDIANFLOW_DATABASE_URL"
 
 
 class Database:
@@ -146,8 +76,8 @@ class Database:
         engine: The SQLAlchemy engine.
     """
 
-    _open: dict[tuple[int, str], Database] = {}
-    _guard = threading.Lock()
+    _open: ClassVar[dict[tuple[int, str], Database]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -158,16 +88,21 @@ class Database:
         """Connect and bring the schema up to date.
 
         Raises:
-            ConfigError: The URL can't be used, or its folder can't be written.
+            ConfigError: The URL can't be used, its folder can't be written, the file is no
+                database, or the server doesn't allow it.
             SchemaTooNewError: A newer GuardianFlow has written this database.
             TrackingUnavailableError: The server doesn't answer.
         """
         key = (os.getpid(), url)  # a forked child must not share its parent's connections
         with cls._guard:
             if key not in cls._open:
-                database = cls(_create_engine(url))
-                upgrade(database.engine)
-                cls._open[key] = database
+                engine = _create_engine(url)
+                try:
+                    upgrade(engine)
+                except BaseException:
+                    engine.dispose()
+                    raise
+                cls._open[key] = cls(engine)
             return cls._open[key]
 
     @property
@@ -180,17 +115,51 @@ class Database:
         """One write transaction: committed at the end of the block, rolled back on an error.
 
         On SQLite it begins IMMEDIATE, so that reading first and writing later can't fail.
+
+        Raises:
+            TrackingUnavailableError: The server went away, or the file stayed locked for 30 s.
         """
-        with self.engine.connect() as connection:
-            with connection.begin():
-                yield connection
+        with _explained(self.engine), self.engine.connect() as connection, connection.begin():
+            yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """One read transaction: every query in the block sees the same state."""
-        with self.engine.connect().execution_options(guardianflow_read=True) as connection:
+        """One read transaction: every query in the block sees the same state.
+
+        Raises:
+            TrackingUnavailableError: The server went away.
+        """
+        options: dict[str, Any] = {"guardianflow_read": True}
+        if not self.is_sqlite:
+            options["isolation_level"] = "REPEATABLE READ"
+        with _explained(self.engine), self.engine.connect() as connection:
+            connection.execution_options(**options)
             yield connection
             connection.rollback()
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, timeout_s: float = 30.0) -> Iterator[None]:
+        """Hold a named lock that every process and thread on this database respects.
+
+        It guards what lies outside the database (MLflow's aliases). It is no database lock: other
+        writers go on. When its holder dies, it is free.
+
+        Raises:
+            ConflictError: Somebody else held it for all of ``timeout_s``.
+        """
+        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        if self.is_sqlite:
+            folder = Path(f"{self.engine.url.database}.locks")
+            with process_lock(folder / f"{digest.hex()}.lock", timeout_s=timeout_s, what=name):
+                yield
+            return
+        key = int.from_bytes(digest, "big", signed=True)
+        with contextlib.ExitStack() as stack:
+            with _explained(self.engine, waiting_for=name):
+                connection = stack.enter_context(self.engine.connect())
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(timeout_s * 1000)}")
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            yield  # closing the connection ends its transaction, and with it the lock
 
     def close(self) -> None:
         """Give the connections back; the next :meth:`open` connects anew."""
@@ -199,13 +168,24 @@ class Database:
                 del self._open[key]
         self.engine.dispose()
 
+    @classmethod
+    def forget_parent(cls) -> None:
+        """In a forked child: forget the parent's connections without closing them."""
+        cls._guard = threading.Lock()
+        for database in cls._open.values():
+            database.engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Database.forget_parent)
+
 
 def _create_engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise ConfigError(
-            f"GUARDIANFLOW_DATABASE_URL {mask_secrets(url)!r} is not a database URL. "
+            f"{_SETTING} {mask_secrets(url)!r} is not a database URL. "
             "Use sqlite:////absolute/file.db or postgresql://user:password@host/name."
         ) from error
     backend = parsed.get_backend_name()
@@ -216,29 +196,47 @@ def _create_engine(url: str) -> Engine:
         return sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "guardianflow"},
+            max_overflow=20,
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "guardianflow",
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+            },
         )
-    raise ConfigError(f"state databases are SQLite or PostgreSQL, not {backend!r} ({mask_secrets(url)})")
+    raise ConfigError(
+        f"{_SETTING} {mask_secrets(url)!r} is of kind {backend!r}; the state database is SQLite or PostgreSQL. "
+        "Use sqlite:////absolute/file.db or postgresql://user:password@host/name."
+    )
 
 
 def _sqlite_engine(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise ConfigError("the state database must be a file, because several processes share it: sqlite:////folder/x.db")
-    folder = Path(url.database).expanduser().absolute().parent
+        raise ConfigError(
+            f"{_SETTING} {str(url)!r} names no file, and several processes share the state database. "
+            "Use sqlite:////absolute/file.db."
+        )
+    path = Path(url.database).expanduser().absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"the folder of the state database can't be made: {folder} ({error.strerror}). Set GUARDIANFLOW_WORK_DIR."
+            f"the folder of the state database can't be made: {path.parent} ({error.strerror}). "
+            "Set GUARDIANFLOW_WORK_DIR to a folder you may write."
         ) from error
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    engine = sa.create_engine(
+        url.set(database=str(path)),
+        max_overflow=20,
+        connect_args={"timeout": BUSY_SECONDS},
+    )
 
     @sa.event.listens_for(engine, "connect")
-    def _prepare(dbapi_connection, _record):  # type: ignore[no-untyped-def]
+    def _prepare(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = dbapi_connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _enter_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -251,26 +249,92 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
+def _enter_wal(cursor: Any) -> None:
+    """Switch to WAL. Here SQLite may say "locked" at once, whatever the timeout (1 in 320 at 8 processes)."""
+    from sqlite3 import OperationalError
+
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _explained(engine: Engine, *, waiting_for: str = "") -> Iterator[None]:
+    """Turn a failure of the database itself into an error of ours; a wrong statement stays what it is."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        explained = _explain(error, engine, waiting_for)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> GuardianFlowError | None:
+    said = mask_secrets(" ".join(str(error.orig).split()))
+    where = f"the state database {engine.url.render_as_string(hide_password=True)}"
+    advice = f"Check {_SETTING} with `guardianflow doctor`."
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    if waiting_for and code in _LOCK_TIMEOUTS:
+        return ConflictError(f"another process holds the lock of {waiting_for} and did not let go. Try again.")
+    if "not a database" in said or "malformed" in said:
+        return ConfigError(f"{where} is not an SQLite database, or a damaged one ({said}). {advice}")
+    if code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:
+        return ConfigError(f"{where} can't be used: {said}. {advice}")
+    if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        return TrackingUnavailableError(f"{where} can't be used: {said}. {advice}")
+    return None
+
+
 def upgrade(engine: Engine) -> None:
     """Apply the migrations that this database lacks, one process at a time.
 
     Raises:
+        ConfigError: It is no database, or we may not make tables in it.
         SchemaTooNewError: The database is newer than this code.
         TrackingUnavailableError: The database doesn't answer.
     """
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory(str(Path(__file__).parent / "migrations"))
-    head = scripts.get_current_head()
-    try:
-        with engine.connect() as connection, connection.begin():
-            if MigrationContext.configure(connection).get_current_revision() == head:
+    with _explained(engine):
+        with engine.connect() as connection:
+            connection.execution_options(guardianflow_read=True)
+            if _revision(connection) == HEAD:
                 return
         with engine.connect() as connection, connection.begin():
-            _migrate(connection, scripts, head)
-    except sa.exc.OperationalError as error:
-        raise TrackingUnavailableError(
-            f"the state database {engine.url.render_as_string(hide_password=True)} can't be used: "
-            f"{str(error.orig).strip()}. Check GUARDIANFLOW_DATABASE_URL with `guardianflow doctor`."
-        ) from error
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            if _revision(connection) != HEAD:  # another process may have been faster
+                _migrate(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+    return None if found is None else str(found)
+
+
+def _migrate(connection: Connection) -> None:
+    """Run the migrations inside the caller's transaction: all of them, or none."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    current = _revision(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaTooNewError(
+            f"the state database {connection.engine.url.render_as_string(hide_password=True)} has schema {current!r}, "
+            f"written by a newer GuardianFlow; this one knows up to {HEAD!r}. "
+            "Upgrade with `pip install --upgrade guardianflow`, or set GUARDIANFLOW_DATABASE_URL to another database."
+        )
+    log.info("state database: schema %s → %s", current or "none", HEAD)
+    command.upgrade(config, "head")

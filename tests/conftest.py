@@ -1,0 +1,74 @@
+"""Fixtures that tests of several packages share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Worker processes and fixtures import `tests.…`, from whatever folder pytest was started.
+_ROOT = str(Path(__file__).resolve().parents[1])
+if _ROOT not in sys.path:
+    sys.path.insert(0, _ROOT)
+
+from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the session; skips, and says how to get it, where its programs are missing."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(HOW_TO_GET_IT)
+    pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'guardianflow[postgres]'")
+    server = PostgresServer(programs)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database."""
+    name = postgres_server.create()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh state database: the test runs once for each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/상태 state.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database file, made once: its schema takes seconds. Tests copy it."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}").search_registered_models()
+    return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_postgres_template(postgres_server: PostgresServer) -> str:
+    """A PostgreSQL database with MLflow's schema, made once. Tests create theirs from it."""
+    from mlflow import MlflowClient
+
+    name = postgres_server.create()
+    url = postgres_server.url(name)
+    MlflowClient(url, url).search_registered_models()
+    # A template must have no connections, and MLflow keeps its engine for the life of the process.
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+
+    for store in (RegistryStore, TrackingStore):
+        for known in list(store._engine_map) if hasattr(store, "_engine_map") else []:
+            if name in known:
+                store._engine_map.pop(known).dispose()
+    return name
