@@ -1,0 +1,284 @@
+"""The data.yaml of Ultralytics: read without surprises, and written so that there are none.
+
+Differences from Ultralytics, each on purpose:
+
+- Relative entries start from the data.yaml's own folder (and its ``path:``), never from the current
+  folder or from a datasets folder in somebody's settings.
+- ``download:`` is refused, for it runs code or fetches files.
+- A relative entry must stay inside the dataset's root, with ``..`` and with links. An absolute path is taken
+  as it stands: whoever wrote it meant it. ``path:`` itself may lead anywhere.
+- ``train: ../train/images`` where ``train/images`` lies beside the data.yaml (the form that Roboflow
+  exports) is read as ``train/images``, as Ultralytics does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+
+from guardianflow.data.class_names import read_class_names
+from guardianflow.data.layout import SPLITS, Dataset, exists, is_below, read_image_list
+from guardianflow.data.printable import has_unprintable, printable
+from guardianflow.data.yaml_safety import load_yaml_mapping
+from guardianflow.exceptions import DatasetError
+
+__all__ = ["read_dataset", "write_resolved_yaml"]
+
+_MAX_CHANNELS = 64
+
+
+def read_dataset(path: str | Path) -> Dataset:
+    """Read a data.yaml and find the folders and lists that it names; no image is opened.
+
+    Args:
+        path: The data.yaml. Its ``path`` and its ``train``, ``val`` and ``test`` entries (folders, .txt
+            lists, or lists of both) start from the folder it lies in.
+
+    Returns:
+        The dataset, with absolute paths. A ``test`` folder that doesn't exist is left out and noted, since
+        many exports name one that they don't ship.
+
+    Raises:
+        DatasetError: The file is missing, unsafe or inconsistent, or names folders that aren't there.
+    """
+    yaml_path = Path(path).expanduser().absolute()
+    _require_file(yaml_path)
+    data = load_yaml_mapping(yaml_path)
+    if data.get("download"):
+        raise DatasetError(
+            f"data.yaml {printable(yaml_path)} has a `download:` entry, which would run code or fetch files; "
+            f"get the images yourself, then remove that line"
+        )
+    root = _find_root(data.get("path"), yaml_path)
+    notes: list[str] = []
+    splits = {}
+    for split, value in _split_entries(data, yaml_path).items():
+        sources, missing = _find_sources(split, value, root=root, yaml_path=yaml_path)
+        if missing and split == "test":
+            notes.append(f"`test: {printable(value)}` is left out, for there is no {printable(missing)}")
+        elif missing:
+            raise DatasetError(_missing_message(split, missing, root, yaml_path))
+        else:
+            splits[split] = sources
+    if not splits:
+        raise DatasetError(
+            f"data.yaml {printable(yaml_path)} names no images; add lines such as `train: images/train` "
+            f"and `val: images/val`"
+        )
+    dataset = Dataset(
+        yaml_path=yaml_path,
+        root=root,
+        names=read_class_names(data, yaml_path),
+        splits=splits,
+        channels=_read_channels(data.get("channels"), yaml_path),
+        notes=tuple(notes),
+    )
+    _check_lists(dataset)
+    return dataset
+
+
+def write_resolved_yaml(dataset: Dataset, target: Path, *, exclude: Collection[Path] = ()) -> Path:
+    """Write a data.yaml with absolute paths, which Ultralytics reads alike from any current folder.
+
+    A split stays a folder where it is one folder and nothing is left out. Else its images are
+    written, one absolute path a line, to ``<target's stem>-<split>.txt`` beside the target.
+
+    Args:
+        dataset: The dataset.
+        target: File to write; its folder is made where needed. Written to the side, then renamed.
+        exclude: Images to leave out, as ``DatasetReport.bad_images`` gives them.
+
+    Returns:
+        The absolute path of the file.
+
+    Raises:
+        DatasetError: Nothing would be left of a split, or a path can't be written as a line of text.
+    """
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    left_out = {os.fspath(image) for image in exclude}
+    content: dict[str, Any] = {"path": str(dataset.root)}
+    for split, sources in dataset.splits.items():
+        content[split] = _resolved_split(dataset, split, sources, target=target, left_out=left_out)
+    content["names"] = dict(enumerate(dataset.names))
+    if dataset.channels != 3:
+        content["channels"] = dataset.channels
+    for value in content.values():
+        _require_one_line(value)
+    _write_text(target, yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000))
+    return target
+
+
+def _resolved_split(
+    dataset: Dataset, split: str, sources: tuple[Path, ...], *, target: Path, left_out: set[str]
+) -> str:
+    one_folder = len(sources) == 1 and sources[0].is_dir()
+    if one_folder and not left_out:
+        return str(sources[0])
+    images = [str(image) for image in dataset.images(split)]
+    kept = [image for image in images if image not in left_out]
+    if one_folder and len(kept) == len(images):
+        return str(sources[0])
+    if not kept:
+        raise DatasetError(
+            f"no image of the split {split!r} of {printable(dataset.yaml_path)} is left after leaving out "
+            f"{len(images)}; repair them, or name other images under `{split}:`"
+        )
+    for image in kept:
+        _require_one_line(image)
+    listing = target.with_name(f"{target.stem}-{split}.txt")
+    _write_text(listing, "".join(f"{image}\n" for image in kept))
+    return str(listing)
+
+
+def _require_one_line(value: object) -> None:
+    if isinstance(value, str) and (has_unprintable(value) or value != value.strip()):
+        raise DatasetError(
+            f"the path {printable(value)!r} holds control characters, undecodable bytes or blanks at its ends, "
+            f"which a list of images can't; rename it"
+        )
+
+
+def _write_text(target: Path, text: str) -> None:
+    aside = target.with_name(f".{target.name}.{uuid4().hex}")
+    try:
+        with aside.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _require_file(yaml_path: Path) -> None:
+    if not exists(yaml_path):
+        raise DatasetError(f"there is no data.yaml at {printable(yaml_path)}; {_nearest_hint(yaml_path)}")
+    if yaml_path.is_dir():
+        found = sorted(item.name for item in yaml_path.iterdir() if item.suffix in {".yaml", ".yml"})
+        hint = f"pass {printable(yaml_path / found[0])}" if found else "pass the path of the data.yaml itself"
+        raise DatasetError(f"{printable(yaml_path)} is a folder, not a data.yaml; {hint}")
+
+
+def _nearest_hint(missing: Path) -> str:
+    """What the user may have meant: the nearest name in the deepest folder that exists."""
+    for folder, part in zip(missing.parents, reversed(missing.parts), strict=False):
+        if exists(folder) and folder.is_dir():
+            try:
+                siblings = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+            except OSError:
+                break
+            close = difflib.get_close_matches(part, siblings, n=1, cutoff=0.6)
+            if close:
+                return f"did you mean {printable(folder / close[0])}?"
+            listing = ", ".join(printable(name, longest=60) for name in siblings[:5]) or "nothing"
+            return f"check the path ({printable(folder)} holds {listing}{', …' if len(siblings) > 5 else ''})"
+    return "check the path"
+
+
+def _find_root(value: object, yaml_path: Path) -> Path:
+    if value is None or value == "":
+        return yaml_path.parent.resolve()
+    if not isinstance(value, str) or has_unprintable(value):
+        raise DatasetError(
+            f"`path:` of {printable(yaml_path)} must be the folder that the entries start from, "
+            f"it is {printable(repr(value))}; write `path: .` for the data.yaml's own folder"
+        )
+    root = Path(os.path.realpath(yaml_path.parent / value))
+    if not root.is_dir():
+        raise DatasetError(
+            f"`path: {printable(value)}` of {printable(yaml_path)} leads to {printable(root)}, which is no folder; "
+            f"write `path: .` if the images lie beside the data.yaml, or the folder's absolute path"
+        )
+    return root
+
+
+def _split_entries(data: Mapping[Any, Any], yaml_path: Path) -> dict[str, list[str] | str]:
+    if "val" not in data and "validation" in data:  # Ultralytics takes this name too
+        data = {**data, "val": data["validation"]}
+    entries: dict[str, list[str] | str] = {}
+    for split in SPLITS:
+        value = data.get(split)
+        if not value:
+            continue
+        items = value if isinstance(value, list) else [value]
+        for item in items:
+            if not isinstance(item, str) or not item.strip() or has_unprintable(item):
+                raise DatasetError(
+                    f"`{split}:` of {printable(yaml_path)} must be a folder, a .txt list or a list of these, "
+                    f"it holds {printable(repr(item))}; write for example `{split}: images/{split}`"
+                )
+        entries[split] = value
+    return entries
+
+
+def _find_sources(
+    split: str, value: list[str] | str, *, root: Path, yaml_path: Path
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The folders and lists of one split, and the first that isn't there."""
+    sources: list[Path] = []
+    for entry in value if isinstance(value, list) else [value]:
+        source = _resolve_entry(split, entry, root=root, yaml_path=yaml_path)
+        if not exists(source):
+            return (), source
+        if not source.is_dir() and source.suffix.lower() != ".txt":
+            raise DatasetError(
+                f"`{split}: {printable(entry)}` of {printable(yaml_path)} is neither a folder nor a .txt list; "
+                f"name the folder that the images lie in"
+            )
+        if source not in sources:
+            sources.append(source)
+    return tuple(sources), None
+
+
+def _resolve_entry(split: str, entry: str, *, root: Path, yaml_path: Path) -> Path:
+    if Path(entry).is_absolute():
+        return Path(os.path.realpath(entry))
+    lexical = os.path.normpath(root / entry)
+    if not is_below(lexical, root):
+        inside = os.path.normpath(root / entry.removeprefix("../"))
+        if exists(lexical) or not exists(inside) or not is_below(inside, root):
+            raise DatasetError(
+                f"`{split}: {printable(entry)}` of {printable(yaml_path)} leads out of the dataset's root "
+                f"{printable(root)}; set `path:` to a folder above the images, or write their absolute path"
+            )
+        lexical = inside
+    resolved = Path(os.path.realpath(lexical))
+    if not is_below(resolved, root):
+        raise DatasetError(
+            f"`{split}: {printable(entry)}` of {printable(yaml_path)} is a link out of the dataset's root to "
+            f"{printable(resolved)}; write that absolute path instead, if you mean it"
+        )
+    return resolved
+
+
+def _missing_message(split: str, missing: Path, root: Path, yaml_path: Path) -> str:
+    beside = yaml_path.parent / os.path.relpath(missing, root)
+    if root != yaml_path.parent.resolve() and beside.exists():
+        hint = "it lies beside the data.yaml, so write `path: .`"
+    else:
+        hint = _nearest_hint(missing)
+    return f"`{split}:` of {printable(yaml_path)} names {printable(missing)}, which doesn't exist; {hint}"
+
+
+def _check_lists(dataset: Dataset) -> None:
+    """Read every .txt list once, so that a line that leads out is refused before anything starts."""
+    for sources in dataset.splits.values():
+        for source in sources:
+            if not source.is_dir():
+                read_image_list(source, root=dataset.root)
+
+
+def _read_channels(value: object, yaml_path: Path) -> int:
+    if value is None:
+        return 3
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_CHANNELS:
+        raise DatasetError(
+            f"`channels:` of {printable(yaml_path)} must be a whole number from 1 to {_MAX_CHANNELS}, "
+            f"it is {printable(repr(value))}; remove the line for colour images"
+        )
+    return value
