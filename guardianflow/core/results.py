@@ -1,0 +1,129 @@
+"""What a run hands back: figures, where its files are, and how a notebook shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from guardianflow.core.metrics import CATALOGUE, MetricSpec
+
+__all__ = ["TrainingResult", "format_metric", "metric_table_html"]
+
+_HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training.
+
+    Attributes:
+        run_id: The MLflow run.
+        experiment: Experiment name.
+        status: ``"FINISHED"``.
+        metrics: Validation figures of the best weights, training speed and memory.
+        model: What to load the model by: ``models:/NAME/3`` where it was registered, else
+            ``runs:/RUN_ID/weights/best.pt``.
+        folder: The run's folder; ``weights/best.pt`` below ``training`` is the model.
+        best: The best weights.
+        last: The last weights.
+        history: One flat row an epoch.
+        per_class: One row a class.
+        dataset: Facts of the dataset: file, fingerprint, counts.
+        pictures: Curves and sample predictions.
+        tracking_uri: MLflow, with the password masked.
+    """
+
+    run_id: str
+    experiment: str
+    status: str
+    metrics: Mapping[str, float]
+    model: str
+    folder: Path
+    best: Path
+    last: Path
+    history: Sequence[Mapping[str, float]] = ()
+    per_class: Sequence[Mapping[str, Any]] = ()
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Sequence[Path] = ()
+    tracking_uri: str = ""
+
+    @property
+    def model_uri(self) -> str:
+        """The same as :attr:`model`."""
+        return self.model
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON types."""
+        values = asdict(self)
+        values.update(
+            folder=str(self.folder),
+            best=str(self.best),
+            last=str(self.last),
+            pictures=[str(path) for path in self.pictures],
+            metrics=dict(self.metrics),
+            history=[dict(row) for row in self.history],
+            per_class=[dict(row) for row in self.per_class],
+            dataset=dict(self.dataset),
+        )
+        return {**values, "model_uri": self.model}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingResult:
+        """The inverse of :meth:`to_dict`."""
+        known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
+        known.update(
+            folder=Path(values["folder"]),
+            best=Path(values["best"]),
+            last=Path(values["last"]),
+            pictures=[Path(path) for path in values["pictures"]],
+        )
+        return cls(**known)
+
+    def _repr_html_(self) -> str:
+        link = run_link(self.tracking_uri, self.run_id)
+        return (
+            f"<h4>Training of {escape(self.experiment)} · {escape(self.status.lower())}</h4>"
+            f"{metric_table_html(self.metrics)}"
+            f"<p>Run {link} · model <code>{escape(self.model)}</code><br>"
+            f"Files in <code>{escape(str(self.folder))}</code></p>"
+        )
+
+
+def run_link(tracking_uri: str, run_id: str) -> str:
+    """The run as a link into MLflow's pages where these are served, else its id."""
+    text = f"<code>{escape(run_id)}</code>"
+    if not tracking_uri.startswith(("http://", "https://")):
+        return text
+    return f'<a href="{escape(tracking_uri.rstrip("/"))}/#/runs/{escape(run_id)}">{text}</a>'
+
+
+def format_metric(name: str, value: float | None) -> str:
+    """A figure as a person reads it: ``0.574``, ``12.3 ms``, ``1,234 MB``."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return "–"
+    spec = CATALOGUE.get(name)
+    if spec is None or spec.unit == "fraction":
+        return f"{value:.3f}"
+    if spec.unit == "count":
+        return f"{value:,.0f}"
+    unit = "%" if spec.unit == "percent" else spec.unit
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.1f} {unit}"  # noqa: PLR2004
+
+
+def metric_table_html(metrics: Mapping[str, float]) -> str:
+    """The figures as a table, the headline ones first, each with its meaning as a tooltip."""
+    names = [name for name in _HEADLINE if name in metrics]
+    names += [name for name in metrics if name in CATALOGUE and name not in names]
+    rows = "".join(_row(name, metrics[name], CATALOGUE[name]) for name in names)
+    return f'<table><tr><th style="text-align:left">Metric</th><th>Value</th><th></th></tr>{rows}</table>'
+
+
+def _row(name: str, value: float, spec: MetricSpec) -> str:
+    return (
+        f'<tr><td style="text-align:left"><code>{escape(name)}</code></td>'
+        f"<td>{escape(format_metric(name, value))}</td>"
+        f'<td style="text-align:left;opacity:.7">{escape(spec.description)}</td></tr>'
+    )

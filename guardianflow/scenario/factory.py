@@ -1,0 +1,89 @@
+"""From a plan to what executes it: the kinds of run, as data.
+
+A new kind is one entry: its template notebook, its schema and its runner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from guardianflow._plugins import Registry
+from guardianflow.core.parameters import RunParameters, TrainingParameters, parse_parameters
+from guardianflow.core.run_records import RunRecord
+from guardianflow.exceptions import InputError
+from guardianflow.scenario.experiment_design import RunPlan
+
+if TYPE_CHECKING:
+    from guardianflow.core.config import Settings
+    from guardianflow.core.runner import Runner
+
+__all__ = ["KINDS", "Kind", "make_runner", "plan_again", "plan_resume", "plan_run"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of run.
+
+    Attributes:
+        name: The kind's name, which is also that of its template notebook.
+        schema: What its runner is asked.
+        runner: ``"module:Class"`` of the runner, imported when it is needed.
+        resumable: Whether an interrupted run can go on.
+    """
+
+    name: str
+    schema: type[RunParameters]
+    runner: str
+    resumable: bool = False
+
+
+TRAIN = Kind("train", TrainingParameters, "guardianflow.core.runner:TrainingRunner", resumable=True)
+
+KINDS: Registry[Kind] = Registry(
+    "kind of run", {"train": "guardianflow.scenario.factory:TRAIN"}, group="guardianflow.kinds"
+)
+
+
+def plan_run(kind: str, **parameters: Any) -> RunPlan:
+    """A plan for a new run, its parameters checked against the kind's schema.
+
+    Raises:
+        NotFoundError: No such kind.
+        ParameterError: A parameter is unknown, missing or out of range.
+    """
+    checked = parse_parameters(KINDS.get(kind).schema, parameters)
+    return RunPlan(kind, checked.identity())
+
+
+def plan_again(record: RunRecord) -> RunPlan:
+    """A plan that repeats a run from its recorded parameters, as a new run."""
+    values = {key: value for key, value in record.parameters.items() if key != "resume"}
+    plan = plan_run(record.kind, **values)
+    return RunPlan(plan.kind, plan.parameters, again_of=record.run_id)
+
+
+def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
+    """A plan that goes on with an interrupted run, in the same run.
+
+    Raises:
+        InputError: Runs of this kind can't be resumed.
+    """
+    kind = KINDS.get(record.kind)
+    if not kind.resumable:
+        msg = f"a run of kind {record.kind!r} can't be resumed; repeat it with `guardianflow run --again {record.run_id}`"
+        raise InputError(msg)
+    values = {**record.parameters, **{key: value for key, value in changes.items() if value is not None}}
+    plan = plan_run(record.kind, **{**values, "resume": record.run_id})
+    return RunPlan(plan.kind, plan.parameters, resume=record.run_id)
+
+
+def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runner[Any, Any]:
+    """The runner of a plan."""
+    kind = KINDS.get(plan.kind)
+    module, _, name = kind.runner.partition(":")
+    runner: Any = getattr(import_module(module), name)
+    parameters = parse_parameters(kind.schema, {**plan.parameters, "run_id": run_id})
+    made: Runner[Any, Any] = runner.from_parameters(parameters, settings=settings)
+    return made

@@ -1,0 +1,110 @@
+"""The one way to Ultralytics: imported late, with safe defaults, leaving the user's settings alone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+__all__ = ["import_ultralytics", "model_yaml_names", "package_folder", "quiet", "training_argument_names", "without_mlflow"]
+
+_DEFAULTS = {
+    "ULTRALYTICS_SAFE_LOAD": "1",  # weights are read without running the pickles inside them
+    "YOLO_AUTOINSTALL": "false",  # a missing package is an error, not an installation
+}
+
+
+def import_ultralytics() -> ModuleType:
+    """Import Ultralytics with weights loaded safely unless ``ULTRALYTICS_SAFE_LOAD=0`` is set."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import ultralytics
+    import ultralytics.nn.tasks
+    import ultralytics.utils
+
+    if os.environ["ULTRALYTICS_SAFE_LOAD"] not in {"0", "false", "False", ""}:
+        # Whoever imported Ultralytics before us did so without the default above.
+        ultralytics.utils.SAFE_LOAD = True
+        ultralytics.nn.tasks.SAFE_LOAD = True
+    return ultralytics
+
+
+@contextlib.contextmanager
+def without_mlflow() -> Iterator[None]:
+    """Keep Ultralytics' own MLflow callback out of trainers made inside the block.
+
+    The setting is changed in this process only; the user's settings file isn't written.
+    """
+    from ultralytics.utils import SETTINGS
+
+    before = SETTINGS["mlflow"]
+    dict.__setitem__(SETTINGS, "mlflow", False)
+    try:
+        yield
+    finally:
+        dict.__setitem__(SETTINGS, "mlflow", before)
+
+
+@contextlib.contextmanager
+def quiet(log_file: Path) -> Iterator[None]:
+    """Send Ultralytics' messages to a file, and keep its batch progress bars off the screen."""
+    import ultralytics.utils as module
+
+    logger: logging.Logger = module.LOGGER
+    handlers, verbose = list(logger.handlers), module.VERBOSE
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    file_handler = logging.FileHandler(log_file, encoding="utf-8")
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    warnings_too = logging.StreamHandler(sys.stderr)
+    warnings_too.setLevel(logging.ERROR)
+    logger.handlers = [file_handler, warnings_too]
+    module.VERBOSE = False
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+        module.VERBOSE = verbose
+        file_handler.close()
+
+
+@lru_cache(maxsize=1)
+def package_folder() -> Path:
+    """Where Ultralytics is installed, found without importing it."""
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or spec.origin is None:
+        msg = "ultralytics is not installed"
+        raise ModuleNotFoundError(msg)
+    return Path(spec.origin).parent
+
+
+@lru_cache(maxsize=1)
+def model_yaml_names() -> frozenset[str]:
+    """Names of the model YAMLs that come with Ultralytics, with and without the scale letter."""
+    import re
+
+    names = set()
+    for path in (package_folder() / "cfg" / "models").rglob("*.yaml"):
+        names.add(path.name)
+        match = re.fullmatch(r"(yolo(?:v)?\d+)(.*)\.yaml", path.name)
+        if match:
+            names.update(f"{match[1]}{scale}{match[2]}.yaml" for scale in "nslmx")
+        if path.name.startswith("yolov9") or path.name.startswith("rtdetr"):
+            names.add(path.name)
+    return frozenset(names)
+
+
+@lru_cache(maxsize=1)
+def training_argument_names() -> frozenset[str]:
+    """The training arguments that Ultralytics knows, read from its own default configuration."""
+    import yaml
+
+    path = package_folder() / "cfg" / "default.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return frozenset(content)

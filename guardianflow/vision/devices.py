@@ -1,0 +1,41 @@
+"""Which devices there are, and whether a wanted one is among them."""
+
+from __future__ import annotations
+
+import re
+
+from guardianflow.exceptions import InputError
+
+__all__ = ["check_device"]
+
+_FORM = re.compile(r"^(cpu|mps|\d+(,\d+)*|cuda(:\d+)?)?$")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that isn't there, before a run exists.
+
+    Args:
+        device: ``""`` (choose), ``"cpu"``, ``"mps"``, ``"cuda"``, ``"cuda:0"``, ``"0"`` or ``"0,1"``.
+
+    Raises:
+        InputError: The form is unknown, or the machine has no such device.
+    """
+    text = device.strip().lower()
+    if not _FORM.match(text):
+        msg = f"device {device!r} is not known; use cpu, mps, 0, or several GPUs as 0,1"
+        raise InputError(msg)
+    if text in {"", "cpu"}:
+        return
+    import torch
+
+    if text == "mps":
+        if not torch.backends.mps.is_available():
+            msg = "device 'mps' is not available on this machine; use cpu"
+            raise InputError(msg)
+        return
+    count = torch.cuda.device_count()
+    wanted = [int(number) for number in re.findall(r"\d+", text)] or [0]
+    if max(wanted) >= count:
+        have = f"it has {count}, numbered from 0" if count else "PyTorch sees none; use cpu, or check the driver"
+        msg = f"device {device!r} asks for GPU {max(wanted)} of this machine, but {have}"
+        raise InputError(msg)
