@@ -31,12 +31,12 @@ types: set-up-dev ## Check types with mypy, strict
 	@$(BIN)/mypy
 
 notebooks: set-up-dev ## Check that no notebook holds output
-	@find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -print0 | xargs -0 $(NBSTRIPOUT) --verify
+	@find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -print0 | xargs -0 -r $(NBSTRIPOUT) --verify
 
 format: set-up-dev ## Mend layout, imports and notebooks in place
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
-	@find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -print0 | xargs -0 $(NBSTRIPOUT)
+	@find notebooks -name .ipynb_checkpoints -prune -o -name '*.ipynb' -print0 | xargs -0 -r $(NBSTRIPOUT)
 
 bench: set-up-dev ## Run the benchmarks; each prints its figure beside its peer's
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
