@@ -1,0 +1,218 @@
+"""The kernel as a process: its interpreter, its sockets, its environment, and its end.
+
+A kernel gets a session of its own, so Ctrl-C in a terminal reaches this process alone, and this
+process decides what to tell the kernel. Everything that a kernel starts inherits a mark in its
+environment; by this mark, and by the tree of parents, nothing of it is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardianflow.exceptions import NotFoundError
+
+if TYPE_CHECKING:
+    import psutil
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+__all__ = ["MARK", "THIS_PYTHON", "KernelProcesses", "KernelWorkspace", "check_kernel_name", "kernel_specs"]
+
+log = logging.getLogger(__name__)
+
+THIS_PYTHON = "guardianflow-this-python"
+"""Kernel name that stands for the interpreter running now; it needs no installed kernelspec."""
+
+MARK = "GUARDIANFLOW_KERNEL_MARK"
+"""Environment variable inherited by all that a kernel starts; nested kernels append to it."""
+
+# sun_path is 108 bytes on Linux and 104 on macOS, with the final zero; "/k-5" is ours.
+_LONGEST_SOCKET_FOLDER = 95
+_LEFTOVER_GRACE_S = 2.0
+
+
+def kernel_specs(name: str) -> KernelSpecManager:
+    """The catalogue that resolves a kernel name.
+
+    For :data:`THIS_PYTHON` it answers with the running interpreter, made up in memory: a ``python3``
+    kernelspec may be missing, or lead to another Python without our packages.
+    """
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    class ThisPython(KernelSpecManager):  # type: ignore[misc, unused-ignore]
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - there is one
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                display_name=f"Python {sys.version_info.major}.{sys.version_info.minor}",
+                language="python",
+            )
+
+    return ThisPython() if name == THIS_PYTHON else KernelSpecManager()
+
+
+def check_kernel_name(name: str) -> None:
+    """Refuse a kernel that isn't installed, before anything begins.
+
+    Raises:
+        NotFoundError: No such kernel; the message lists the installed ones.
+    """
+    if name == THIS_PYTHON:
+        return
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    specs = kernel_specs(name)
+    try:
+        specs.get_kernel_spec(name)
+    except NoSuchKernel as error:
+        known = ", ".join(sorted(specs.find_kernel_specs())) or "none"
+        raise NotFoundError(
+            f"there is no Jupyter kernel named {name!r}. Known: {known}. "
+            "Leave the kernel out to use the Python that runs GuardianFlow."
+        ) from error
+
+
+class KernelWorkspace:
+    """A private folder for one kernel's sockets, connection file and log; gone when closed.
+
+    Sockets of the ``ipc`` transport lie in it with mode 0700, so no port is open and nobody else can
+    connect. Where the path would be too long for a socket, or on Windows, TCP is used.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="gfk-"))
+        if len(os.fsencode(self.folder)) > _LONGEST_SOCKET_FOLDER and Path("/tmp").is_dir():  # noqa: S108
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = Path(tempfile.mkdtemp(prefix="gfk-", dir="/tmp"))
+        self.log_path = self.folder / "kernel.log"
+
+    def manager_options(self) -> dict[str, Any]:
+        """Traits of ``jupyter_client``'s kernel manager."""
+        options: dict[str, Any] = {"connection_file": str(self.folder / "kernel.json")}
+        if sys.platform != "win32" and len(os.fsencode(self.folder)) <= _LONGEST_SOCKET_FOLDER:
+            options |= {"transport": "ipc", "ip": str(self.folder / "k")}
+        return options
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines that the kernel process wrote outside of any cell."""
+        try:
+            text = self.log_path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:]).strip()
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class KernelProcesses:
+    """A kernel process and everything that it started."""
+
+    def __init__(self) -> None:
+        self._id = uuid.uuid4().hex
+        self._seen: list[psutil.Process] = []
+        self.pid: int | None = None
+
+    def environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
+        """The kernel's environment: ours, the caller's additions, and the mark."""
+        env = {**os.environ, **(extra or {})}
+        # debugpy warns about frozen modules on stderr of every kernel otherwise.
+        env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+        outer = os.environ.get(MARK)
+        env[MARK] = f"{outer}:{self._id}" if outer else self._id
+        return env
+
+    def rss_mb(self) -> float | None:
+        """Resident memory of the kernel process in MB (10^6 bytes), ``None`` when it's gone."""
+        import psutil
+
+        if self.pid is None:
+            return None
+        try:
+            return round(psutil.Process(self.pid).memory_info().rss / 1e6, 1)
+        except psutil.Error:
+            return None
+
+    def send(self, signum: int) -> None:
+        """Signal the kernel's process group, as a terminal would; the kernel alone on Windows."""
+        if self.pid is None:
+            return
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.pid, signum)
+            else:
+                os.kill(self.pid, signum)
+
+    def remember_children(self) -> None:
+        """Note the tree of processes while the kernel lives; later their parent is gone."""
+        import psutil
+
+        if self.pid is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            self._seen += psutil.Process(self.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        """SIGKILL for the kernel and all that it started, at once."""
+        self.remember_children()
+        if self.pid is not None and hasattr(signal, "SIGKILL"):
+            self.send(signal.SIGKILL)
+        self._end(self._leftovers(), grace_s=0.0)
+
+    def sweep(self) -> int:
+        """After the kernel's end, stop what it left: SIGTERM, then SIGKILL after 2 s.
+
+        Returns:
+            How many processes were stopped.
+        """
+        found = self._leftovers()
+        self._end(found, grace_s=_LEFTOVER_GRACE_S)
+        # What was being forked meanwhile carries the mark as well.
+        self._end(self._marked(), grace_s=0.0)
+        if found:
+            log.warning("stopped %d process(es) that the notebook had left running", len(found))
+        return len(found)
+
+    def _leftovers(self) -> list[psutil.Process]:
+        alive = {process.pid: process for process in self._seen if process.is_running()}
+        alive |= {process.pid: process for process in self._marked()}
+        return list(alive.values())
+
+    def _marked(self) -> list[psutil.Process]:
+        """Processes whose environment carries our mark, however often they forked."""
+        import psutil
+
+        found = []
+        for process in psutil.process_iter():
+            try:
+                value = process.environ().get(MARK, "") if process.pid != os.getpid() else ""
+            except (psutil.Error, OSError):
+                continue
+            if self._id in value.split(":"):
+                found.append(process)
+        return found
+
+    @staticmethod
+    def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
+        import psutil
+
+        if not processes:
+            return
+        if grace_s:
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
+            _, processes = psutil.wait_procs(processes, timeout=grace_s)
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(processes, timeout=grace_s or 1.0)
