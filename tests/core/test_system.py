@@ -223,7 +223,7 @@ def test_several_gpus_are_combined_and_their_energy_is_the_difference_of_the_cou
 
 @pytest.mark.parametrize("interval", [0, 0.01, -1, float("nan"), 1e9])
 def test_an_interval_that_makes_no_sense_is_refused(interval):
-    with pytest.raises(InputError, match=r"must be 0\. to 3600"):
+    with pytest.raises(InputError, match=r"must be 0\.05 to 3600"):
         SystemSampler(interval)
 
 
