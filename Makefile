@@ -45,8 +45,11 @@ lab: set-up-lab ## Open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
 
 dashboard: set-up-base ## Browse runs and models in MLflow's pages on http://127.0.0.1:5000
-	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
-		--backend-store-uri "$$($(BIN)/python -c 'from guardianflow import Settings; print(Settings().mlflow_tracking_uri)')" $(ARGS)
+	@uri="$$($(BIN)/python -c 'from guardianflow import Settings; print(Settings().mlflow_tracking_uri)')"; \
+	case "$$uri" in \
+	http*) echo "MLflow has a server already: $$uri" ;; \
+	*) MLFLOW_BACKEND_STORE_URI="$$uri" $(BIN)/mlflow server --host 127.0.0.1 --port 5000 $(ARGS) ;; \
+	esac
 
 lock: ## Renew requirements/*.lock from pyproject.toml (ARGS=--upgrade takes the newest of everything)
 	@sh tools/lock.sh $(ARGS)
