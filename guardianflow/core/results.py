@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
 
-__all__ = ["TrainingResult", "format_metric", "metric_table_html"]
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from guardianflow.plots.predictions import PredictionGallery
+
+__all__ = ["SAMPLES_FILE", "NextSteps", "TrainingResult", "format_metric", "metric_table_html"]
+
+SAMPLES_FILE = "samples.json"
 
 _HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
 
@@ -82,6 +91,29 @@ class TrainingResult:
         )
         return cls(**known)
 
+    def plot_curves(self) -> Figure:
+        """Quality and losses over the epochs."""
+        from guardianflow.plots.training import plot_training, training_curves
+
+        return plot_training(training_curves(self.history))
+
+    def plot_classes(self) -> Figure:
+        """Average precision of each class."""
+        from guardianflow.plots.training import class_bars, plot_class_bars
+
+        return plot_class_bars(class_bars(self.per_class))
+
+    def show_samples(self) -> PredictionGallery:
+        """Some validation images with what was found, missed and imagined."""
+        from guardianflow.plots.predictions import PredictionGallery
+
+        path = self.folder / SAMPLES_FILE
+        return PredictionGallery(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
+
+    def next_steps(self) -> NextSteps:
+        """What to do with this model now."""
+        return NextSteps(self)
+
     def _repr_html_(self) -> str:
         link = run_link(self.tracking_uri, self.run_id)
         return (
@@ -127,3 +159,36 @@ def _row(name: str, value: float, spec: MetricSpec) -> str:
         f"<td>{escape(format_metric(name, value))}</td>"
         f'<td style="text-align:left;opacity:.7">{escape(spec.description)}</td></tr>'
     )
+
+
+@dataclass(frozen=True)
+class NextSteps:
+    """The commands that follow a training, filled in; a notebook shows them as a list."""
+
+    result: TrainingResult
+
+    def commands(self) -> list[tuple[str, str]]:
+        """Pairs (why, command)."""
+        run_id, model = self.result.run_id, self.result.model
+        steps = []
+        if model.startswith("models:/"):
+            name = model.removeprefix("models:/").rpartition("/")[0]
+            steps.append(("Put it in charge", f"guardianflow promote {_quoted(name)}"))
+            steps.append(("See who was in charge when", f"guardianflow history {_quoted(name)}"))
+        else:
+            steps.append(("Register it", f"guardianflow register NAME --run {run_id}"))
+        steps.append(("Train once more from the same parameters", f"guardianflow run --again {run_id}"))
+        steps.append(("Look at its figures", f"guardianflow metrics --run {run_id}"))
+        return steps
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="text-align:left">{escape(why)}</td>'
+            f'<td style="text-align:left"><code>{escape(command)}</code></td></tr>'
+            for why, command in self.commands()
+        )
+        return f"<table>{rows}</table>"
+
+
+def _quoted(name: str) -> str:
+    return shlex.quote(name)

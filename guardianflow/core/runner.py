@@ -24,7 +24,7 @@ from guardianflow.core.database import Database
 from guardianflow.core.metrics import MetricRecord, MetricSink, NullSink, get_model_size
 from guardianflow.core.names import validate_name
 from guardianflow.core.parameters import RunParameters, TrainingParameters, parse_parameters
-from guardianflow.core.results import TrainingResult, format_metric
+from guardianflow.core.results import SAMPLES_FILE, TrainingResult, format_metric
 from guardianflow.core.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.core.system import SystemSampler
 from guardianflow.core.tracking import TrackedRun, environment_facts, write_json
@@ -387,10 +387,24 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
             pictures=outcome.pictures,
             tracking_uri=mask_secrets(self.settings.mlflow_tracking_uri),
         )
+        self._log_samples(run, prepared, outcome)
         self._log_files(run, outcome, result)
         result = self._register(run, result)
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
+
+    def _log_samples(self, run: TrackedRun, prepared: PreparedTraining, outcome: TrainingOutcome) -> None:
+        from guardianflow.vision.samples import sample_predictions
+
+        try:
+            samples = sample_predictions(
+                outcome.best, prepared.dataset, imgsz=self.parameters.imgsz, seed=self.parameters.seed,
+                device=self.parameters.device,
+            )  # fmt: skip
+        except (RuntimeError, OSError, ValueError) as error:
+            log.warning("the sample predictions could not be drawn: %s", error)
+            return
+        run.log_artifact(write_json(run.folder / SAMPLES_FILE, [sample.to_dict() for sample in samples]), "samples")
 
     def _log_files(self, run: TrackedRun, outcome: TrainingOutcome, result: TrainingResult) -> None:
         run.log_artifact(outcome.best, "weights")

@@ -1,0 +1,160 @@
+"""What the command line shows: tables, progress, JSON. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from guardianflow.core.config import Settings
+    from guardianflow.core.run_records import RunRecord
+
+__all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_table", "say"]
+
+POLL_S = 0.5
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def out() -> Console:
+    """The console for data."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """The console for messages and progress."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A message for people, on stderr."""
+    err().print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", empty: str = "") -> None:
+    """A table on stdout, or the sentence that says what to do when there is nothing to show."""
+    if not rows:
+        say(empty or "nothing to show")
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="left")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+    console = out()
+    if not console.is_terminal:
+        console.width = max(console.width, 200)  # a file or a pipe has no edge to wrap at
+    console.print(table)
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """``"3 min ago"``."""
+    if moment is None:
+        return ""
+    seconds = (now - moment).total_seconds()
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return "just now"
+
+
+class ProgressWatch:
+    """Shows where a run stands while it is executed elsewhere (in a kernel): a bar, or lines.
+
+    Args:
+        settings: Where the run's record is.
+        quiet: Show nothing.
+        label: What the bar is called.
+    """
+
+    def __init__(self, settings: Settings, *, quiet: bool = False, label: str = "") -> None:
+        self._settings = settings
+        self._quiet = quiet
+        self._label = label
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, record: RunRecord) -> None:
+        """Begin to follow a run; given to the executor as ``on_run``."""
+        if self._quiet:
+            return
+        say(f"run {record.run_id} · {record.folder}")
+        self._thread = threading.Thread(target=self._follow, args=(record.run_id,), daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def watching(self) -> Iterator[ProgressWatch]:
+        """Stop following at the end of the block."""
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            if self._thread is not None:
+                self._thread.join(5)
+
+    def _follow(self, run_id: str) -> None:
+        from guardianflow.core.database import Database
+        from guardianflow.core.run_records import RunRecords
+
+        records = RunRecords(Database.open(self._settings.database_url))
+        console = err()
+        if console.is_terminal:
+            self._draw_bar(records, run_id, console)
+        else:
+            self._print_lines(records, run_id)
+
+    def _draw_bar(self, records: Any, run_id: str, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(self._label or "starting the kernel", total=None, note="")
+            while not self._stop.wait(POLL_S):
+                state = self._read(records, run_id)
+                if state:
+                    progress.update(
+                        task, completed=state["done"], total=state["total"], note=state["note"],
+                        description=self._label or f"{state['unit']}s",
+                    )  # fmt: skip
+
+    def _print_lines(self, records: Any, run_id: str) -> None:
+        seen, began = -1, time.monotonic()
+        while not self._stop.wait(POLL_S):
+            state = self._read(records, run_id)
+            if state and state["done"] > seen:
+                seen = state["done"]
+                if seen:
+                    seconds = time.monotonic() - began
+                    say(f"  {state['unit']} {seen}/{state['total']} · {state['note']} · {seconds:.0f} s")
+
+    @staticmethod
+    def _read(records: Any, run_id: str) -> Mapping[str, Any]:
+        try:
+            progress: Mapping[str, Any] = records.get(run_id).progress
+        except Exception:  # noqa: BLE001 - a bar that can't be drawn must not end a run
+            return {}
+        return progress

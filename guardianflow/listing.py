@@ -1,0 +1,181 @@
+"""What `list`, `history`, `metrics` and a finished run show: tables made from the library's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from guardianflow.core.results import format_metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from guardianflow.core.config import Settings
+    from guardianflow.core.registry import ModelEvent
+    from guardianflow.execution.executors import RunOutcome
+
+__all__ = ["TABLES", "Filters", "Listed", "history_table", "metrics_table", "show_outcome"]
+
+_SHORT = 12
+_HEADLINE = ("map50", "map50_95", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What narrows a list."""
+
+    name: str | None = None
+    experiment: str | None = None
+    status: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list twice over: rows for people, items for programs; and what to say when it is empty."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    items: Sequence[Mapping[str, Any]]
+    empty: str
+
+
+def experiments(settings: Settings, filters: Filters) -> Listed:
+    """Experiments with the number of their runs."""
+    from guardianflow.core.database import Database
+    from guardianflow.core.run_records import RunRecords
+
+    found = RunRecords(Database.open(settings.database_url)).experiments()[: filters.limit]
+    rows = [(item["experiment"], item["runs"], _local(item["last"])) for item in found]
+    return Listed(("experiment", "runs", "last run"), rows, found, "no run yet; `guardianflow demo` makes some")
+
+
+def runs(settings: Settings, filters: Filters) -> Listed:
+    """Runs, the newest first."""
+    from guardianflow.console import ago
+    from guardianflow.core.database import Database
+    from guardianflow.core.run_records import RunRecords, RunStatus
+
+    now = datetime.now(UTC)
+    found = RunRecords(Database.open(settings.database_url)).list(
+        experiment=filters.experiment or filters.name,
+        status=filters.status.upper() if filters.status else None,
+        limit=filters.limit,
+    )
+    rows = []
+    for record in found:
+        lost = record.status == RunStatus.RUNNING and not record.owner.lives(record.heartbeat, now)
+        state = "RUNNING (process lost: guardianflow runs reap)" if lost else record.status
+        done, total = record.progress.get("done"), record.progress.get("total")
+        progress = f"{done}/{total} {record.progress.get('unit', '')}" if total else ""
+        rows.append(
+            (record.run_id[:_SHORT], record.experiment, record.kind, state, progress, ago(record.started, now),
+             record.reason or record.progress.get("note", ""))  # fmt: skip
+        )
+    columns = ("run", "experiment", "kind", "status", "progress", "started", "note")
+    return Listed(columns, rows, [record.to_dict() for record in found], "no run yet; `guardianflow demo` makes some")
+
+
+def models(settings: Settings, filters: Filters) -> Listed:
+    """Registered models and who is in charge of each."""
+    from guardianflow.core.registry import ModelRegistry
+
+    registry = ModelRegistry(settings)
+    items = []
+    for name in registry.list_models()[: filters.limit]:
+        versions = registry.list_versions(name)
+        by_alias = {alias: version for version in versions for alias in version.aliases}
+        champion = by_alias.get("champion")
+        items.append(
+            {
+                "name": name,
+                "versions": len(versions),
+                **{alias: getattr(by_alias.get(alias), "version", None) for alias in ("champion", "candidate", "rollback")},
+                "champion_map50": champion.metrics.get("map50") if champion else None,
+            }
+        )
+    rows = [
+        (item["name"], item["versions"], item["champion"], format_metric("map50", item["champion_map50"]),
+         item["candidate"], item["rollback"])  # fmt: skip
+        for item in items
+    ]
+    columns = ("model", "versions", "champion", "its mAP50", "candidate", "rollback")
+    return Listed(columns, rows, items, "no model yet; `guardianflow register NAME --run RUN_ID` makes one")
+
+
+def versions(settings: Settings, filters: Filters) -> Listed:
+    """The versions of one model, the newest first."""
+    from guardianflow.core.registry import ModelRegistry
+
+    found = ModelRegistry(settings).list_versions(filters.name or "")[: filters.limit]
+    rows = [
+        (version.version, ", ".join(version.aliases), version.status, version.run_id[:_SHORT],
+         *(format_metric(metric, version.metrics.get(metric)) for metric in ("map50", "map50_95")),
+         f"{version.size_bytes / 1e6:.1f} MB", version.sha256[:_SHORT], _local(version.created), version.created_by)  # fmt: skip
+        for version in found
+    ]
+    columns = ("version", "aliases", "status", "run", "mAP50", "mAP50-95", "size", "sha256", "created", "by")
+    return Listed(columns, rows, [version.to_dict() for version in found], f"{filters.name!r} has no version")
+
+
+TABLES: Mapping[str, Callable[[Settings, Filters], Listed]] = {
+    "experiments": experiments,
+    "runs": runs,
+    "models": models,
+    "versions": versions,
+}
+
+
+def history_table(events: Sequence[ModelEvent]) -> Listed:
+    """A model's ledger."""
+    rows = [
+        (_local(event.time), event.action, event.version, event.champion, event.candidate, event.rollback, event.actor,
+         event.reason)  # fmt: skip
+        for event in events
+    ]
+    columns = ("when", "what", "version", "champion", "candidate", "rollback", "who", "why")
+    return Listed(columns, rows, [event.to_dict() for event in events], "no event yet")
+
+
+def metrics_table(frame: pd.DataFrame) -> Listed:
+    """Measurements."""
+    import json
+
+    items = json.loads(frame.to_json(orient="records", date_format="iso"))
+    rows = [
+        (_local(item["time"]), item["metric"], _figure(item["metric"], item["value"]), item["model"], item["version"],
+         item["site"], item["experiment"], (item["run_id"] or "")[:_SHORT], item["source"], _tags(item["tags"]))  # fmt: skip
+        for item in items
+    ]
+    columns = ("time", "metric", "value", "model", "version", "site", "experiment", "run", "source", "tags")
+    return Listed(columns, rows, items, "no measurement fits")
+
+
+def show_outcome(outcome: RunOutcome) -> None:
+    """What a person wants to know after a run."""
+    from guardianflow.console import print_table, say
+
+    metrics = outcome.result.get("metrics", {})
+    rows = [(name, format_metric(name, metrics[name])) for name in _HEADLINE if name in metrics]
+    print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
+    say(f"run       {outcome.run_id}")
+    if outcome.result.get("model_uri"):
+        say(f"model     {outcome.result['model_uri']}")
+    if outcome.html or outcome.notebook:
+        say(f"notebook  {outcome.notebook}")
+        say(f"page      {outcome.html}")
+
+
+def _figure(metric: str, value: float | None) -> str:
+    return "invalid" if value is None else format_metric(metric, value)
+
+
+def _tags(tags: Mapping[str, str] | None) -> str:
+    return " ".join(f"{key}={value}" for key, value in (tags or {}).items())
+
+
+def _local(moment: datetime | str) -> str:
+    value = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"

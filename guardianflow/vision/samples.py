@@ -1,0 +1,190 @@
+"""What a model sees on some labelled images: found, missed and imagined objects.
+
+A person looks at this; the figures of a benchmark are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guardianflow.data.dataset import Dataset
+from guardianflow.vision._ultralytics import import_ultralytics
+
+__all__ = ["SampleBox", "SampleImage", "label_boxes", "match_boxes", "sample_predictions"]
+
+MATCH_IOU = 0.5
+THUMBNAIL_PX = 480
+
+Boxes = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SampleBox:
+    """One box, corners as fractions of the image's width and height.
+
+    Attributes:
+        kind: ``"found"`` (prediction with a label), ``"imagined"`` (prediction without one) or
+            ``"missed"`` (label without a prediction).
+        confidence: Of the prediction; ``None`` for a missed object.
+    """
+
+    kind: str
+    name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """One image with its boxes; ``jpeg`` is a thumbnail in base64, at most 480 px wide or high."""
+
+    name: str
+    width: int
+    height: int
+    jpeg: str
+    boxes: tuple[SampleBox, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The image as plain JSON types."""
+        return asdict(self)
+
+
+def sample_predictions(
+    weights: Path, dataset: Dataset, *, split: str = "val", count: int = 6, imgsz: int = 640,
+    confidence: float = 0.25, seed: int = 0, device: str = "",
+) -> list[SampleImage]:  # fmt: skip
+    """Run a model on some labelled images and compare box by box.
+
+    Args:
+        weights: A ``.pt`` file.
+        dataset: Where the images and labels are.
+        split: Which split.
+        count: How many images, drawn by ``seed`` among those with labels.
+        imgsz: Side of the model's input, in pixels.
+        confidence: Predictions below are left out.
+        seed: Of the draw.
+        device: As for training.
+    """
+    import cv2
+
+    ultralytics = import_ultralytics()
+    chosen = _choose(dataset, split, count, seed)
+    model = ultralytics.YOLO(str(weights))
+    samples = []
+    for image, classes, truth in chosen:
+        pixels = cv2.imdecode(np.fromfile(image, dtype=np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            continue
+        height, width = pixels.shape[:2]
+        result = model.predict(pixels, imgsz=imgsz, conf=confidence, verbose=False, device=device or None)[0]
+        found = result.boxes
+        corners = found.xyxy.cpu().numpy().astype(float) / np.array([width, height, width, height])
+        boxes = _compare(
+            dataset.names, classes, truth, found.cls.cpu().numpy().astype(int), corners, found.conf.cpu().numpy()
+        )
+        samples.append(SampleImage(dataset.relative_name(image), width, height, _thumbnail(pixels), boxes))
+    return samples
+
+
+def match_boxes(truth: Boxes, predicted: Boxes, *, iou: float = MATCH_IOU) -> list[tuple[int, int]]:
+    """Pairs (label, prediction): each prediction in turn takes the free label it overlaps most.
+
+    Args:
+        truth: Corners, shape (n, 4).
+        predicted: Corners, shape (m, 4), the most confident first.
+        iou: Overlap (intersection over union) that a pair needs.
+    """
+    pairs: list[tuple[int, int]] = []
+    free = set(range(len(truth)))
+    overlaps = _iou(truth, predicted)
+    for place in range(len(predicted)):
+        best = max(free, key=lambda index: overlaps[index, place], default=None)
+        if best is not None and overlaps[best, place] >= iou:
+            pairs.append((best, place))
+            free.discard(best)
+    return pairs
+
+
+def label_boxes(file: Path) -> tuple[list[int], Boxes]:
+    """Class ids and corners (fractions, shape (n, 4)) of a checked label file; polygons as their boxes."""
+    classes: list[int] = []
+    corners: list[tuple[float, float, float, float]] = []
+    for line in file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else ():
+        values = [float(word) for word in line.split()]
+        if len(values) == 5:  # noqa: PLR2004 - class, centre, size
+            _, x, y, w, h = values
+            corners.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+        elif len(values) > 6:  # noqa: PLR2004 - class and at least three points
+            xs, ys = values[1::2], values[2::2]
+            corners.append((min(xs), min(ys), max(xs), max(ys)))
+        else:
+            continue
+        classes.append(int(values[0]))
+    return classes, np.asarray(corners, dtype=float).reshape(-1, 4)
+
+
+def _choose(dataset: Dataset, split: str, count: int, seed: int) -> list[tuple[Path, list[int], Boxes]]:
+    images = dataset.images(split)
+    random.Random(seed).shuffle(images)  # noqa: S311 - a draw of pictures to look at
+    chosen = []
+    for image in images:
+        if len(chosen) == count:
+            break
+        try:
+            classes, boxes = label_boxes(dataset.label_path(image))
+        except (OSError, ValueError):
+            continue
+        if classes and max(classes) < len(dataset.names):
+            chosen.append((image, classes, boxes))
+    return chosen
+
+
+def _compare(
+    names: Sequence[str], classes: Sequence[int], truth: Boxes, found: npt.NDArray[np.int64], corners: Boxes,
+    confidence: npt.NDArray[np.float32],
+) -> tuple[SampleBox, ...]:  # fmt: skip
+    boxes: list[SampleBox] = []
+    labelled = np.asarray(classes, dtype=int)
+    for index, name in enumerate(names):
+        ours = np.flatnonzero(labelled == index)
+        theirs = np.flatnonzero(found == index)
+        theirs = theirs[np.argsort(-confidence[theirs], kind="stable")]
+        pairs = match_boxes(truth[ours], corners[theirs])
+        right = {place for _, place in pairs}
+        matched = {label for label, _ in pairs}
+        boxes += [
+            SampleBox("found" if place in right else "imagined", name, *corners[at], confidence=float(confidence[at]))
+            for place, at in enumerate(theirs)
+        ]
+        boxes += [SampleBox("missed", name, *truth[at]) for place, at in enumerate(ours) if place not in matched]
+    return tuple(boxes)
+
+
+def _iou(first: Boxes, second: Boxes) -> Boxes:
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    area_first = (first[:, 2:] - first[:, :2]).prod(axis=1)
+    area_second = (second[:, 2:] - second[:, :2]).prod(axis=1)
+    return np.asarray(shared / np.maximum(area_first[:, None] + area_second[None, :] - shared, 1e-12))
+
+
+def _thumbnail(pixels: npt.NDArray[Any]) -> str:
+    import cv2
+
+    scale = THUMBNAIL_PX / max(pixels.shape[:2])
+    if scale < 1:
+        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return base64.b64encode(content.tobytes()).decode("ascii")
