@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 Colour = tuple[float, float, float]
 
 _SUBPIXEL_BITS = 4
+_ONE = 1 << _SUBPIXEL_BITS
 _COVERED = 0.5
 
 
@@ -62,7 +63,11 @@ class Camera:
         depth = np.maximum(y * cos + below * sin, 0.3)
         scale = self.focal_px / depth
         half = self.imgsz / 2
-        return np.stack([half + scale * points[:, 0], half + scale * (below * cos - y * sin), depth], axis=1)
+        seen = np.empty((len(points), 3))
+        seen[:, 0] = half + scale * points[:, 0]
+        seen[:, 1] = half + scale * (below * cos - y * sin)
+        seen[:, 2] = depth
+        return seen
 
     def ground_of_pixels(self, samples: int = 1) -> tuple[Array, Array, Array]:
         """The ground seen through every pixel.
@@ -141,35 +146,46 @@ class Canvas:
         self._height = max(math.ceil(v1) + 1 - self.top, 1)
         self._paint = np.zeros((self._height * self._samples, self._width * self._samples, 4), np.uint8)
 
-    def fill(self, uv: NDArray[np.floating], colour: Colour) -> None:
+    def to_patch(self, uv: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Image pixels ``(N, 2)`` as the samples that :meth:`fill` and :meth:`limb` take."""
+        local = (uv - (self.left, self.top)) * self._samples - 0.5
+        # Far outside the patch the exact place is of no matter, and must not overflow.
+        bounded: NDArray[np.float64] = local.clip(-20_000.0, 20_000.0)
+        return bounded
+
+    def fill(self, local: NDArray[np.float64], colour: Colour) -> None:
         """Paint one polygon.
 
         Args:
-            uv: ``(N, 2)`` image pixels; the polygon need not be convex.
+            local: ``(N, 2)`` samples of the patch; the polygon need not be convex.
             colour: BGR, 0–255.
         """
-        cv2.fillPoly(self._paint, [self._fixed(uv)], _opaque(colour), cv2.LINE_8, _SUBPIXEL_BITS)
+        cv2.fillPoly(self._paint, [_fixed(local)], _opaque(colour), cv2.LINE_8, _SUBPIXEL_BITS)
 
-    def limb(self, uv: NDArray[np.floating], radii: tuple[float, float], colour: Colour) -> None:
+    def limb(self, local: NDArray[np.float64], radii: tuple[float, float], colour: Colour) -> None:
         """Paint a tapered stroke with round ends.
 
         Args:
-            uv: ``(2, 2)``, both ends in image pixels.
+            local: ``(2, 2)``, both ends in samples of the patch.
             radii: At either end, in image pixels.
             colour: BGR, 0–255.
         """
-        ends = self._fixed(uv)
         paint = _opaque(colour)
-        one = 1 << _SUBPIXEL_BITS
-        for end, radius in zip(ends, radii, strict=True):
-            size = max(round(radius * self._samples * one), one // 2)
-            cv2.circle(self._paint, (int(end[0]), int(end[1])), size, paint, -1, cv2.LINE_8, _SUBPIXEL_BITS)
-        along = uv[1] - uv[0]
-        length = math.hypot(along[0], along[1])
+        (x0, y0), (x1, y1) = local.tolist()
+        r0, r1 = radii[0] * self._samples, radii[1] * self._samples
+        for x, y, radius in ((x0, y0, r0), (x1, y1, r1)):
+            size = max(round(radius * _ONE), _ONE // 2)
+            cv2.circle(
+                self._paint, (round(x * _ONE), round(y * _ONE)), size, paint, -1, cv2.LINE_8, _SUBPIXEL_BITS
+            )  # fmt: skip
+        length = math.hypot(x1 - x0, y1 - y0)
         if length > 1e-6:
-            normal = np.array([-along[1], along[0]]) / length
-            side = np.outer([radii[0], radii[1]], normal)
-            self.fill(np.array([uv[0] + side[0], uv[1] + side[1], uv[1] - side[1], uv[0] - side[0]]), colour)
+            nx, ny = (y0 - y1) / length, (x1 - x0) / length
+            outline = [
+                (x0 + nx * r0, y0 + ny * r0), (x1 + nx * r1, y1 + ny * r1),
+                (x1 - nx * r1, y1 - ny * r1), (x0 - nx * r0, y0 - ny * r0),
+            ]  # fmt: skip
+            cv2.fillPoly(self._paint, [_fixed(np.array(outline))], paint, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def finish(self) -> Sprite:
         """The patch at image resolution, its edges averaged over the samples."""
@@ -177,13 +193,11 @@ class Canvas:
         values = small.astype(np.float32)
         return Sprite(self.left, self.top, values[..., :3], values[..., 3] / 255.0)
 
-    def _fixed(self, uv: NDArray[np.floating]) -> NDArray[np.int32]:
-        local = (np.asarray(uv)[:, :2] - (self.left, self.top)) * self._samples - 0.5
-        # Far outside the patch the exact place is of no matter, and must not overflow.
-        bounded = np.clip(local, -20_000.0, 20_000.0)
-        return np.rint(bounded * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+
+def _fixed(local: NDArray[np.float64]) -> NDArray[np.int32]:
+    return np.rint(local * _ONE).astype(np.int32)
 
 
-def _opaque(colour: Colour) -> tuple[float, float, float, float]:
-    b, g, r = (min(max(round(value), 0), 255) for value in colour)
-    return (b, g, r, 255)
+def _opaque(colour: Colour) -> tuple[int, int, int, int]:
+    b, g, r = colour
+    return (min(max(round(b), 0), 255), min(max(round(g), 0), 255), min(max(round(r), 0), 255), 255)

@@ -55,8 +55,8 @@ class Placement:
     def to_world(self, local: NDArray[np.floating]) -> Points:
         """Local points (forward, left, up) as world points, ``(N, 3)``."""
         cos, sin = math.cos(self.heading), math.sin(self.heading)
-        forward, left, up = local[:, 0], local[:, 1], local[:, 2]
-        return np.stack([self.x + forward * cos - left * sin, self.y + forward * sin + left * cos, up], axis=1)
+        turn = np.array([(cos, sin, 0.0), (-sin, cos, 0.0), (0.0, 0.0, 1.0)])
+        return local @ turn + (self.x, self.y, 0.0)
 
 
 @dataclass
@@ -94,37 +94,43 @@ class Figure:
     def draw(self, camera: Camera) -> Sprite:
         """Paint it as the camera sees it."""
         seen = camera.project(np.concatenate(self._points))
+        scale = (camera.focal_px / seen[:, 2]).tolist()
         widest = max((max(radii) for radii, _ in self._parts if radii), default=0.0)
-        margin = widest * camera.focal_px / float(seen[:, 2].min())
-        low, high = seen[:, :2].min(axis=0) - margin, seen[:, :2].max(axis=0) + margin
-        canvas = Canvas(camera, (low[0], low[1], high[0], high[1]))
+        margin = widest * max(scale)
+        uv = seen[:, :2]
+        (left, top), (right, bottom) = uv.min(axis=0) - margin, uv.max(axis=0) + margin
+        canvas = Canvas(camera, (left, top, right, bottom))
+        local = canvas.to_patch(uv)
         at = 0
         for points, (radii, colour) in zip(self._points, self._parts, strict=True):
-            part = seen[at : at + len(points)]
-            at += len(points)
+            end = at + len(points)
             if radii is None:
-                canvas.fill(part[:, :2], colour)
+                canvas.fill(local[at:end], colour)
             else:
-                scale = camera.focal_px / part[:, 2]
-                canvas.limb(part[:, :2], (radii[0] * scale[0], radii[1] * scale[1]), colour)
+                canvas.limb(local[at:end], (radii[0] * scale[at], radii[1] * scale[at + 1]), colour)
+            at = end
         return canvas.finish()
 
     def cast(self, camera: Camera, light: Light, mask: NDArray[np.uint8]) -> None:
         """Paint its shadow on the ground into a mask of the image's size."""
-        across, along = -light.sun[0] / light.sun[2], -light.sun[1] / light.sun[2]
+        if not self.casters:
+            return
+        fallen = np.concatenate([points for points, _ in self.casters])
+        fallen[:, 0] -= fallen[:, 2] * (light.sun[0] / light.sun[2])
+        fallen[:, 1] = np.maximum(fallen[:, 1] - fallen[:, 2] * (light.sun[1] / light.sun[2]), 1.0)
+        fallen[:, 2] = 0
+        seen = camera.project(fallen)
+        fixed = np.rint((seen[:, :2] - 0.5).clip(-8000, 8000) * 16).astype(np.int32)
+        scale = (2 * camera.focal_px / seen[:, 2]).tolist()
+        at = 0
         for points, radius in self.casters:
-            fallen = points.copy()
-            fallen[:, 0] += points[:, 2] * across
-            fallen[:, 1] = np.maximum(points[:, 1] + points[:, 2] * along, 1.0)
-            fallen[:, 2] = 0
-            seen = camera.project(fallen)
-            fixed = np.rint(np.clip(seen[:, :2] - 0.5, -8000, 8000) * 16).astype(np.int32)
+            part = fixed[at : at + len(points)]
             if radius:
-                width = max(1, round(2 * radius * camera.focal_px / float(seen[:, 2].min())))
-                ends = [(int(u), int(v)) for u, v in fixed]
-                cv2.line(mask, ends[0], ends[1], 255, width, cv2.LINE_AA, 4)
+                ends = part.tolist()
+                cv2.line(mask, ends[0], ends[-1], 255, max(1, round(radius * scale[at])), cv2.LINE_AA, 4)
             else:
-                cv2.fillConvexPoly(mask, cv2.convexHull(fixed), 255, cv2.LINE_AA, 4)
+                cv2.fillConvexPoly(mask, cv2.convexHull(part), 255, cv2.LINE_AA, 4)
+            at += len(points)
 
 
 @dataclass(frozen=True)
@@ -196,17 +202,25 @@ def add_solid(figure: Figure, solid: Solid, place: Placement, camera: Camera, li
     seen = set()
     for name, numbers in _FACES.items():
         quad = corners[list(numbers)]
-        normal = np.cross(quad[1] - quad[0], quad[3] - quad[0])
+        normal = _normal(quad)
         if float(normal @ (eye - quad[0])) <= 0:
             continue
         seen.add(name)
-        brightness = light.on(normal / np.linalg.norm(normal))
+        brightness = light.on(normal)
         figure.face(quad, scaled(solid.paint, brightness))
         for decal in solid.decals.get(name, ()):
             glows = light.lamps and decal.lit is not None
             colour = decal.lit if light.lamps and decal.lit else scaled(decal.colour, max(brightness, 0.75))
             figure.face(_on_face(quad, decal.corners), colour, glows=glows)
     return seen
+
+
+def _normal(quad: Points) -> Points:
+    """Unit vector that a face looks along."""
+    (ax, ay, az), (bx, by, bz) = (quad[1] - quad[0]).tolist(), (quad[3] - quad[0]).tolist()
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    length = math.sqrt(x * x + y * y + z * z)
+    return np.array([x / length, y / length, z / length])
 
 
 def panel(x0: float, y0: float, x1: float, y1: float) -> tuple[tuple[float, float], ...]:

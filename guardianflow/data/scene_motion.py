@@ -36,7 +36,7 @@ class Mover:
         look: What it looks like.
         path: ``(frames, 3)``: x and y in metres, heading in radians.
         gait: ``(frames,)``, phase of the step in radians.
-        stride: Swing of the legs in radians.
+        stride: Swing of a person's legs in radians; of a vehicle 1 while it drives, 0 when parked.
         present: ``(frames,)``, whether it is on its route at that time.
     """
 
@@ -47,6 +47,11 @@ class Mover:
     gait: Track
     stride: float
     present: NDArray[np.bool_]
+
+    @property
+    def parked(self) -> bool:
+        """Whether it is a vehicle that stands still, its lights off."""
+        return self.label == "vehicle" and self.stride == 0
 
     def place(self, frame: int) -> Placement:
         """Where it is."""
@@ -191,7 +196,7 @@ class _Crowd:
         gait = float(self.rng.uniform(0, 2 * math.pi)) + (
             np.zeros(len(path)) if distance is None else distance * (2 * math.pi / _STEP_METRES)
         )
-        stride = 0.30 + 0.16 * speed if label == "person" and speed > 0 else 0.06
+        stride = (0.30 + 0.16 * speed if speed > 0 else 0.06) if label == "person" else float(speed > 0)
         shown = np.ones(len(path), bool) if present is None else present
         return Mover(len(self.movers) + 1, label, look, path, gait, stride, shown)
 

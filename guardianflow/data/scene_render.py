@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -128,13 +128,13 @@ def _figure(stage: Stage, mover: Mover, frame: int, light: Light, beams: list[Be
     level = (b + extra * 0.85, g + extra * 0.95, r + extra)
     if isinstance(mover.look, PersonLook):
         return draw_person(mover.look, place, float(mover.gait[frame]), mover.stride, light, level)
-    return draw_vehicle(mover.look, place, stage.camera, light, level)
+    return draw_vehicle(mover.look, place, stage.camera, replace(light, lamps=light.lamps and not mover.parked), level)
 
 
 def _beams(movers: list[Mover], frame: int) -> list[Beam]:
     beams = []
     for mover in movers:
-        if isinstance(mover.look, VehicleLook):
+        if isinstance(mover.look, VehicleLook) and not mover.parked:
             place = mover.place(frame)
             nose = mover.look.shape.length / 2
             front = (place.x + nose * math.cos(place.heading), place.y + nose * math.sin(place.heading))
