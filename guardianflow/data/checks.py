@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,11 +68,13 @@ def check_dataset(
     for split, files in images.items():
         found: list[_Finding] = []
         findings[split] = found
-        for finding in in_threads(lambda image: _inspect(image, dataset, guard), files, workers=workers):
-            found.append(finding)
-            done += 1
-            if progress is not None and (done % 64 == 0 or done == total):
-                progress(done, total)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow mutters about a file, the report says
+            for finding in in_threads(lambda image: _inspect(image, dataset, guard), files, workers=workers):
+                found.append(finding)
+                done += 1
+                if progress is not None and (done % 64 == 0 or done == total):
+                    progress(done, total)
     problems = [Problem("passed-over", "", "", note) for note in dataset.notes]
     for split, found in findings.items():
         problems += _split_problems(dataset, split, found)

@@ -48,8 +48,8 @@ def load_yaml_mapping(path: Path, *, what: str = "data.yaml") -> dict[Any, Any]:
         raise DatasetError(
             f"{what} {printable(path)} is not valid YAML: {_one_line(error)}; correct that line"
         ) from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        # PyYAML's own constructors let these through, for example for the date 2024-99-99.
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # PyYAML's own constructors let these through, for example for the date 2024-99-99 or an empty `!!int`.
         raise DatasetError(
             f"{what} {printable(path)} holds a value that YAML can't build: {printable(error)}; put it in quotes"
         ) from None
