@@ -52,11 +52,18 @@ class Placement:
     y: float
     heading: float = 0.0
 
+    def rectangle(self, half_length: float, half_width: float) -> list[tuple[float, float]]:
+        """Corners of a rectangle on the ground around it, anticlockwise."""
+        signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
+        corners = self.to_world(np.array([(a * half_length, b * half_width, 0.0) for a, b in signs]))
+        return [(float(x), float(y)) for x, y, _ in corners]
+
     def to_world(self, local: NDArray[np.floating]) -> Points:
         """Local points (forward, left, up) as world points, ``(N, 3)``."""
         cos, sin = math.cos(self.heading), math.sin(self.heading)
         turn = np.array([(cos, sin, 0.0), (-sin, cos, 0.0), (0.0, 0.0, 1.0)])
-        return local @ turn + (self.x, self.y, 0.0)
+        world: Points = local @ turn + (self.x, self.y, 0.0)
+        return world
 
 
 @dataclass

@@ -9,11 +9,22 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from guardianflow.data.scene_camera import Array, Camera, Colour
 from guardianflow.data.scene_figures import Light, Placement
 
-__all__ = ["CONDITIONS", "Beam", "Condition", "Exposure", "beam_light", "expose", "lamp_light", "random_exposure", "random_light"]
+__all__ = [
+    "CONDITIONS",
+    "Beam",
+    "Condition",
+    "Exposure",
+    "beam_light",
+    "expose",
+    "lamp_light",
+    "random_exposure",
+    "random_light",
+]
 
 _LAMP_REACH = 3.4  # metres at which a street lamp's light has fallen to a half
 _BEAM_LENGTH, _BEAM_SPREAD = 10.0, 0.34  # metres, and half width gained per metre
@@ -50,16 +61,40 @@ class Condition:
 CONDITIONS: Mapping[str, Condition] = MappingProxyType(
     {
         "day": Condition(
-            (1.14, 1.14, 1.15), ((225, 190, 150), (240, 228, 214)), (228, 216, 204), 0.0035, 0.60, (0.30, 0.58), False, 1.0, 0.6
+            level=(1.14, 1.14, 1.15),
+            sky=((225, 190, 150), (240, 228, 214)),
+            air=(228, 216, 204),
+            haze=0.0035,
+            ambient=0.60,
+            shadow=(0.30, 0.58),
+            lamps=False,
+            grain=1.0,
+            blur=0.6,
         ),
         "fog": Condition(
-            (0.93, 0.92, 0.90), ((205, 205, 204), (208, 208, 207)), (206, 206, 205), 0.042, 0.84, (0.0, 0.0), False, 1.2, 0.9
+            level=(0.93, 0.92, 0.90),
+            sky=((205, 205, 204), (208, 208, 207)),
+            air=(206, 206, 205),
+            haze=0.042,
+            ambient=0.84,
+            shadow=(0.0, 0.0),
+            lamps=False,
+            grain=1.2,
+            blur=0.9,
         ),
         "night": Condition(
-            (0.34, 0.27, 0.24), ((38, 24, 18), (62, 44, 36)), (48, 36, 30), 0.004, 0.72, (0.0, 0.0), True, 1.9, 0.8
+            level=(0.40, 0.33, 0.30),
+            sky=((38, 24, 18), (62, 44, 36)),
+            air=(48, 36, 30),
+            haze=0.004,
+            ambient=0.72,
+            shadow=(0.0, 0.0),
+            lamps=True,
+            grain=1.9,
+            blur=0.8,
         ),
     }
-)  # fmt: skip
+)
 """Condition name → condition."""
 
 
@@ -92,7 +127,9 @@ class Beam:
         half = camera.imgsz / mask.shape[1]
         for reach, strength in ((_BEAM_LENGTH, 0.16), (6.5, 0.28), (3.5, 0.45)):
             width = 0.7 + _BEAM_SPREAD * reach
-            local = np.array([(0.1, 0.6, 0), (reach, width, 0), (reach * 1.12, 0, 0), (reach, -width, 0), (0.1, -0.6, 0)])
+            local = np.array(
+                [(0.1, 0.6, 0), (reach, width, 0), (reach * 1.12, 0, 0), (reach, -width, 0), (0.1, -0.6, 0)]
+            )
             seen = camera.project(self.place.to_world(local))[:, :2] / half
             layer = np.zeros_like(mask)
             fixed = np.rint(np.clip(seen, -4000, 4000) * 16).astype(np.int32)
@@ -140,7 +177,7 @@ def beam_light(camera: Camera, beams: list[Beam]) -> Array:
 
 def expose(
     image: Array, rng: np.random.Generator, condition: Condition, exposure: Exposure, *, noise: float
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+) -> NDArray[np.uint8]:
     """What the sensor makes of the light: blur, gain, colour cast, vignette and noise.
 
     Args:
@@ -164,4 +201,5 @@ def expose(
         # Mostly brightness, some colour: each channel adds the same grain from another place.
         for channel, shift in enumerate((17, 29, 43)):
             image[..., channel] += grain + 0.4 * np.roll(grain, shift, axis=channel % 2)
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    taken: NDArray[np.uint8] = np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    return taken

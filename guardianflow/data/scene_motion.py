@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from guardianflow.data.scene_camera import Camera
 from guardianflow.data.scene_figures import Placement
 from guardianflow.data.scene_people import PersonLook, random_person
-from guardianflow.data.scene_sites import CLUTTER, Prop, Site, Way
+from guardianflow.data.scene_props import CLUTTER, Prop
+from guardianflow.data.scene_sites import Site, Way
 from guardianflow.data.scene_vehicles import VehicleLook, random_vehicle
 
 __all__ = ["Mover", "place_clutter", "populate"]
@@ -60,11 +61,7 @@ class Mover:
 
     def footprint(self, frame: int) -> list[tuple[float, float]]:
         """Corners of the ground it stands on, in order."""
-        half_length, half_width = self.half_size
-        place = self.place(frame)
-        box = [(half_length, half_width), (-half_length, half_width), (-half_length, -half_width), (half_length, -half_width)]
-        corners = place.to_world(np.array([(forward, left, 0.0) for forward, left in box]))
-        return [(float(x), float(y)) for x, y, _ in corners]
+        return self.place(frame).rectangle(*self.half_size)
 
     @property
     def half_size(self) -> tuple[float, float]:
@@ -158,7 +155,8 @@ class _Crowd:
         offset = float(self.rng.uniform(-way.spread, way.spread))
         route = _Route.along(way, offset, backwards=bool(self.rng.random() < 0.5))
         stands = self.rng.random() < 0.15
-        return self._on_route("person", random_person(self.rng), route, 0.0 if stands else float(self.rng.uniform(1.1, 1.8)))
+        speed = 0.0 if stands else float(self.rng.uniform(1.1, 1.8))
+        return self._on_route("person", random_person(self.rng), route, speed)
 
     def beside(self, friend: Mover) -> Mover | None:
         """Somebody who walks with another person."""
@@ -167,9 +165,8 @@ class _Crowd:
         path = friend.path.copy()
         path[:, :2] += aside * normal
         gait = friend.gait + float(self.rng.uniform(0, 2 * math.pi))
-        return Mover(
-            len(self.movers) + 1, "person", random_person(self.rng), path, gait, friend.stride, friend.present
-        )  # fmt: skip
+        number = len(self.movers) + 1
+        return Mover(number, "person", random_person(self.rng), path, gait, friend.stride, friend.present)
 
     def _on_route(self, label: str, look: PersonLook | VehicleLook, route: _Route, speed: float) -> Mover | None:
         view = route.in_view(self.camera, _FARTHEST[label])
@@ -227,7 +224,9 @@ def populate(
     """
     crowd = _Crowd(rng, site, camera, frames, fps)
     seconds = (frames - 1) / fps
-    wanted = int(rng.integers(vehicles[0], vehicles[1] + 1))
+    # A clip shows one crowd for long: it is never drawn from the thin end of the range.
+    fewest = [low if frames == 1 else (low + high + 1) // 2 for low, high in (people, vehicles)]
+    wanted = int(rng.integers(fewest[1], vehicles[1] + 1))
     parked = int(rng.binomial(wanted, 0.6)) if site.bays else 0
     for _ in range(parked):
         crowd.admit(crowd.parked)
@@ -235,7 +234,7 @@ def populate(
     for _ in range(round((wanted - parked) * (1 + seconds / 3.5))):
         crowd.admit(crowd.driving)
     friend: Mover | None = None
-    for _ in range(round(int(rng.integers(people[0], people[1] + 1)) * (1 + seconds / 14.0))):
+    for _ in range(round(int(rng.integers(fewest[0], people[1] + 1)) * (1 + seconds / 14.0))):
         company = friend
         if company is not None and rng.random() < 0.35:
             crowd.admit(lambda company=company: crowd.beside(company))  # type: ignore[misc]

@@ -120,7 +120,9 @@ def _missing(target: Path, recipe: Mapping[str, Any]) -> tuple[Manifest, list[st
         )
     if manifest.recipe != recipe:
         theirs = _difference(manifest.recipe, recipe)
-        raise InputError(f"{target} holds scenes of another configuration ({theirs}). Choose another folder, or delete it.")
+        raise InputError(
+            f"{target} holds scenes of another configuration ({theirs}). Choose another folder, or delete it."
+        )
     lacking = []
     for name, digest in manifest.files.items():
         try:

@@ -20,7 +20,14 @@ _TOPS: tuple[Colour, ...] = (
     (45, 45, 200), (200, 90, 30), (70, 150, 50), (40, 170, 225), (150, 60, 130), (235, 235, 235),
     (60, 55, 55), (175, 160, 60), (110, 110, 120), (140, 120, 220), (90, 60, 30),
 )  # fmt: skip
-_TROUSERS: tuple[Colour, ...] = ((90, 60, 40), (50, 45, 45), (110, 85, 60), (95, 120, 140), (60, 80, 70), (150, 150, 150))
+_TROUSERS: tuple[Colour, ...] = (
+    (90, 60, 40),
+    (50, 45, 45),
+    (110, 85, 60),
+    (95, 120, 140),
+    (60, 80, 70),
+    (150, 150, 150),
+)
 _SHOES: tuple[Colour, ...] = ((30, 30, 30), (40, 60, 90), (230, 230, 230))
 _HELMETS: tuple[Colour, ...] = ((40, 205, 245), (240, 240, 240), (200, 110, 30))
 _VEST: tuple[Colour, ...] = ((40, 245, 205), (20, 120, 250))
@@ -199,7 +206,8 @@ class _Body:
     def _at(self, share: float) -> NDArray[np.float64]:
         """A point of the body's axis, by its share of the height."""
         lean = self.forward * 0.10 * self.stride * (share - 0.5) * self.look.height
-        return self.ground + self.up * share * self.look.height + lean - self.drop
+        point: NDArray[np.float64] = self.ground + self.up * share * self.look.height + lean - self.drop
+        return point
 
     def _outline(self, rows: list[tuple[float, float]], *, right_only: bool = False) -> NDArray[np.float64]:
         """A polygon facing the camera from (height, half width) rows."""

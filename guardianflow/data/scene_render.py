@@ -105,7 +105,7 @@ def render_frame(
         sprite = stage.hazed(figure.draw(stage.camera), place.x, place.y)
         layers.append(_Layer(tuple(mover.footprint(frame)), sprite, number))
     owner = np.full(image.shape[:2], _NOBODY, np.int16)
-    for layer in _far_to_near(layers, stage.camera.imgsz):
+    for layer in _far_to_near(layers):
         blend(image, layer.sprite)
         clip = layer.sprite.clip(stage.camera.imgsz)
         if clip is not None:
@@ -170,13 +170,11 @@ def _shaded(
 
 def _prop_layer(item: StandingProp) -> _Layer:
     half_length, half_width = (1.5, 0.18) if item.prop.kind == "wall" else (0.25, 0.25)
-    place = item.prop.place
-    box = [(half_length, half_width), (-half_length, half_width), (-half_length, -half_width), (half_length, -half_width)]
-    corners = place.to_world(np.array([(forward, left, 0.0) for forward, left in box]))
-    return _Layer(tuple((float(x), float(y)) for x, y, _ in corners), item.sprite, _NOBODY)
+    corners = item.prop.place.rectangle(half_length, half_width)
+    return _Layer(tuple(corners), item.sprite, _NOBODY)
 
 
-def _far_to_near(layers: list[_Layer], imgsz: int) -> list[_Layer]:
+def _far_to_near(layers: list[_Layer]) -> list[_Layer]:
     """Painter's order: where two overlap in the image, the line between their footprints decides."""
     waiting = sorted(layers, key=lambda layer: -layer.distance)
     before: dict[int, set[int]] = {id(layer): set() for layer in waiting}
@@ -196,8 +194,8 @@ def _far_to_near(layers: list[_Layer], imgsz: int) -> list[_Layer]:
 
 
 def _overlap(one: Sprite, other: Sprite) -> bool:
-    height, width = one.alpha.shape
-    other_height, other_width = other.alpha.shape
+    height, width = (int(side) for side in one.alpha.shape)
+    other_height, other_width = (int(side) for side in other.alpha.shape)
     return (
         one.left < other.left + other_width
         and other.left < one.left + width
@@ -230,7 +228,8 @@ def _observe(mover: Mover, sprite: Sprite, mask: NDArray[np.bool_]) -> Seen | No
     if whole is None:
         return None
     visible = mask[rows, columns]
-    return Seen(mover.identity, mover.label, _bounds(visible, columns.start, rows.start), whole, float(visible.sum()) / total)
+    box = _bounds(visible, columns.start, rows.start)
+    return Seen(mover.identity, mover.label, box, whole, float(visible.sum()) / total)
 
 
 def _bounds(mask: NDArray[np.bool_], left: int, top: int) -> Box | None:

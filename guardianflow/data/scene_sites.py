@@ -1,4 +1,4 @@
-"""The sites of the generated scenes: their ground, buildings and props, and where movers may go."""
+"""The sites of the generated scenes: their ground, buildings and props, and where movers go."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from guardianflow.data.scene_camera import Camera, Colour
-from guardianflow.data.scene_figures import Decal, Figure, Light, Placement, Points, Solid, add_solid, panel, scaled
+from guardianflow.data.scene_camera import Colour
+from guardianflow.data.scene_figures import Decal, Placement, Solid, panel, scaled
+from guardianflow.data.scene_props import Prop
 
-__all__ = ["CLUTTER", "SITES", "Area", "Prop", "Site", "Way", "draw_prop"]
+__all__ = ["SITES", "Area", "Site", "Way"]
 
 # Colours are BGR; all lengths are metres.
 _ASPHALT: Colour = (104, 102, 100)
@@ -20,7 +21,6 @@ _PAVING: Colour = (146, 152, 156)
 _KERB: Colour = (172, 176, 178)
 _GRASS: Colour = (62, 112, 86)
 _LINE: Colour = (208, 212, 214)
-_STEEL: Colour = (128, 126, 122)
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,6 @@ class Way:
 
     points: tuple[tuple[float, float], ...]
     spread: float = 0.0
-
-
-@dataclass(frozen=True)
-class Prop:
-    """A thing that stands still: its kind, place, size factor and half footprint."""
-
-    kind: str
-    place: Placement
-    size: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +69,11 @@ def _rectangle(x0: float, y0: float, x1: float, y1: float, colour: Colour, rough
     return Area(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), colour, rough)
 
 
+def _arrow(x: float, y: float, d: float) -> Area:
+    outline = ((0, -0.12), (d, -0.12), (d, -0.4), (1.7 * d, 0), (d, 0.4), (d, 0.12), (0, 0.12))
+    return Area(tuple((x + dx, y + dy) for dx, dy in outline), _LINE, 3.0)
+
+
 def _dashes(y: float, x0: float, x1: float, step: float) -> tuple[Area, ...]:
     starts = np.arange(x0, x1, step)
     return tuple(_rectangle(float(x), y - 0.07, float(x) + step * 0.5, y + 0.07, _LINE, 3.0) for x in starts)
@@ -92,7 +88,9 @@ def _building(length: float, depth: float, height: float, paint: Colour, storeys
             tone = 0.8 + 0.35 * ((row * 7 + column * 5) % 4) / 3
             colour = scaled((120, 104, 88), tone)
             glows = (row * 3 + column * 5) % 7 == 0
-            glass.append(Decal(panel(x, y, x + 0.56 / columns, y + 0.42 / storeys), colour, (110, 190, 235) if glows else None))
+            glass.append(
+                Decal(panel(x, y, x + 0.56 / columns, y + 0.42 / storeys), colour, (110, 190, 235) if glows else None)
+            )
     base = Decal(panel(0, 0, 1, 0.05), scaled(paint, 0.6))
     return Solid(
         (-length / 2, length / 2, depth / 2, 0.0),
@@ -181,10 +179,7 @@ def _car_park() -> Site:
         *(_rectangle(float(x) - 0.06, 17.4, float(x) + 0.06, 22.2, _LINE, 3.0) for x in np.arange(-13.8, 14, 2.75)),
         *(_rectangle(float(x) - 0.06, 6.0, float(x) + 0.06, 10.7, _LINE, 3.0) for x in np.arange(-8.25, 8.3, 2.75)),
     ]
-    arrows = [
-        Area(((x, y - 0.12), (x + d, y - 0.12), (x + d, y - 0.4), (x + 1.7 * d, y), (x + d, y + 0.4), (x + d, y + 0.12), (x, y + 0.12)), _LINE, 3.0)
-        for x, y, d in ((-3.5, 12.6, 1.2), (4.5, 15.6, -1.2))
-    ]  # fmt: skip
+    arrows = [_arrow(-3.5, 12.6, 1.2), _arrow(4.5, 15.6, -1.2)]
     return Site(
         areas=(
             _rectangle(-60, 1, 60, 200, _ASPHALT, 7.0),
@@ -231,157 +226,3 @@ def _car_park() -> Site:
 
 SITES: Mapping[str, Site] = MappingProxyType({"car_park": _car_park(), "gate": _gate()})
 """Site name → site."""
-
-CLUTTER = ("barrel", "bin", "bush", "cone", "crate")
-"""Kinds of small things that lie about, differently in every image."""
-
-
-def draw_prop(prop: Prop, camera: Camera, light: Light, level: Colour = (1.0, 1.0, 1.0)) -> Figure:
-    """A prop as a figure in painter's order."""
-    figure = Figure(level)
-    _DRAW[prop.kind](figure, prop, camera, light)
-    return figure
-
-
-def _upright(place: Placement, forward: float, left: float, up: float) -> Points:
-    point: Points = place.to_world(np.array([[forward, left, up]]))[0]
-    return point
-
-
-def _post(figure: Figure, place: Placement, height: float, radius: float, colour: Colour, x: float = 0.0) -> None:
-    start, end = _upright(place, x, 0, 0), _upright(place, x, 0, height)
-    figure.limb(start, end, (radius, radius), colour)
-    figure.limb(start, end, (radius * 0.4, radius * 0.4), scaled(colour, 1.25))
-    figure.casters.append((np.stack([start, end]), radius))
-
-
-def _block(
-    figure: Figure,
-    prop: Prop,
-    camera: Camera,
-    light: Light,
-    *,
-    size: tuple[float, float, float],
-    paint: Colour,
-    decals: Mapping[str, tuple[Decal, ...]] = MappingProxyType({}),
-    base: float = 0.0,
-) -> None:
-    length, width, height = (value * abs(prop.size) for value in size)
-    solid = Solid(
-        (-length / 2, length / 2, width / 2, base),
-        (-length / 2, length / 2, width / 2, base + height, base + height),
-        paint,
-        decals,
-    )
-    add_solid(figure, solid, prop.place, camera, light)
-
-
-def _wall(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    joints = tuple(Decal(panel(x, 0, x + 0.012, 1), (128, 134, 138)) for x in (0.0, 0.33, 0.66))
-    cap = Decal(panel(0, 0.88, 1, 1), (186, 190, 192))
-    _block(figure, prop, camera, light, size=(3.0, 0.35, 2.3), paint=(150, 158, 164), decals={"right": (*joints, cap)})
-
-
-def _booth(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    window = Decal(panel(0.12, 0.45, 0.88, 0.82), (112, 96, 80), (120, 205, 245))
-    stripe = Decal(panel(0, 0.0, 1, 0.1), (60, 60, 62))
-    sides: dict[str, tuple[Decal, ...]] = {name: (stripe, window) for name in ("left", "right", "front", "rear")}
-    _block(figure, prop, camera, light, size=(2.0, 2.0, 2.5), paint=(196, 202, 206), decals=sides)
-    _block(figure, prop, camera, light, size=(2.5, 2.5, 0.18), paint=(150, 90, 40), base=2.5)
-
-
-def _pillar(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    band = (Decal(panel(0, 0.86, 1, 0.93), (40, 170, 235)),)
-    _block(figure, prop, camera, light, size=(0.6, 0.6, 3.0), paint=(140, 146, 150), decals={"right": band})
-
-
-def _boom(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    side = 1.0 if prop.size > 0 else -1.0
-    _block(figure, prop, camera, light, size=(0.35, 0.35, 1.1), paint=(40, 150, 230))
-    start, end = _upright(prop.place, 0, 0, 1.0), _upright(prop.place, side * 0.9, 0, 4.1)
-    for i in range(8):
-        a, b = start + (end - start) * i / 8, start + (end - start) * (i + 1) / 8
-        figure.limb(a, b, (0.055, 0.055), (235, 235, 235) if i % 2 else (40, 40, 205))
-
-
-def _lamp(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    side = 1.0 if prop.size > 0 else -1.0
-    _post(figure, prop.place, 5.6, 0.09, _STEEL)
-    top, head = _upright(prop.place, 0, 0, 5.6), _upright(prop.place, side * 1.0, -1.0, 5.9)
-    figure.limb(top, head, (0.06, 0.06), _STEEL)
-    lit: Colour = (190, 235, 255) if light.lamps else (205, 205, 205)
-    figure.limb(head, _upright(prop.place, side * 1.35, -1.3, 5.9), (0.13, 0.11), lit, glows=light.lamps)
-    if light.lamps:
-        figure.lamps.append((head[None, :], (120.0, 200.0, 255.0), 1.1))
-
-
-def _sign(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    _post(figure, prop.place, 2.3, 0.05, _STEEL)
-    centre = _upright(prop.place, 0, -0.06, 2.2)
-    for size, colour in ((0.34, (235, 235, 235)), (0.30, (50, 45, 200)), (0.19, (240, 240, 240))):
-        figure.limb(centre, centre + (0, 0, 0.01), (size, size), colour)
-
-
-def _bollard(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    _post(figure, prop.place, 0.9, 0.10, (70, 70, 74))
-    ring = _upright(prop.place, 0, 0, 0.75)
-    figure.limb(ring, ring + (0, 0, 0.06), (0.105, 0.105), (225, 228, 230))
-
-
-def _bin(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    _block(figure, prop, camera, light, size=(0.6, 0.6, 1.05), paint=(70, 92, 60))
-    _block(figure, prop, camera, light, size=(0.7, 0.7, 0.08), paint=(44, 52, 40), base=1.05)
-
-
-def _crate(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    slats = tuple(Decal(panel(0, y, 1, y + 0.05), (60, 96, 126)) for y in (0.25, 0.5, 0.75))
-    sides = {name: slats for name in ("left", "right", "front", "rear")}
-    _block(figure, prop, camera, light, size=(1.1, 0.9, 0.75), paint=(98, 140, 172), decals=sides)
-
-
-def _barrel(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    start, end = _upright(prop.place, 0, 0, 0.25), _upright(prop.place, 0, 0, 0.72)
-    figure.limb(start, end, (0.29, 0.27), (150, 92, 38))
-    figure.limb(start, start + (end - start) * 0.2, (0.29, 0.29), (120, 72, 30))
-    figure.limb(end + (0, 0, 0.16), end + (0, 0, 0.165), (0.2, 0.2), (176, 120, 66))
-    figure.casters.append((np.stack([start, end]), 0.28))
-
-
-def _cone(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    base = prop.place
-    _block(figure, prop, camera, light, size=(0.42, 0.42, 0.05), paint=(35, 35, 38))
-    tip = _upright(base, 0, 0, 0.72)
-    figure.limb(_upright(base, 0, 0, 0.10), tip, (0.16, 0.03), (35, 105, 240))
-    figure.limb(_upright(base, 0, 0, 0.34), _upright(base, 0, 0, 0.46), (0.105, 0.085), (235, 238, 240))
-    figure.casters.append((np.stack([_upright(base, 0, 0, 0.0), tip]), 0.1))
-
-
-def _leaves(figure: Figure, centre: Points, radius: float, count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    directions = rng.normal(size=(count, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    points = centre + directions * radius * rng.uniform(0.35, 1.0, (count, 1)) * (1.0, 1.0, 0.85)
-    for point in points[np.argsort(-points[:, 1])]:  # far leaves first
-        tone = 0.62 + 0.42 * (point[2] - centre[2]) / radius * 0.6 + float(rng.uniform(-0.08, 0.12))
-        leaf: Colour = (58 + 14 * float(rng.random()), 122, 84 + 22 * float(rng.random()))
-        size = radius * float(rng.uniform(0.20, 0.34))
-        figure.limb(point, point + (0, 0, 0.02), (size, size), scaled(leaf, tone))
-        figure.casters.append((np.stack([point, point + (0, 0, 0.02)]), size))
-
-
-def _tree(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    size = prop.size
-    trunk, fork = _upright(prop.place, 0, 0, 0), _upright(prop.place, 0.08, 0, 2.2 * size)
-    figure.limb(trunk, fork, (0.17 * size, 0.11 * size), (52, 70, 88))
-    figure.casters.append((np.stack([trunk, fork]), 0.14 * size))
-    _leaves(figure, _upright(prop.place, 0.05, 0, 3.3 * size), 1.45 * size, 70, round(prop.place.x * 100) % 997)
-
-
-def _bush(figure: Figure, prop: Prop, camera: Camera, light: Light) -> None:
-    _leaves(figure, _upright(prop.place, 0, 0, 0.32 * prop.size), 0.5 * prop.size, 26, round(prop.place.x * 100) % 997)
-
-
-_DRAW = {
-    "barrel": _barrel, "bin": _bin, "bollard": _bollard, "boom": _boom, "booth": _booth, "bush": _bush, "cone": _cone,
-    "crate": _crate, "lamp": _lamp, "pillar": _pillar, "sign": _sign, "tree": _tree, "wall": _wall,
-}  # fmt: skip

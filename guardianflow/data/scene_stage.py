@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from guardianflow.data.scene_camera import Array, Camera, Colour, Sprite
-from guardianflow.data.scene_figures import Figure, Light, Placement, add_solid
+from guardianflow.data.scene_figures import Figure, Light, Placement, Solid, add_solid
 from guardianflow.data.scene_light import CONDITIONS, Condition, lamp_light
-from guardianflow.data.scene_sites import SITES, Prop, Site, draw_prop
+from guardianflow.data.scene_props import Prop, draw_prop
+from guardianflow.data.scene_sites import SITES, Site
 
 __all__ = ["Stage", "StandingProp", "blend", "build_stage"]
 
@@ -118,10 +119,7 @@ def build_stage(site: str, condition: str, imgsz: int) -> Stage:
     return Stage(camera, place, air, image, stage.ground, stage.is_ground, props)
 
 
-def _facade(stage: Stage, light: Light, solid: object, where: Placement) -> Sprite:
-    from guardianflow.data.scene_figures import Solid
-
-    assert isinstance(solid, Solid)
+def _facade(stage: Stage, light: Light, solid: Solid, where: Placement) -> Sprite:
     figure = Figure(stage.level(where.x, where.y))
     add_solid(figure, solid, where, stage.camera, light)
     return stage.hazed(figure.draw(stage.camera), where.x, where.y)
@@ -148,7 +146,8 @@ def _ground(camera: Camera, site: Site) -> Array:
         cv2.fillPoly(rough, [fixed], area.rough, cv2.LINE_8, 4)
     textured = paint + (rough * _texture(camera, samples))[..., None]
     shrunk = cv2.resize(textured, (camera.imgsz, camera.imgsz), interpolation=cv2.INTER_AREA)
-    return np.clip(shrunk, 0, 255).astype(np.float32)
+    albedo: Array = np.clip(shrunk, 0, 255).astype(np.float32)
+    return albedo
 
 
 def _texture(camera: Camera, samples: int) -> Array:

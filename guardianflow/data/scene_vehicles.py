@@ -154,9 +154,7 @@ def _solids(look: VehicleLook) -> tuple[Solid, list[Solid]]:
 
 
 def _body_decals() -> dict[str, tuple[Decal, ...]]:
-    lamps_front = tuple(
-        Decal(panel(x, 0.55, x + 0.2, 0.85), _HEADLIGHT, (225, 248, 255)) for x in (0.04, 0.76)
-    )
+    lamps_front = tuple(Decal(panel(x, 0.55, x + 0.2, 0.85), _HEADLIGHT, (225, 248, 255)) for x in (0.04, 0.76))
     lamps_rear = tuple(Decal(panel(x, 0.52, x + 0.16, 0.86), _TAILLIGHT, (60, 50, 250)) for x in (0.03, 0.81))
     bumper = Decal(panel(0.0, 0.0, 1.0, 0.2), _TRIM)
     plate = Decal(panel(0.38, 0.22, 0.62, 0.40), _PLATE)
@@ -217,7 +215,8 @@ def _outline_of(points: Points) -> Points:
     """The two rings of a tyre as one outline: their hull as seen from the camera's mast."""
     away = np.hypot(points[:, 0], points[:, 1])
     flat = np.stack([points[:, 0] / away, points[:, 2] / away], axis=1).astype(np.float32)
-    return points[cv2.convexHull(flat, returnPoints=False)[:, 0]]
+    outline: Points = points[cv2.convexHull(flat, returnPoints=False)[:, 0]]
+    return outline
 
 
 def _lamps(figure: Figure, look: VehicleLook, place: Placement, faces: set[str]) -> None:

@@ -20,6 +20,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.data.scene_config import (
+    CONDITION_NAMES,
+    SITE_NAMES,
+    SceneConfig,
+    require_one_of,
+    require_within,
+)
 from guardianflow.exceptions import InputError, InvalidNameError
 
 if TYPE_CHECKING:
@@ -37,8 +44,6 @@ __all__ = [
     "generate_images",
 ]
 
-SITE_NAMES = ("car_park", "gate")
-CONDITION_NAMES = ("day", "fog", "night")
 LABELS = ("person", "vehicle")
 """Class names by class id, as in the dataset's labels."""
 MOT_CLASSES: Mapping[str, int] = {"person": 1, "vehicle": 3}
@@ -50,55 +55,6 @@ _GENERATOR = 1  # raise it whenever the same configuration would give other pict
 _IMAGES, _CLIP, _CLIP_NOISE = 0, 1, 2  # streams of chance under one seed
 _SMALLEST_SIDE = 3  # pixels; a sliver thinner than this is not labelled
 _SPLITS: Mapping[str, float] = {"train": 0.8, "val": 0.2}
-
-
-@dataclass(frozen=True)
-class SceneConfig:
-    """What the scenes look like.
-
-    Attributes:
-        imgsz: Width and height of the images, 64–4096 pixels.
-        site: One of :data:`SITE_NAMES`.
-        condition: One of :data:`CONDITION_NAMES`.
-        people: Least and most people in view at a time.
-        vehicles: Least and most vehicles in view at a time.
-        clutter: Least and most small things lying about (cones, crates, bins, bushes, barrels).
-        noise: Standard deviation of the sensor's noise by daylight, in grey levels; night has more.
-        jpeg_quality: 1–100.
-        min_visibility: Movers of which less is visible (0–1; what lies beyond the image counts as
-            hidden) are not labelled in images, and carry ``conf`` 0 in a clip's ground truth.
-        seed: All chance follows from it.
-
-    Raises:
-        InputError: A value is outside its range.
-    """
-
-    imgsz: int = 320
-    site: str = "gate"
-    condition: str = "day"
-    people: tuple[int, int] = (2, 4)
-    vehicles: tuple[int, int] = (1, 4)
-    clutter: tuple[int, int] = (1, 4)
-    noise: float = 3.0
-    jpeg_quality: int = 88
-    min_visibility: float = 0.25
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _among("site", self.site, SITE_NAMES)
-        _among("condition", self.condition, CONDITION_NAMES)
-        _within("imgsz", self.imgsz, 64, 4096, whole=True)
-        _within("jpeg_quality", self.jpeg_quality, 1, 100, whole=True)
-        _within("min_visibility", self.min_visibility, 0, 1)
-        _within("noise", self.noise, 0, 50)
-        _within("seed", self.seed, 0, 2**63 - 1, whole=True)
-        for name in ("people", "vehicles", "clutter"):
-            pair = tuple(getattr(self, name))
-            if len(pair) != 2 or pair[0] > pair[1]:
-                raise InputError(f"{name} must be (least, most), not {pair!r}. Try (1, 4).")
-            for value in pair:
-                _within(name, value, 0, 20, whole=True)
-            object.__setattr__(self, name, pair)
 
 
 @dataclass(frozen=True)
@@ -225,8 +181,8 @@ def generate_clip(
     from guardianflow.data.scene_output import publish
 
     config = config or SceneConfig()
-    _within("frames", frames, 2, 100_000, whole=True)
-    _within("fps", fps, 1, 240, whole=True)
+    require_within("frames", frames, 2, 100_000, whole=True)
+    require_within("fps", fps, 1, 240, whole=True)
     name = _sequence_name(f"{config.site}-{config.condition}-{config.seed}" if name is None else name)
     folder = Path(target) / name
     recipe = {
@@ -352,7 +308,7 @@ def _jpeg(frame: Frame, config: SceneConfig) -> bytes:
 
     # imencode, not imwrite: the latter can't open some paths beyond ASCII on Windows.
     _, coded = cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality])
-    return coded.tobytes()
+    return bytes(coded)
 
 
 def _yolo_rows(frame: Frame, config: SceneConfig) -> list[str]:
@@ -394,12 +350,14 @@ def _seqinfo(name: str, frames: int, fps: int, config: SceneConfig) -> str:
 
 
 def _split_counts(images: int, splits: Mapping[str, float]) -> dict[str, int]:
-    _within("images", images, 2, 1_000_000, whole=True)
+    require_within("images", images, 2, 1_000_000, whole=True)
     for split, share in splits.items():
-        _among("split", split, ("train", "val", "test"))
-        _within(f"the share of split {split}", share, 0, 1)
+        require_one_of("split", split, ("train", "val", "test"))
+        require_within(f"the share of split {split}", share, 0, 1)
     if not {"train", "val"} <= set(splits) or not math.isclose(sum(splits.values()), 1.0, abs_tol=1e-6):
-        raise InputError(f"splits must name train and val and add up to 1, not {dict(splits)!r}. Try {dict(_SPLITS)!r}.")
+        raise InputError(
+            f"splits must name train and val and add up to 1, not {dict(splits)!r}. Try {dict(_SPLITS)!r}."
+        )
     if images < len(splits):
         raise InputError(f"images must be at least one a split ({len(splits)}), not {images}. Ask for more images.")
     counts = {split: max(1, math.floor(images * share + 1e-9)) for split, share in splits.items()}
@@ -412,7 +370,7 @@ def _workers(workers: int | None) -> int:
     if workers is None:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(usable, 8)
-    _within("workers", workers, 1, 256, whole=True)
+    require_within("workers", workers, 1, 256, whole=True)
     return workers
 
 
@@ -426,15 +384,3 @@ def _sequence_name(name: str) -> str:
             f"characters, and not begin or end with a dot or space; {name!r} is not. Try 'gate-day'."
         )
     return name
-
-
-def _among(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{what} must be one of {', '.join(known)}, not {value!r}. Use one of these.")
-
-
-def _within(what: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
-        raise InputError(f"{what} must be {kind} from {low} to {high}, not {value!r}. Correct the value.")
