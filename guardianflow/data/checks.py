@@ -61,20 +61,7 @@ def check_dataset(
     check_allow_bad(allow_bad)
     started = time.perf_counter()
     images = {split: dataset.images(split) if split in dataset.splits else [] for split in splits}
-    total = sum(map(len, images.values()))
-    guard = _RootGuard(dataset)
-    findings: dict[str, list[_Finding]] = {}
-    done = 0
-    for split, files in images.items():
-        found: list[_Finding] = []
-        findings[split] = found
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow mutters about a file, the report says
-            for finding in in_threads(lambda image: _inspect(image, dataset, guard), files, workers=workers):
-                found.append(finding)
-                done += 1
-                if progress is not None and (done % 64 == 0 or done == total):
-                    progress(done, total)
+    findings = _inspect_all(dataset, images, workers=workers, progress=progress)
     problems = [Problem("passed-over", "", "", note) for note in dataset.notes]
     for split, found in findings.items():
         problems += _split_problems(dataset, split, found)
@@ -90,6 +77,23 @@ def check_dataset(
         allow_bad=allow_bad,
         seconds=time.perf_counter() - started,
     )
+
+
+def _inspect_all(
+    dataset: Dataset, images: Mapping[str, Sequence[Path]], *, workers: int | None, progress: Progress | None
+) -> dict[str, list[_Finding]]:
+    guard = _RootGuard(dataset)
+    findings: dict[str, list[_Finding]] = {split: [] for split in images}
+    done, total = 0, sum(map(len, images.values()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow mutters about a file, the report says
+        for split, files in images.items():
+            for finding in in_threads(lambda image: _inspect(image, dataset, guard), files, workers=workers):
+                findings[split].append(finding)
+                done += 1
+                if progress is not None and (done % 64 == 0 or done == total):
+                    progress(done, total)
+    return findings
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None) -> Iterator[R]:

@@ -36,6 +36,7 @@ def kinds(text: str, classes: int = 3) -> list[str]:
         ("0.5 0.5 0.5 0.1 0.1", "class-id"),
         ("0 320 240 64 48", "out-of-range"),
         ("0 0.5 -0.02 0.1 0.1", "out-of-range"),
+        ("0 1.02 0.5 0.1 0.1", "out-of-range"),
         ("0 100 100 200 100 200 200", "out-of-range"),
         ("0 0.5 0.5 0 0.1", "no-area"),
         ("0 0.5 0.5 0.1 -0.001", "no-area"),
