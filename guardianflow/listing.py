@@ -84,15 +84,12 @@ def models(settings: Settings, filters: Filters) -> Listed:
 
     registry = ModelRegistry(settings)
     items = []
-    for name in registry.list_models()[: filters.limit]:
-        versions = registry.list_versions(name)
-        by_alias = {alias: version for version in versions for alias in version.aliases}
-        champion = by_alias.get("champion")
+    for state in registry.list_models()[: filters.limit]:
+        champion = registry.get(state.name, "champion") if state.champion else None
         items.append(
             {
-                "name": name,
-                "versions": len(versions),
-                **{alias: getattr(by_alias.get(alias), "version", None) for alias in ("champion", "candidate", "rollback")},
+                **state.to_dict(),
+                "versions": len(registry.list_versions(state.name)),
                 "champion_map50": champion.metrics.get("map50") if champion else None,
             }
         )

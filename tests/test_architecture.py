@@ -45,6 +45,7 @@ LEVELS = {
     "core.results": 3,
     "dashboard": 3,  # the package file, which holds nothing
     "dashboard.metrics_store": 3,
+    "core.registry_runner": 4,
     "core.runner": 4,
     "adapters": 4,
     "scenario": 4,  # the package file, which holds nothing
@@ -57,7 +58,9 @@ LEVELS = {
     "dashboard.grafana": 7,
     "dashboard.api": 8,
     "widgets": 8,
+    "console": 8,
     "doctor": 8,
+    "listing": 8,
     "workspace": 8,
     "demo": 8,
     "cli": 9,

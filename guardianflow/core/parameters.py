@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from guardianflow.exceptions import ParameterError
 
-__all__ = ["RunParameters", "TrainingParameters", "parse_parameters"]
+__all__ = ["RegistryParameters", "RunParameters", "TrainingParameters", "parse_parameters"]
 
 
 STRIDE = 32  # of the coarsest feature map of the detectors that Ultralytics ships
@@ -76,6 +76,34 @@ class TrainingParameters(RunParameters):
             below = value - value % STRIDE
             raise ValueError(f"must be a multiple of {STRIDE}, such as {max(below, STRIDE)} or {below + STRIDE}")
         return value
+
+
+class RegistryParameters(RunParameters):
+    """What a change in the registry is asked.
+
+    Attributes:
+        action: What to do.
+        model_name: The registered model.
+        version: Version to promote or reject; left out, the candidate is promoted.
+        source_run_id: The run whose weights are registered.
+        reason: Why; it is kept in the ledger.
+        force: Promote against the gate; needs a reason.
+    """
+
+    action: Literal["register", "promote", "rollback", "reject"]
+    model_name: str
+    version: str = ""
+    source_run_id: str = ""
+    reason: str = ""
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> RegistryParameters:
+        needed = {"register": ("source_run_id",), "reject": ("version", "reason")}.get(self.action, ())
+        missing = [name for name in (*needed, *(("reason",) if self.force else ())) if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"to {self.action}, {' and '.join(missing)} must be given")
+        return self
 
 
 P = TypeVar("P", bound=RunParameters)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._plugins import Registry
-from guardianflow.core.parameters import RunParameters, TrainingParameters, parse_parameters
+from guardianflow.core.parameters import RegistryParameters, RunParameters, TrainingParameters, parse_parameters
 from guardianflow.core.run_records import RunRecord
 from guardianflow.exceptions import InputError
 from guardianflow.scenario.experiment_design import RunPlan
@@ -41,8 +41,12 @@ class Kind:
 
 TRAIN = Kind("train", TrainingParameters, "guardianflow.core.runner:TrainingRunner", resumable=True)
 
+REGISTRY = Kind("registry", RegistryParameters, "guardianflow.core.registry_runner:RegistryRunner")
+
 KINDS: Registry[Kind] = Registry(
-    "kind of run", {"train": "guardianflow.scenario.factory:TRAIN"}, group="guardianflow.kinds"
+    "kind of run",
+    {"train": "guardianflow.scenario.factory:TRAIN", "registry": "guardianflow.scenario.factory:REGISTRY"},
+    group="guardianflow.kinds",
 )
 
 
@@ -72,7 +76,7 @@ def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
     """
     kind = KINDS.get(record.kind)
     if not kind.resumable:
-        msg = f"a run of kind {record.kind!r} can't be resumed; repeat it with `guardianflow run --again {record.run_id}`"
+        msg = f"a run of kind {record.kind!r} can't be resumed; repeat it: guardianflow run --again {record.run_id}"
         raise InputError(msg)
     values = {**record.parameters, **{key: value for key, value in changes.items() if value is not None}}
     plan = plan_run(record.kind, **{**values, "resume": record.run_id})

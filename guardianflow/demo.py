@@ -1,0 +1,226 @@
+"""The demo: the main job from end to end on generated scenes, each step a notebook that ran."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from guardianflow.core.config import Settings
+from guardianflow.core.registry import ModelRegistry
+from guardianflow.core.run_records import RunStatus
+from guardianflow.exceptions import NotFoundError, RunFailedError
+
+__all__ = ["DEMO_EXPERIMENT", "DEMO_MODEL", "MIN_MAP50", "run_demo"]
+
+DEMO_EXPERIMENT = "demo"
+DEMO_MODEL = "demo-gate"
+MIN_MAP50 = 0.75
+"""What the better model must reach on its validation scenes; less fails the demo."""
+
+IMAGES = 400
+IMGSZ = 256
+BATCH = 16
+WEAK_EPOCHS = 2
+BETTER_EPOCHS = 12
+SEED = 7
+_TRAINING = {"lr0": 0.01, "close_mosaic": 4, "warmup_epochs": 1.0}
+
+
+@dataclass
+class _Story:
+    """Says each step and keeps what the demo hands back."""
+
+    say: Callable[[str], None]
+    total: int
+    began: float = field(default_factory=time.perf_counter)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def step(self, title: str, work: Callable[[], tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+        number = len(self.steps) + 1
+        self.say(f"[{number}/{self.total}] {title} …")
+        start = time.perf_counter()
+        text, facts = work()
+        seconds = time.perf_counter() - start
+        self.say(f"      {text} · {seconds:.0f} s")
+        self.steps.append({"step": title, "result": text, "seconds": round(seconds, 1), **facts})
+        return facts
+
+
+def run_demo(settings: Settings, *, fresh: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Scenes → train twice → register → promote → promote → roll back → promote again.
+
+    Args:
+        settings: Where everything goes.
+        fresh: Train anew instead of reusing the runs of an earlier demo.
+        quiet: Say nothing.
+
+    Returns:
+        The steps, the ledger and where to look, as plain JSON types.
+
+    Raises:
+        RunFailedError: The better model stays below :data:`MIN_MAP50`.
+    """
+    from guardianflow.console import say
+
+    story = _Story(say=(lambda _: None) if quiet else say, total=7)
+    demo = _Demo(settings, story, fresh=fresh)
+    data = story.step("Generate scenes of a gate: people and vehicles, with labels", demo.scenes)["data_yaml"]
+    weak = story.step(f"Train a weak model ({WEAK_EPOCHS} epochs) and register it", demo.training("weak", data, WEAK_EPOCHS))
+    story.step("Promote it: it becomes the champion", demo.change("promote", weak["version"], "the first model there is"))
+    better = story.step(
+        f"Train a better model ({BETTER_EPOCHS} epochs) and register it", demo.training("better", data, BETTER_EPOCHS)
+    )
+    map50 = better["metrics"]["map50"]
+    if map50 < MIN_MAP50:
+        raise RunFailedError(
+            f"the better model reached mAP50 {map50:.3f} on its scenes, below {MIN_MAP50}; "
+            f"look at its page {better['html']} and report it"
+        )
+    reason = f"mAP50 {map50:.2f} against {weak['metrics']['map50']:.2f}"
+    story.step("Promote the better one: the first becomes the rollback", demo.change("promote", better["version"], reason))
+    story.step("Roll back: the first is in charge again", demo.change("rollback", None, "a drill: could we go back?"))
+    last = story.step("Promote the better one again", demo.change("promote", better["version"], "the drill is over"))
+    return _ending(settings, story, better, last, quiet=quiet)
+
+
+class _Demo:
+    """The steps of the demo."""
+
+    def __init__(self, settings: Settings, story: _Story, *, fresh: bool) -> None:
+        self._settings = settings
+        self._story = story
+        self._fresh = fresh
+        self._registry = ModelRegistry(settings)
+
+    def scenes(self) -> tuple[str, dict[str, Any]]:
+        """Images with labels; reused when they are there."""
+        from guardianflow.data.scenes import SceneConfig, generate_images
+
+        folder = self._settings.work_dir / "demo" / "scenes"
+        config = SceneConfig(site="gate", condition="day", imgsz=320, seed=SEED)
+        made = generate_images(folder, images=IMAGES, config=config)
+        verb = "reused" if made.reused else "drawn"
+        counts = ", ".join(f"{count} {split}" for split, count in made.images.items())
+        return f"{verb}: {counts} images, {made.boxes:,} boxes", {"data_yaml": str(made.data_yaml)}
+
+    def training(self, label: str, data_yaml: str, epochs: int) -> Callable[[], tuple[str, dict[str, Any]]]:
+        """Train and register; an earlier demo's run with the same parameters is reused."""
+
+        def work() -> tuple[str, dict[str, Any]]:
+            from guardianflow.scenario.factory import plan_run
+
+            plan = plan_run(
+                "train",
+                experiment_name=DEMO_EXPERIMENT,
+                model_arch="yolo11n.yaml",
+                data_yaml=data_yaml,
+                epochs=epochs,
+                batch=BATCH,
+                imgsz=IMGSZ,
+                seed=SEED,
+                register_as=DEMO_MODEL,
+                options=_TRAINING,
+            )
+            earlier = None if self._fresh else self._find(dict(plan.parameters))
+            outcome = earlier or self._execute(plan)
+            version = self._version_of(outcome["run_id"])
+            text = (
+                f"{'reused' if earlier else 'trained'}: mAP50 {outcome['metrics']['map50']:.3f}, "
+                f"version {version.version} of {DEMO_MODEL}"
+            )
+            facts = {key: outcome[key] for key in ("run_id", "metrics", "notebook", "html")}
+            return text, {**facts, "label": label, "version": version.version}
+
+        return work
+
+    def change(self, action: str, version: str | None, reason: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+        """Promote or roll back, in a notebook."""
+
+        def work() -> tuple[str, dict[str, Any]]:
+            from guardianflow.scenario.factory import plan_run
+
+            plan = plan_run(
+                "registry",
+                experiment_name=DEMO_EXPERIMENT,
+                action=action,
+                model_name=DEMO_MODEL,
+                version=version or "",
+                reason=reason,
+            )
+            outcome = self._execute(plan)
+            state = self._registry.reconcile(DEMO_MODEL)
+            text = f"champion is version {state.champion}, rollback is {state.rollback or 'none'}"
+            return text, {key: outcome[key] for key in ("run_id", "notebook", "html")}
+
+        return work
+
+    def _execute(self, plan: Any) -> dict[str, Any]:
+        from guardianflow.console import ProgressWatch
+        from guardianflow.execution.executors import LocalExecutor
+
+        quiet = plan.kind != "train" or self._story.say.__name__ == "<lambda>"
+        with ProgressWatch(self._settings, quiet=quiet, label="      epochs").watching() as watch:
+            return LocalExecutor(self._settings, on_run=watch.start).execute(plan).to_dict()
+
+    def _find(self, parameters: dict[str, Any]) -> dict[str, Any] | None:
+        from guardianflow.core.database import Database
+        from guardianflow.core.run_records import RunRecords
+        from guardianflow.core.runner import load_result
+
+        records = RunRecords(Database.open(self._settings.database_url))
+        for record in records.list(experiment=DEMO_EXPERIMENT, status=RunStatus.FINISHED, kind="train"):
+            if dict(record.parameters) != parameters or record.notebook is None:
+                continue
+            try:
+                result = load_result(record.folder)
+                self._version_of(record.run_id)
+            except NotFoundError:
+                continue
+            page = record.notebook.with_suffix(".html")
+            return {
+                "run_id": record.run_id,
+                "metrics": dict(result.metrics),
+                "notebook": str(record.notebook),
+                "html": str(page),
+            }
+        return None
+
+    def _version_of(self, run_id: str) -> Any:
+        for version in self._registry.list_versions(DEMO_MODEL):
+            if version.run_id == run_id:
+                return version
+        raise NotFoundError(f"run {run_id} has no version of {DEMO_MODEL}; run the demo with --fresh")
+
+
+def _ending(
+    settings: Settings, story: _Story, better: dict[str, Any], last: dict[str, Any], *, quiet: bool
+) -> dict[str, Any]:
+    from guardianflow.console import print_table
+    from guardianflow.listing import history_table
+
+    registry = ModelRegistry(settings)
+    history = registry.history(DEMO_MODEL)
+    seconds = time.perf_counter() - story.began
+    look = {
+        "the better model's page": better["html"],
+        "who was in charge when": last["html"],
+        "all runs": "guardianflow list runs",
+        "the versions": f"guardianflow list versions {DEMO_MODEL}",
+        "MLflow's own pages": f"mlflow ui --backend-store-uri {settings.mlflow_tracking_uri}",
+        "files": str(settings.runs_dir / DEMO_EXPERIMENT),
+    }
+    if not quiet:
+        table = history_table(history)
+        print_table(table.columns, table.rows, title=f"The ledger of {DEMO_MODEL}, newest first")
+        print_table(("where to look", ""), list(look.items()))
+        story.say(f"done in {seconds:.0f} s; champion: {registry.get_champion_uri(DEMO_MODEL)}")
+    return {
+        "seconds": round(seconds, 1),
+        "steps": story.steps,
+        "champion": registry.get(DEMO_MODEL, "champion").to_dict(),
+        "history": [event.to_dict() for event in history],
+        "look": look,
+    }
+
