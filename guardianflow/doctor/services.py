@@ -1,0 +1,149 @@
+"""What answers elsewhere: MLflow, the state database, S3."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from guardianflow._imports import is_installed
+from guardianflow.core.config import Settings, mask_secrets, sqlite_path
+from guardianflow.doctor.check import Check
+from guardianflow.doctor.machine import installed_version
+
+__all__ = ["DATABASE_ADVICE", "MLFLOW_ADVICE", "S3_ADVICE", "check_database", "check_mlflow", "check_s3"]
+
+_SOCKET_SECONDS = 3.0
+_PORTS = {"postgresql": 5432, "mysql": 3306}
+
+MLFLOW_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI; without it MLflow is a file in the work folder."
+
+
+def check_mlflow(settings: Settings) -> list[Check]:
+    """The tracking file, server or database."""
+    uri = settings.mlflow_tracking_uri
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    if scheme == "sqlite":
+        return [_mlflow_file(sqlite_path(uri), uri)]
+    if scheme in ("http", "https"):
+        return [_mlflow_server(uri)]
+    if scheme in _PORTS:
+        parts = urlsplit(uri)
+        return [_mlflow_database(parts.hostname or "localhost", parts.port or _PORTS[scheme], uri)]
+    if scheme == "databricks":
+        return [Check("mlflow", "skip", "Databricks is asked when a run starts")]
+    return [Check("mlflow", "fail", f"MLFLOW_TRACKING_URI {uri!r} is no database or server", MLFLOW_ADVICE)]
+
+
+def _mlflow_file(path: Path | None, uri: str) -> Check:
+    if path is None:
+        return Check("mlflow", "fail", f"{uri} is not a file, so its runs vanish with the process", MLFLOW_ADVICE)
+    if not path.exists():
+        return Check("mlflow", "ok", f"embedded; {path} is made by the first run")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0] if "runs" in tables else 0
+    except sqlite3.Error as error:
+        advice = "Move the file away (a new one is made), or correct MLFLOW_TRACKING_URI."
+        return Check("mlflow", "fail", f"{path} can't be read as an SQLite database ({error})", advice)
+    return Check("mlflow", "ok", f"embedded; {path} holds {runs} runs (mlflow {installed_version('mlflow')})")
+
+
+def _mlflow_server(uri: str) -> Check:
+    try:
+        _get(uri, "health")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        return Check("mlflow", "fail", f"{mask_secrets(uri)} doesn't answer ({reason})", MLFLOW_ADVICE)
+    try:
+        server = _get(uri, "version")
+    except (OSError, ValueError):  # behind a login: the health check has no need of one
+        server = None
+    ours = installed_version("mlflow") or "?"
+    detail = f"{mask_secrets(uri)} answers (server {server or 'of unknown version'}, client {ours})"
+    if server and server.split(".")[0] != ours.split(".")[0]:
+        return Check("mlflow", "warn", detail, "Bring server and client to the same major version.")
+    return Check("mlflow", "ok", detail)
+
+
+def _get(uri: str, page: str) -> str:
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # urllib takes a login in the URL for a part of the host's name
+    url = urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/{page}", "", ""))
+    with urllib.request.urlopen(url, timeout=_SOCKET_SECONDS) as answer:  # noqa: S310 - http(s) only, see above
+        text: str = answer.read(200).decode(errors="replace").strip()
+    if page == "health" and text.strip('"').upper() != "OK":
+        raise ValueError(f"/health says {text[:40]!r}: that is no MLflow server")
+    return text
+
+
+def _mlflow_database(host: str, port: int, uri: str) -> Check:
+    try:
+        socket.create_connection((host, port), timeout=_SOCKET_SECONDS).close()
+    except OSError as error:
+        return Check("mlflow", "fail", f"no database answers on {host}:{port} ({error})", MLFLOW_ADVICE)
+    return Check("mlflow", "ok", f"{host}:{port} answers (the login is tried when a run starts): {mask_secrets(uri)}")
+
+
+DATABASE_ADVICE = "Start the server, or correct GUARDIANFLOW_DATABASE_URL; without it the state is a file."
+
+
+def check_database(settings: Settings) -> list[Check]:
+    """Open the state database, unless it is a file that the first run makes."""
+    from guardianflow.core.database import HEAD, Database
+
+    path = sqlite_path(settings.database_url)
+    if path is not None and not path.exists():
+        return [Check("database", "ok", f"embedded; {path} is made by the first run")]
+    where = f"embedded; {path}" if path else mask_secrets(settings.database_url)
+    Database.open(settings.database_url)
+    return [Check("database", "ok", f"{where} (schema {HEAD})")]
+
+
+S3_ADVICE = "Start the store, or correct MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+
+
+def check_s3(settings: Settings) -> list[Check]:
+    """Reach the artifact store and log in, if one is set."""
+    endpoint = settings.mlflow_s3_endpoint_url
+    if not endpoint:
+        return [Check("s3", "skip", "no MLFLOW_S3_ENDPOINT_URL; artifacts are files")]
+    if not is_installed("boto3"):
+        return [Check("s3", "fail", f"{endpoint} is set, but boto3 is missing", "pip install 'guardianflow[s3]'")]
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    def plain(name: str) -> str | None:
+        secret = getattr(settings, name)
+        return secret.get_secret_value() if secret else None
+
+    limits = Config(connect_timeout=_SOCKET_SECONDS, read_timeout=_SOCKET_SECONDS, retries={"total_max_attempts": 1})
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=plain("aws_access_key_id"),
+            aws_secret_access_key=plain("aws_secret_access_key"),
+            aws_session_token=plain("aws_session_token"),
+            region_name=settings.aws_default_region or "us-east-1",
+            config=limits,
+        )
+        buckets = [bucket["Name"] for bucket in client.list_buckets().get("Buckets", [])]
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "?")
+        if code == "AccessDenied":
+            advice = "Fine where the key may only use one bucket; else allow it to list buckets."
+            return [Check("s3", "warn", f"{endpoint} answers, but the key may not list buckets", advice)]
+        return [Check("s3", "fail", f"{endpoint} refuses the credentials ({code})", S3_ADVICE)]
+    except NoCredentialsError:
+        return [
+            Check("s3", "fail", f"{endpoint} is set, but no key", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+        ]
+    except (BotoCoreError, ValueError) as error:
+        return [Check("s3", "fail", f"{endpoint} can't be used ({error})", S3_ADVICE)]
+    return [Check("s3", "ok", f"{endpoint} answers; buckets: {', '.join(buckets[:5]) or 'none yet'}")]

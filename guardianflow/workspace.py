@@ -1,0 +1,139 @@
+"""A workspace: the folder that ``guardianflow init`` makes for a user's own work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from guardianflow.core.config import CONFIG_FILE, DEFAULT_WORK_DIR, ENV_FILE
+from guardianflow.exceptions import InputError
+from guardianflow.execution.notebook import list_templates, template_path
+
+__all__ = ["Workspace", "create_workspace"]
+
+_CONFIG = f"""\
+# Settings of this workspace. Every folder below it uses them.
+# What is set in the environment or in {ENV_FILE} wins over this file; `guardianflow doctor` shows each
+# value and where it came from. Relative paths count from the folder of this file.
+# Keys and passwords don't belong here: put AWS_ACCESS_KEY_ID and the like into {ENV_FILE}, which git ignores.
+
+# Notebooks, weights and the embedded databases.                  (GUARDIANFLOW_WORK_DIR)
+work_dir = "{DEFAULT_WORK_DIR}"
+
+# The folder of your own training and evaluation code.            (GUARDIANFLOW_EXPERIMENTS_BASE)
+# experiments_base = "."
+
+# MLflow: left out, an SQLite file in work_dir; else a server.    (MLFLOW_TRACKING_URI)
+# mlflow_tracking_uri = "http://mlflow.example:5000"
+
+# Where the server keeps its artifacts, if that is S3.            (MLFLOW_S3_ENDPOINT_URL)
+# mlflow_s3_endpoint_url = "http://seaweedfs.example:8333"
+# aws_default_region = "us-east-1"
+
+# Registry ledger and metrics: left out, an SQLite file.          (GUARDIANFLOW_DATABASE_URL)
+# A URL with a password belongs into {ENV_FILE}.
+# database_url = "postgresql://guardianflow@db.example/guardianflow"
+
+# Who is written into the ledger; left out, the login name.       (GUARDIANFLOW_ACTOR)
+# actor = "site-a"
+"""
+
+_GITIGNORE = f"""\
+{DEFAULT_WORK_DIR}/
+{ENV_FILE}
+.ipynb_checkpoints/
+__pycache__/
+*.pt
+*.onnx
+*.engine
+"""
+
+_SCENARIOS = """\
+# Scenarios
+
+One YAML file describes one piece of work. Keep yours here, under version control; results go to the
+work folder and to MLflow.
+
+A first training, from the command line:
+
+    guardianflow train --data path/to/data.yaml --model yolo11n.yaml --epochs 30 --experiment my-site
+
+`guardianflow --help` lists the rest.
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What ``guardianflow init`` did.
+
+    Attributes:
+        folder: The workspace.
+        created: Files that were written.
+        kept: Files that were there already and stay as they are.
+    """
+
+    folder: Path
+    created: tuple[Path, ...]
+    kept: tuple[Path, ...]
+
+    def __iter__(self) -> Iterator[Path]:
+        """The files that were written."""
+        return iter(self.created)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return {
+            "folder": str(self.folder),
+            "created": [str(path) for path in self.created],
+            "kept": [str(path) for path in self.kept],
+        }
+
+
+def create_workspace(folder: str | Path) -> Workspace:
+    """Make a workspace: settings, scenarios/, notebooks/ with the templates, .gitignore.
+
+    A file that exists is never overwritten, so the call may be repeated, and used to fetch the
+    notebooks that a newer version brings.
+
+    Args:
+        folder: Made with its parents where it is missing.
+
+    Raises:
+        InputError: The folder is a file, or can't be written.
+        NotFoundError: The template notebooks are missing from the installation.
+    """
+    root = Path(folder).expanduser().absolute()
+    contents = {
+        CONFIG_FILE: _CONFIG.encode(),
+        ".gitignore": _GITIGNORE.encode(),
+        "scenarios/README.md": _SCENARIOS.encode(),
+    }
+    for name in list_templates():
+        source = template_path(name)
+        contents[f"notebooks/{source.name}"] = source.read_bytes()
+    created: list[Path] = []
+    kept: list[Path] = []
+    for name, content in contents.items():
+        path = root / name
+        (created if _write_new(path, content) else kept).append(path)
+    return Workspace(root, tuple(created), tuple(kept))
+
+
+def _write_new(path: Path, content: bytes) -> bool:
+    """Write a file that isn't there yet; ``False`` if there is one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        if path.parent.is_dir():
+            return False
+        raise InputError(f"a workspace needs a folder, but {path.parent} is a file. Choose another name.") from error
+    except NotADirectoryError as error:
+        raise InputError(f"{path.parent} can't be made: a part of it is a file. Choose another folder.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be written ({error.strerror}). Choose a folder that you may write, or make room."
+        ) from error
+    return True
