@@ -111,9 +111,7 @@ class _Route:
         """First and last distance whose ground point is in the image."""
         distance = np.linspace(0, self.at[-1], 120)
         path = self.where(distance)
-        seen = camera.project(np.column_stack([path[:, :2], np.zeros(len(path))]))
-        low, high = _MARGIN * camera.imgsz, (1 - _MARGIN) * camera.imgsz
-        inside = (seen[:, :2] > low).all(axis=1) & (seen[:, :2] < high).all(axis=1) & (path[:, 1] < farthest)
+        inside = _in_view(camera, np.column_stack([path[:, :2], np.zeros(len(path))])) & (path[:, 1] < farthest)
         if not inside.any():
             return None
         return float(distance[inside][0]), float(distance[inside][-1])
@@ -126,6 +124,8 @@ class _Crowd:
         self.rng, self.site, self.camera = rng, site, camera
         self.time = np.arange(frames) / fps
         self.movers: list[Mover] = []
+        spots = np.array([(bay.x, bay.y, 0.0) for bay in site.bays]).reshape(-1, 3)
+        self.bays = [bay for bay, seen in zip(site.bays, _in_view(camera, spots), strict=True) if seen]
 
     def admit(self, propose: Callable[[], Mover | None]) -> Mover | None:
         """Draw newcomers until one fits; ``None`` when the place is too full."""
@@ -137,7 +137,7 @@ class _Crowd:
         return None
 
     def parked(self) -> Mover | None:
-        bay = self.site.bays[int(self.rng.integers(len(self.site.bays)))]
+        bay = self.bays[int(self.rng.integers(len(self.bays)))]
         turn = math.pi if self.rng.random() < 0.3 else 0.0
         shift = self.rng.uniform(-0.2, 0.2, 2)
         heading = bay.heading + turn + float(self.rng.uniform(-0.03, 0.03))
@@ -227,7 +227,7 @@ def populate(
     # A clip shows one crowd for long: it is never drawn from the thin end of the range.
     fewest = [low if frames == 1 else (low + high + 1) // 2 for low, high in (people, vehicles)]
     wanted = int(rng.integers(fewest[1], vehicles[1] + 1))
-    parked = int(rng.binomial(wanted, 0.6)) if site.bays else 0
+    parked = int(rng.binomial(wanted, 0.6)) if crowd.bays else 0
     for _ in range(parked):
         crowd.admit(crowd.parked)
     # In a clip some leave and others come: as many more as cross the view in its time.
@@ -261,6 +261,14 @@ def place_clutter(rng: np.random.Generator, site: Site, movers: list[Mover], *, 
                 props.append(Prop(str(rng.choice(CLUTTER)), place, float(rng.uniform(0.85, 1.15))))
                 break
     return props
+
+
+def _in_view(camera: Camera, ground: Track) -> NDArray[np.bool_]:
+    """Which ground points, ``(N, 3)``, lie well inside the image."""
+    seen = camera.project(ground)[:, :2]
+    low, high = _MARGIN * camera.imgsz, (1 - _MARGIN) * camera.imgsz
+    inside: NDArray[np.bool_] = ((seen > low) & (seen < high)).all(axis=1)
+    return inside
 
 
 def _collide(one: Mover, other: Mover) -> bool:

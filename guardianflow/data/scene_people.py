@@ -57,7 +57,7 @@ def random_person(rng: np.random.Generator) -> PersonLook:
     def pick(colours: tuple[Colour, ...]) -> Colour:
         b, g, r = colours[int(rng.integers(len(colours)))]
         shift = rng.uniform(-18, 18, 3)
-        return (b + shift[0], g + shift[1], r + shift[2])
+        return (b + float(shift[0]), g + float(shift[1]), r + float(shift[2]))
 
     works_here = rng.random() < 0.35
     return PersonLook(

@@ -89,7 +89,7 @@ def random_vehicle(rng: np.random.Generator) -> VehicleLook:
     b, g, r = _PAINTS[int(rng.integers(len(_PAINTS)))]
     shift = rng.uniform(-14, 14, 3)
     box = (215.0, 215.0, 215.0) if rng.random() < 0.6 else _PAINTS[int(rng.integers(len(_PAINTS)))]
-    return VehicleLook(name, (b + shift[0], g + shift[1], r + shift[2]), box)
+    return VehicleLook(name, (b + float(shift[0]), g + float(shift[1]), r + float(shift[2])), box)
 
 
 def draw_vehicle(
@@ -203,7 +203,9 @@ def _wheels(figure: Figure, look: VehicleLook, place: Placement, light: Light, s
             return place.to_world(np.stack([circle[:, 0] + forward, flat, circle[:, 1] + radius], axis=1))
 
         outer, inner = ring(radius, side * half), ring(radius, side * (half - 0.24))
-        figure.face(ring(radius * 1.12, side * half * 0.995), scaled(_RUBBER, 0.6))
+        arch = ring(radius * 1.12, side * half * 0.995)
+        arch[:, 2] = np.maximum(arch[:, 2], radius * 0.6)  # it ends at the sill
+        figure.face(arch, scaled(_RUBBER, 0.6))
         figure.face(_outline_of(np.concatenate([outer, inner])), scaled(_RUBBER, shade))
         figure.face(outer, scaled(_RUBBER, shade))
         figure.face(ring(radius * 0.6, side * half * 1.005), scaled(_RIM, shade))
