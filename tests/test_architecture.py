@@ -219,7 +219,9 @@ def level_problem(found: Import, target: str) -> str | None:
     source_level, target_level = level_of(found.source), level_of(target)
     if source_level is None or target_level is None:
         return None  # reported once, by file
-    same_folder = folder_of(found.source) == folder_of(target)
+    # A package's own file (doctor/__init__.py is "doctor") lies in the folder that it names.
+    same_package = found.source.partition(".")[0] == target.partition(".")[0]
+    same_folder = same_package or folder_of(found.source) == folder_of(target)
     if target_level < source_level or (target_level == source_level and same_folder):
         return None
     return f"{where}: level {source_level} may not import level {target_level}"

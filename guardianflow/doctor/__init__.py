@@ -10,48 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.doctor import machine, services
-from guardianflow.doctor.check import Check, Status
 from guardianflow.doctor.render import render
+from guardianflow.doctor.report import Check, DoctorReport, Status
 from guardianflow.exceptions import GuardianFlowError
 
 __all__ = ["NETWORK_SECONDS", "Check", "DoctorReport", "Status", "examine", "render"]
 
 NETWORK_SECONDS = 5.0
 """What a server may take; each of its sockets gets less."""
-
-
-@dataclass(frozen=True)
-class DoctorReport:
-    """Settings and checks.
-
-    Attributes:
-        settings: Each setting as :meth:`Settings.describe` has it, secrets masked.
-        checks: What was examined.
-        seconds: How long it took.
-    """
-
-    settings: tuple[dict[str, str], ...]
-    checks: tuple[Check, ...]
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing failed; warnings don't count."""
-        return all(check.status != "fail" for check in self.checks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            "ok": self.ok,
-            "seconds": round(self.seconds, 2),
-            "settings": [dict(row) for row in self.settings],
-            "checks": [asdict(check) for check in self.checks],
-        }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from guardianflow._imports import is_installed
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import GpuMetrics, get_gpu_metrics
-from guardianflow.doctor.check import Check
+from guardianflow.doctor.report import Check
 
 __all__ = [
     "IMPORT_SECONDS",

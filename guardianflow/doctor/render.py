@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from guardianflow.doctor import DoctorReport
+    from guardianflow.doctor.report import DoctorReport
 
 __all__ = ["render"]
 

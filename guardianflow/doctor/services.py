@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from guardianflow._imports import is_installed
 from guardianflow.core.config import Settings, mask_secrets, sqlite_path
-from guardianflow.doctor.check import Check
 from guardianflow.doctor.machine import installed_version
+from guardianflow.doctor.report import Check
 
 __all__ = ["DATABASE_ADVICE", "MLFLOW_ADVICE", "S3_ADVICE", "check_database", "check_mlflow", "check_s3"]
 
