@@ -191,7 +191,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
     def papermill_execute_cells(self) -> None:
         """Run the cells; write down how each one ended."""
         for index, cell in enumerate(self.nb.cells):
-            if not self.session.may_start_cell():
+            if not self.session.may_start_cell(index):
                 break
             if not self._run_cell(cell, index):
                 break

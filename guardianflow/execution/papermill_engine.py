@@ -149,7 +149,7 @@ def _finish(state: Any, session: NotebookSession, *, with_banner: bool) -> None:
         notebook=session.options.output,
         html=None,
         status=status,
-        error=session.error,
+        error=None if status == "completed" else session.reason_to_end(),
         cells=cells,
         seconds=session.seconds,
     )
@@ -204,9 +204,13 @@ def _place(result: NotebookResult, index: int) -> str:
     return f' in <a href="#{_ANCHOR}">In [{" " if count is None else count}]</a>'
 
 
-def _line(text: str, limit: int = 500) -> str:
+def _line(text: str) -> str:
+    return html.escape(_flat(text))
+
+
+def _flat(text: str, limit: int = 500) -> str:
     flat = " ".join(text.split())
-    return html.escape(flat if len(flat) <= limit else flat[: limit - 1] + "…")
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
 def raise_unless_completed(result: NotebookResult, signum: int | None) -> None:
@@ -220,7 +224,7 @@ def raise_unless_completed(result: NotebookResult, signum: int | None) -> None:
         return
     error = result.error
     at = f" in cell {error.cell_index}" if error is not None and error.cell_index is not None else ""
-    why = f": {error.ename}: {' '.join(error.evalue.split())[:500]}" if error is not None else ""
+    why = f": {error.ename}: {_flat(error.evalue)}" if error is not None else ""
     headline = _HEADLINES[result.status]
     message = f"{headline[0].lower()}{headline[1:]}{at}{why}. Read {result.notebook}"
     if result.status in ("interrupted", "terminated") and signum is not None:

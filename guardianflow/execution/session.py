@@ -80,6 +80,8 @@ class NotebookSession:
         self._phase: Phase = "starting"
         self._interruptible = False
         self._interrupted = False
+        self._cell: int | None = None
+        self._stopped_in: int | None = None
         self._deadlines: list[tuple[float, int]] = []
         self._handling_signals = False
         self._listener = options.on_event
@@ -96,12 +98,12 @@ class NotebookSession:
         with self._lock:
             self._phase = "idle"
 
-    def may_start_cell(self) -> bool:
+    def may_start_cell(self, index: int) -> bool:
         """Claim the next cell; refused once a stop was asked for."""
         with self._lock:
             if self.stop_reason is not None:
                 return False
-            self._phase, self._interruptible = "cell", False
+            self._phase, self._interruptible, self._cell = "cell", False, index
             return True
 
     def cell_is_executing(self) -> None:
@@ -111,7 +113,7 @@ class NotebookSession:
     def cell_ended(self, event: NotebookEvent) -> None:
         """The cell is over, in whatever way."""
         with self._lock:
-            self._phase, self._interruptible = "idle", False
+            self._phase, self._interruptible, self._cell = "idle", False, None
         self.emit(event)
 
     def closing(self) -> None:
@@ -138,6 +140,17 @@ class NotebookSession:
         if self.cell_timed_out:
             return "timeout"
         return "killed" if self.kernel_died else "failed"
+
+    def reason_to_end(self) -> CellError | None:
+        """Why it did not reach its end. A stop says so itself, whatever the cell made of the interrupt."""
+        if self.stop_reason is None:
+            return self.error
+        if self.stop_reason == "timeout":
+            name, why = "TimeoutError", f"the notebook reached its limit of {self.options.timeout_s:g} s"
+        else:
+            name, why = "KeyboardInterrupt", f"stopped by {signal.Signals(self.signum or signal.SIGINT).name}"
+        cell = self.error.cell_index if self.error is not None else self._stopped_in
+        return CellError(name, why, cell, self.error.traceback if self.error is not None else "")
 
     # ---- the caller's thread -------------------------------------------------------------------
 
@@ -181,6 +194,7 @@ class NotebookSession:
                 return
             again = self.stop_reason is not None
             self.stop_reason = self.stop_reason or reason
+            self._stopped_in = self._cell if self._stopped_in is None else self._stopped_in
             wait = self.options.stop_grace_s if grace_s is None else grace_s
             if again or self._phase == "starting":
                 wait = 0.0

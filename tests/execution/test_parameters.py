@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import ast
+import enum
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from guardianflow.exceptions import InputError, NotFoundError, ParameterError
+from guardianflow.execution.parameters import Expression, check_parameters, declared_parameters
+
+
+class Schema(BaseModel):
+    """A runner's parameters, as the fixture `completes` has them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    greeting: str = "hello"
+    count: int = Field(1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _polite(self) -> Schema:
+        if self.greeting == "bye" and self.count > 1:
+            raise ValueError("a farewell is said once")
+        return self
+
+
+def test_all_forms_of_declaration_are_understood(notebooks):
+    assert declared_parameters(notebooks / "many_parameters.ipynb") == {
+        "data": "",
+        "epochs": 10,
+        "lr": -0.001,
+        "names": ["a=b", "c"],
+        "limits": {"low": -0.5, "high": 2},
+        "device": None,
+        "weights": None,
+        "a": 1,
+        "b": (2, 3),
+        "negative": -7,
+        "note": False,
+        "flag": False,
+        "nested": {"deep": [1, {"x": None}]},
+        "computed": Expression("2 ** 10"),
+        "shown": ["data", "epochs", "lr", "names", "device", "nested"],
+        "required": Expression(""),
+    }
+
+
+def test_reading_the_declaration_executes_nothing(tmp_path):
+    trap = tmp_path / "trap"
+    path = notebook_with_parameters(tmp_path, f"x = open({str(trap)!r}, 'w')\n%run evil.py\n!touch evil")
+    assert list(declared_parameters(path)) == ["x"]
+    assert not trap.exists()
+
+
+def test_a_notebook_without_parameters_cell_declares_none(notebooks):
+    assert declared_parameters(notebooks / "cell_raises.ipynb") == {}
+    with pytest.raises(ParameterError, match="declares none"):
+        check_parameters(notebooks / "cell_raises.ipynb", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("two_parameter_cells", ParameterError, "2 cells tagged 'parameters'"),
+        ("parameters_with_syntax_error", ParameterError, "not valid Python.*line 1"),
+        ("absent", NotFoundError, "no notebook at"),
+    ],
+)
+def test_a_broken_template_is_refused(notebooks, name, error, message):
+    with pytest.raises(error, match=message):
+        declared_parameters(notebooks / f"{name}.ipynb")
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[1, 2]", "{}", '{"cells": 3}', "[" * 100_000, "\ud800"])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, text):
+    path = tmp_path / "공 백.ipynb"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError, match="is no notebook"):
+        declared_parameters(path)
+
+
+@pytest.mark.parametrize("name", ["x\nimport os", "x = 1; y", "count ", "class", "", "1x", "greeting.x", 3])
+def test_a_name_that_is_no_identifier_never_reaches_the_code(notebooks, name):
+    with pytest.raises(ParameterError, match="is not allowed"):
+        check_parameters(notebooks / "completes.ipynb", {name: 1})
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one(notebooks):
+    with pytest.raises(ParameterError, match=r"no parameter 'cout'\. Did you mean 'count'\? Known: greeting, count"):
+        check_parameters(notebooks / "completes.ipynb", {"cout": 2})
+
+
+def test_a_parameter_without_default_must_be_given(notebooks):
+    path = notebooks / "many_parameters.ipynb"
+    with pytest.raises(ParameterError, match="no default for 'required'"):
+        check_parameters(path, {})
+    assert check_parameters(path, {"required": 1}) == {"required": 1}
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Path("폴더/a b"), "폴더/a b"),
+        ((1, (2, "x")), [1, [2, "x"]]),
+        (Colour.RED, "red"),
+        (np.float64(0.5), 0.5),
+        ({"a": (1,)}, {"a": [1]}),
+        (True, True),
+        (10**30, 10**30),
+    ],
+)
+def test_values_come_back_as_json_holds_them(notebooks, value, plain):
+    got = check_parameters(notebooks / "completes.ipynb", {"greeting": value})["greeting"]
+    assert got == plain
+    assert type(got) is type(plain)
+    assert json.loads(json.dumps(got)) == got
+
+
+@pytest.mark.parametrize(
+    "value", [{1, 2}, b"x", object(), np.int64(3), np.zeros(2), float("nan"), float("inf"), {1: 2}, "\ud800", 1j]
+)
+def test_values_that_json_cannot_hold_are_refused(notebooks, value):
+    with pytest.raises(ParameterError, match="'greeting'"):
+        check_parameters(notebooks / "completes.ipynb", {"greeting": [value]})
+
+
+def test_a_value_that_contains_itself_is_refused(notebooks):
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(ParameterError, match="nested deeper"):
+        check_parameters(notebooks / "completes.ipynb", {"greeting": loop})
+
+
+def test_the_schema_converts_and_only_given_parameters_come_back(notebooks):
+    assert check_parameters(notebooks / "completes.ipynb", {"count": "7"}, Schema) == {"count": 7}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"count": 0}, "parameter 'count' = 0: Input should be greater than or equal to 1"),
+        ({"count": "many"}, "parameter 'count' = 'many': Input should be a valid integer"),
+        ({"greeting": None}, "parameter 'greeting' = None"),
+        ({"greeting": "bye", "count": 2}, "don't go together: a farewell is said once"),
+    ],
+)
+def test_the_schema_refuses_in_one_sentence(notebooks, parameters, message):
+    with pytest.raises(ParameterError, match=message) as caught:
+        check_parameters(notebooks / "completes.ipynb", parameters, Schema)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_notebooks_own_default_is_judged_too(tmp_path):
+    path = notebook_with_parameters(tmp_path, "greeting = 'x'\ncount = 0")
+    with pytest.raises(ParameterError, match="parameter 'count' = 0"):
+        check_parameters(path, {"greeting": "y"}, Schema)
+
+
+def test_a_name_that_the_schema_does_not_know_is_refused(tmp_path):
+    path = notebook_with_parameters(tmp_path, "greeting = 'x'\ncounts = 1")
+    with pytest.raises(ParameterError, match=r"'counts' is unknown to Schema\. Did you mean 'count'"):
+        check_parameters(path, {"counts": 1}, Schema)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=json_values)
+def test_what_papermill_injects_means_the_same_value(notebooks, value):
+    from papermill.translators import PythonTranslator
+
+    checked = check_parameters(notebooks / "completes.ipynb", {"greeting": value})
+    tree = ast.parse(PythonTranslator.codify(checked))
+    assert len(tree.body) == 1
+    assignment = tree.body[0]
+    assert isinstance(assignment, ast.Assign)
+    assert ast.literal_eval(assignment.value) == value
+
+
+def notebook_with_parameters(folder: Path, source: str) -> Path:
+    path = folder / "made.ipynb"
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source.splitlines(keepends=True)}
+    path.write_text(json.dumps({"cells": [cell], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}))
+    return path
