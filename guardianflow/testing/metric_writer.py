@@ -1,6 +1,6 @@
 """A process that writes measurements, for tests that need several writers or kill one.
 
-It reads one line of JSON from stdin (``url``, ``writer``, ``batches``, ``rows``, ``shared``), says
+It reads one line of JSON from stdin (``url``, ``writer``, ``batches``, ``rows``, ``shared``, ``reverse``), says
 ``ready``, waits for a second line, writes, and prints one line of JSON for every batch that was
 acknowledged. The URL comes through stdin because it may hold a password.
 """
@@ -43,6 +43,8 @@ def main() -> None:
         records = batch_of(order["writer"], batch, order["rows"])
         if order["shared"]:
             records += batch_of("shared", batch, order["rows"])
+        if order["reverse"]:
+            records.reverse()
         report = store.save_metrics(records)
         print(json.dumps(asdict(report)), flush=True)  # noqa: T201
 

@@ -47,7 +47,7 @@ def measured(value: float = 0.5, *, after_s: float = 0, **fields: object) -> Met
 
 
 @contextlib.contextmanager
-def writer_process(url: str, writer: str, *, batches: int, rows: int, shared: bool) -> Iterator[subprocess.Popen[str]]:
+def writer_process(url: str, writer: str, **order: object) -> Iterator[subprocess.Popen[str]]:
     """A process that has opened the store and writes as soon as it gets a line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "guardianflow.testing.metric_writer"],
@@ -56,7 +56,7 @@ def writer_process(url: str, writer: str, *, batches: int, rows: int, shared: bo
         text=True,
     )
     try:
-        tell(process, json.dumps({"url": url, "writer": writer, "batches": batches, "rows": rows, "shared": shared}))
+        tell(process, json.dumps({"url": url, "writer": writer, "shared": False, "reverse": False, **order}))
         yield process
     finally:
         process.kill()
@@ -296,10 +296,13 @@ class MetricsStoreSuite:
         assert list(store.query_metrics()["value"]) == [0, 1, 2]
 
     def test_eight_processes_write_at_once_and_every_row_is_counted_once(self, store_url: str) -> None:
-        batches, rows = 10, 50
+        batches, rows = 3, 1000
         with contextlib.ExitStack() as stack:
             processes = [
-                stack.enter_context(writer_process(store_url, f"w{n}", batches=batches, rows=rows, shared=True))
+                # Every other one writes the shared rows from the last to the first: made for deadlocks.
+                stack.enter_context(
+                    writer_process(store_url, f"w{n}", batches=batches, rows=rows, shared=True, reverse=n % 2 == 1)
+                )
                 for n in range(WRITERS)
             ]
             lines = [answers(process) for process in processes]
@@ -322,7 +325,7 @@ class MetricsStoreSuite:
         rows, chance = 200, random.Random(20260501)  # noqa: S311 - when to kill, not a secret
         for attempt in range(3):
             name = f"victim-{attempt}"
-            with writer_process(store_url, name, batches=100_000, rows=rows, shared=False) as process:
+            with writer_process(store_url, name, batches=100_000, rows=rows) as process:
                 lines = answers(process)
                 assert next(lines) == "ready"
                 tell(process, "go")
