@@ -47,6 +47,8 @@ LEVELS = {
     "dashboard.metrics_store": 3,
     "core.registry_runner": 4,
     "core.runner": 4,
+    "core.training_evidence": 4,
+    "core.training_log": 4,
     "adapters": 4,
     "scenario": 4,  # the package file, which holds nothing
     "scenario.schema": 4,

@@ -38,6 +38,7 @@ class TrainingResult:
         folder: The run's folder; ``weights/best.pt`` below ``training`` is the model.
         best: The best weights.
         last: The last weights.
+        epochs: How many epochs were asked for; the history tells how many there were.
         history: One flat row an epoch.
         per_class: One row a class.
         dataset: Facts of the dataset: file, fingerprint, counts.
@@ -53,6 +54,7 @@ class TrainingResult:
     folder: Path
     best: Path
     last: Path
+    epochs: int = 0
     history: Sequence[Mapping[str, float]] = ()
     per_class: Sequence[Mapping[str, Any]] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
@@ -142,7 +144,7 @@ def format_metric(name: str, value: float | None) -> str:
     if spec.unit == "count":
         return f"{value:,.0f}"
     unit = "%" if spec.unit == "percent" else spec.unit
-    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.1f} {unit}"  # noqa: PLR2004
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.1f} {unit}"
 
 
 def metric_table_html(metrics: Mapping[str, float]) -> str:

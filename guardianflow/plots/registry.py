@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ChampionSpan", "champion_spans", "plot_champions"]
 
-_MARKERS = {"register": "circle-open", "promote": "triangle-up", "rollback": "triangle-left", "reject": "x", "delete": "x-thin"}
+_MARKERS = {
+    "register": "circle-open",
+    "promote": "triangle-up",
+    "rollback": "triangle-left",
+    "reject": "x",
+    "delete": "x-thin",
+}
 
 
 @dataclass(frozen=True)
@@ -75,17 +81,28 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
         colour = SERIES[versions.index(span.version) % len(SERIES)]
         figure.add_trace(
             Scatter(
-                x=[span.start, span.end or edge], y=[lanes[span.version]] * 2, mode="lines",
-                line={"color": colour, "width": 16}, showlegend=False, hoverinfo="skip",
+                x=[span.start, span.end or edge],
+                y=[lanes[span.version]] * 2,
+                mode="lines",
+                line={"color": colour, "width": 16},
+                showlegend=False,
+                hoverinfo="skip",
             )  # fmt: skip
         )
     for action in dict.fromkeys(action for _, action, _, _ in timeline.moves):
         rows = [move for move in timeline.moves if move[1] == action and move[2]]
         figure.add_trace(
             Scatter(
-                x=[when for when, *_ in rows], y=[lanes[version] for _, _, version, _ in rows], mode="markers", name=action,
-                marker={"symbol": _MARKERS.get(action, "circle"), "size": 13, "color": "#1f2430",
-                        "line": {"width": 2, "color": "white" if not _MARKERS.get(action, "").endswith("open") else GREY}},
+                x=[when for when, *_ in rows],
+                y=[lanes[version] for _, _, version, _ in rows],
+                mode="markers",
+                name=action,
+                marker={
+                    "symbol": _MARKERS.get(action, "circle"),
+                    "size": 13,
+                    "color": "#1f2430",
+                    "line": {"width": 2, "color": "white" if not _MARKERS.get(action, "").endswith("open") else GREY},
+                },
                 text=[reason or "no reason given" for *_, reason in rows],
                 hovertemplate="%{x|%Y-%m-%d %H:%M:%S}<br>" + action + " %{y}<br>%{text}<extra></extra>",
             )  # fmt: skip

@@ -57,7 +57,7 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> TrainingCurves:
 
 def plot_training(curves: TrainingCurves) -> Figure:
     """Quality at the left; one small panel a loss at the right, training against validation."""
-    from plotly.graph_objects import Figure, Scatter
+    from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
     rows = max(len(curves.losses), 1)
@@ -129,8 +129,14 @@ def plot_class_bars(bars: ClassBars) -> Figure:
     for name, values, colour in (("mAP50-95", bars.map50_95, ORANGE), ("mAP50", bars.map50, BLUE)):
         figure.add_trace(
             Bar(
-                y=bars.labels, x=values, name=name, orientation="h", marker_color=colour,
-                text=[f"{value:.2f}" for value in values], textposition="outside", cliponaxis=False,
+                y=bars.labels,
+                x=values,
+                name=name,
+                orientation="h",
+                marker_color=colour,
+                text=[f"{value:.2f}" for value in values],
+                textposition="outside",
+                cliponaxis=False,
             )  # fmt: skip
         )
     figure.update_layout(

@@ -1,58 +1,64 @@
-"""Ultralytics' detection trainer with its label cache beside our data.yaml.
-
-Ultralytics writes ``labels.cache`` into the user's data folder and trusts it by file sizes. Ours
-lies in the work folder, under the fingerprint of the content, and two trainings may share it.
-"""
+"""Ultralytics' detection trainer, kept inside its run folder, with checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import ultralytics.data.build as build_module
-from ultralytics.data.dataset import DATASET_CACHE_VERSION, YOLODataset, load_dataset_cache_file
+from ultralytics.cfg import DEFAULT_CFG
 from ultralytics.models.yolo.detect import DetectionTrainer
 
-__all__ = ["CachedLabelsTrainer"]
+from guardianflow.vision._isolation import is_foreign_tracker, isolated
+
+__all__ = ["IsolatedTrainer"]
 
 
-class CachedLabelsDataset(YOLODataset):  # type: ignore[misc]
-    """Reads and writes its label cache beside the data.yaml, whole or not at all."""
+class IsolatedTrainer(DetectionTrainer):  # type: ignore[misc]
+    """A DetectionTrainer that leaves the user's data, settings and trackers alone.
 
-    def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
-        digest = hashlib.sha256(str(cache_path).encode()).hexdigest()[:12]
-        shared = Path(self.data["yaml_file"]).parent / f"labels-{digest}.cache"
+    Several GPUs train in processes of their own. These make their trainer from this class again, so
+    what it changes holds there too.
+    """
+
+    best: Path
+    last: Path
+
+    def __init__(
+        self,
+        cfg: SimpleNamespace | str | Mapping[str, Any] = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict[str, Any] | None = None,
+    ) -> None:
+        with isolated():
+            super().__init__(cfg, overrides, _callbacks)
+
+    def train(self) -> None:
+        """Train (see Ultralytics)."""
+        with isolated():
+            super().train()
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event, those of Ultralytics' own MLflow logging left out."""
+        for callback in self.callbacks.get(event, []):
+            if not is_foreign_tracker(callback):
+                callback(self)
+
+    def save_model(self) -> bool:
+        """Write the checkpoints beside, then rename: a process killed in between leaves the last good ones."""
+        last, best = self.last, self.best
+        drafts = {_draft(best): best, _draft(last): last}
+        self.best, self.last = drafts
         try:
-            cache = load_dataset_cache_file(shared)
-        except (OSError, ValueError, EOFError, KeyError, ImportError):
-            cache = {}
-        if cache.get("version") == DATASET_CACHE_VERSION and cache.get("hash") == cache_hash:
-            return cache, True
-        draft = shared.with_name(f".{shared.name}.{os.getpid()}")
-        cache = self.cache_labels(draft)
-        with contextlib.suppress(FileNotFoundError):
-            draft.replace(shared)
-        return cache, False
+            saved = bool(super().save_model())
+        finally:
+            self.last, self.best = last, best
+        for draft, target in drafts.items():
+            if draft.exists():
+                draft.replace(target)
+        return saved
 
 
-class CachedLabelsTrainer(DetectionTrainer):  # type: ignore[misc]
-    """A DetectionTrainer whose datasets cache their labels outside the user's folders."""
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> YOLODataset:
-        """Build the dataset of one split (see Ultralytics)."""
-        with _dataset_class(CachedLabelsDataset):
-            return super().build_dataset(img_path, mode, batch)
-
-
-@contextlib.contextmanager
-def _dataset_class(replacement: type[YOLODataset]) -> Iterator[None]:
-    before = build_module.YOLODataset
-    build_module.YOLODataset = replacement
-    try:
-        yield
-    finally:
-        build_module.YOLODataset = before
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")

@@ -6,50 +6,58 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import cast
 
-__all__ = ["import_ultralytics", "model_yaml_names", "package_folder", "quiet", "training_argument_names", "without_mlflow"]
+from guardianflow.exceptions import MissingDependencyError
+
+__all__ = ["import_ultralytics", "model_yaml_names", "package_folder", "quiet"]
 
 _DEFAULTS = {
     "ULTRALYTICS_SAFE_LOAD": "1",  # weights are read without running the pickles inside them
     "YOLO_AUTOINSTALL": "false",  # a missing package is an error, not an installation
 }
+_OFF = {"", "0", "false", "no", "off", "n", "f"}
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def import_ultralytics() -> ModuleType:
-    """Import Ultralytics with weights loaded safely unless ``ULTRALYTICS_SAFE_LOAD=0`` is set."""
+    """Import Ultralytics with weights loaded safely unless ``ULTRALYTICS_SAFE_LOAD=0`` is set.
+
+    Raises:
+        MissingDependencyError: The installed versions can't load weights safely.
+    """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     import ultralytics
     import ultralytics.nn.tasks
     import ultralytics.utils
 
-    if os.environ["ULTRALYTICS_SAFE_LOAD"] not in {"0", "false", "False", ""}:
-        # Whoever imported Ultralytics before us did so without the default above.
-        ultralytics.utils.SAFE_LOAD = True
-        ultralytics.nn.tasks.SAFE_LOAD = True
-    return ultralytics
+    if os.environ["ULTRALYTICS_SAFE_LOAD"].strip().lower() in _OFF:
+        return cast(ModuleType, ultralytics)
+    safe_load = getattr(ultralytics.nn.tasks, "_SafeLoad", None)
+    if safe_load is None or not safe_load.SUPPORTED:
+        msg = (
+            "these versions of Ultralytics and PyTorch can't load weights without running the pickles inside them; "
+            "upgrade both: pip install -U ultralytics torch"
+        )
+        raise MissingDependencyError(msg)
+    # Whoever imported Ultralytics before us did so without the default above.
+    ultralytics.utils.SAFE_LOAD = True
+    ultralytics.nn.tasks.SAFE_LOAD = True
+    return cast(ModuleType, ultralytics)
 
 
-@contextlib.contextmanager
-def without_mlflow() -> Iterator[None]:
-    """Keep Ultralytics' own MLflow callback out of trainers made inside the block.
+class _PlainFormatter(logging.Formatter):
+    """Leaves out the colours of a terminal."""
 
-    The setting is changed in this process only; the user's settings file isn't written.
-    """
-    from ultralytics.utils import SETTINGS
-
-    before = SETTINGS["mlflow"]
-    dict.__setitem__(SETTINGS, "mlflow", False)
-    try:
-        yield
-    finally:
-        dict.__setitem__(SETTINGS, "mlflow", before)
+    def format(self, record: logging.LogRecord) -> str:
+        return _COLOURS.sub("", super().format(record))
 
 
 @contextlib.contextmanager
@@ -61,7 +69,7 @@ def quiet(log_file: Path) -> Iterator[None]:
     handlers, verbose = list(logger.handlers), module.VERBOSE
     log_file.parent.mkdir(parents=True, exist_ok=True)
     file_handler = logging.FileHandler(log_file, encoding="utf-8")
-    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file_handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     warnings_too = logging.StreamHandler(sys.stderr)
     warnings_too.setLevel(logging.ERROR)
     logger.handlers = [file_handler, warnings_too]
@@ -87,8 +95,6 @@ def package_folder() -> Path:
 @lru_cache(maxsize=1)
 def model_yaml_names() -> frozenset[str]:
     """Names of the model YAMLs that come with Ultralytics, with and without the scale letter."""
-    import re
-
     names = set()
     for path in (package_folder() / "cfg" / "models").rglob("*.yaml"):
         names.add(path.name)
@@ -98,13 +104,3 @@ def model_yaml_names() -> frozenset[str]:
         if path.name.startswith("yolov9") or path.name.startswith("rtdetr"):
             names.add(path.name)
     return frozenset(names)
-
-
-@lru_cache(maxsize=1)
-def training_argument_names() -> frozenset[str]:
-    """The training arguments that Ultralytics knows, read from its own default configuration."""
-    import yaml
-
-    path = package_folder() / "cfg" / "default.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return frozenset(content)

@@ -8,7 +8,6 @@ classes only; a pickle that wants to call something else is refused before it is
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from guardianflow.vision._ultralytics import import_ultralytics, model_yaml_name
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ModelSource", "find_model", "load_weights"]
+__all__ = ["ModelSource", "find_model", "load_checkpoint", "load_weights"]
 
 _OTHER_TASKS = re.compile(r"-(cls|obb|pose|seg|depth|sem)\b|^yoloe|world")
 _PRETRAINED = re.compile(r"^(yolo(v?\d+)[a-z]*(-[a-z0-9]+)?|rtdetr-[lx])(\.pt)?$")
@@ -57,7 +56,7 @@ def find_model(spec: str, *, classes: Sequence[str], new_head: bool = False) -> 
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
     if suffix in {".yaml", ".yml"}:
-        return _architecture(spec, path)
+        return _architecture(spec, path, classes)
     if path.is_file() and suffix == ".pt":
         return _weights(path, classes, new_head=new_head)
     if path.exists():
@@ -66,27 +65,40 @@ def find_model(spec: str, *, classes: Sequence[str], new_head: bool = False) -> 
     if len(path.parts) == 1 and _PRETRAINED.match(spec):
         return _pretrained(spec)
     if suffix == ".pt":
-        msg = f"there is no weights file {path}; check the path, or train from scratch with a model YAML such as yolo11n.yaml"
+        msg = f"there is no weights file {path}; check the path, or train from scratch with yolo11n.yaml"
         raise ModelFileError(msg)
     raise ModelFileError(_unknown(spec))
 
 
-def load_weights(path: Path) -> torch.nn.Module:
-    """Load a ``.pt`` file without running the pickles inside it.
+def load_checkpoint(path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Load a ``.pt`` file without running the pickles inside it: the model, and what was kept beside it.
 
     Raises:
-        ModelFileError: It is damaged, wants to run code, or holds no detection model.
+        ModelFileError: It is damaged, or wants to run code.
     """
     import_ultralytics()
     if not path.is_file():
         msg = f"there is no weights file {path}"
         raise ModelFileError(msg)
-    from ultralytics.nn.tasks import load_checkpoint
+    if "'" in str(path):
+        msg = f"the path {path} holds an apostrophe, which Ultralytics drops from paths; rename the folder or file"
+        raise ModelFileError(msg)
+    from ultralytics.nn import tasks
 
     try:
-        model, _ = load_checkpoint(str(path))
+        model, checkpoint = tasks.load_checkpoint(str(path))
     except Exception as error:
         raise ModelFileError(_why_not_loaded(path, error)) from error
+    return model, checkpoint
+
+
+def load_weights(path: Path) -> torch.nn.Module:
+    """Load the detection model of a ``.pt`` file without running the pickles inside it.
+
+    Raises:
+        ModelFileError: It is damaged, wants to run code, or holds no detection model.
+    """
+    model, _ = load_checkpoint(path)
     if getattr(model, "task", "detect") != "detect":
         msg = f"weights {path} are for the task {model.task!r}; detection weights are needed"
         raise ModelFileError(msg)
@@ -99,9 +111,9 @@ def class_names(model: torch.nn.Module) -> tuple[str, ...]:
     return tuple(str(name) for name in (names.values() if isinstance(names, dict) else names))
 
 
-def _architecture(spec: str, path: Path) -> ModelSource:
+def _architecture(spec: str, path: Path, classes: Sequence[str]) -> ModelSource:
     if path.is_file():
-        _check_model_yaml(path)
+        _check_model_yaml(path, classes)
         return ModelSource(str(path.resolve()), "architecture")
     if len(path.parts) == 1 and spec in model_yaml_names():
         if _OTHER_TASKS.search(spec):
@@ -111,15 +123,26 @@ def _architecture(spec: str, path: Path) -> ModelSource:
     raise ModelFileError(_unknown(spec))
 
 
-def _check_model_yaml(path: Path) -> None:
+def _check_model_yaml(path: Path, classes: Sequence[str]) -> None:
     try:
         content = load_yaml_mapping(path, what="model YAML")
     except DatasetError as error:
         raise ModelFileError(str(error)) from error
     missing = [key for key in ("backbone", "head") if key not in content]
     if missing:
-        msg = f"model YAML {path} lacks {' and '.join(missing)}; is it a data.yaml? Ultralytics' yolo11.yaml shows the form"
+        msg = (
+            f"model YAML {path} lacks {' and '.join(missing)}; is it a data.yaml? yolo11.yaml of Ultralytics shows how"
+        )
         raise ModelFileError(msg)
+    import_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    try:
+        DetectionModel(str(path), nc=len(classes), verbose=False)  # an activation is looked up, not evaluated
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        msg = f"model YAML {path} can't be built ({reason}); correct it"
+        raise ModelFileError(msg) from error
 
 
 def _weights(path: Path, classes: Sequence[str], *, new_head: bool) -> ModelSource:
@@ -174,15 +197,15 @@ def _why_not_loaded(path: Path, error: Exception) -> str:
     text = " ".join(str(error).split())
     if "references types outside" in text or "Unsupported global" in text or "unsafe" in text.lower():
         return (
-            f"weights {path} hold objects other than an Ultralytics model and were refused before anything in them ran; "
-            "use weights from a source you trust, or export your own again"
+            f"weights {path} hold objects other than an Ultralytics model, and were refused before anything in them "
+            "ran; use weights from a source you trust, or export your own again"
         )
     return f"weights {path} can't be read ({text[:200]}); the file may be cut off: copy or train it again"
 
 
 def _unknown(spec: str) -> str:
     known = sorted(name for name in model_yaml_names() if not _OTHER_TASKS.search(name))
-    wanted = os.path.basename(spec)
+    wanted = Path(spec).name
     close = difflib.get_close_matches(wanted, known, n=3) or [
         name for name in ("yolo11n.yaml", "yolo26n.yaml", "yolov8n.yaml") if name in known
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class SampleImage:
 
 def sample_predictions(
     weights: Path, dataset: Dataset, *, split: str = "val", count: int = 6, imgsz: int = 640,
-    confidence: float = 0.25, seed: int = 0, device: str = "",
+    confidence: float = 0.25, seed: int = 0, device: str = "", exclude: Collection[Path] = (),
 ) -> list[SampleImage]:  # fmt: skip
     """Run a model on some labelled images and compare box by box.
 
@@ -75,11 +75,12 @@ def sample_predictions(
         confidence: Predictions below are left out.
         seed: Of the draw.
         device: As for training.
+        exclude: Images to leave out, such as those that can't be used.
     """
     import cv2
 
     ultralytics = import_ultralytics()
-    chosen = _choose(dataset, split, count, seed)
+    chosen = _choose(dataset, split, count, seed, set(exclude))
     model = ultralytics.YOLO(str(weights))
     samples = []
     for image, classes, truth in chosen:
@@ -122,10 +123,10 @@ def label_boxes(file: Path) -> tuple[list[int], Boxes]:
     corners: list[tuple[float, float, float, float]] = []
     for line in file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else ():
         values = [float(word) for word in line.split()]
-        if len(values) == 5:  # noqa: PLR2004 - class, centre, size
+        if len(values) == 5:
             _, x, y, w, h = values
             corners.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-        elif len(values) > 6:  # noqa: PLR2004 - class and at least three points
+        elif len(values) > 6:
             xs, ys = values[1::2], values[2::2]
             corners.append((min(xs), min(ys), max(xs), max(ys)))
         else:
@@ -134,10 +135,12 @@ def label_boxes(file: Path) -> tuple[list[int], Boxes]:
     return classes, np.asarray(corners, dtype=float).reshape(-1, 4)
 
 
-def _choose(dataset: Dataset, split: str, count: int, seed: int) -> list[tuple[Path, list[int], Boxes]]:
-    images = dataset.images(split)
+def _choose(
+    dataset: Dataset, split: str, count: int, seed: int, exclude: set[Path]
+) -> list[tuple[Path, list[int], Boxes]]:
+    images = [image for image in dataset.images(split) if image not in exclude]
     random.Random(seed).shuffle(images)  # noqa: S311 - a draw of pictures to look at
-    chosen = []
+    chosen: list[tuple[Path, list[int], Boxes]] = []
     for image in images:
         if len(chosen) == count:
             break
@@ -164,11 +167,16 @@ def _compare(
         right = {place for _, place in pairs}
         matched = {label for label, _ in pairs}
         boxes += [
-            SampleBox("found" if place in right else "imagined", name, *corners[at], confidence=float(confidence[at]))
+            _box("found" if place in right else "imagined", name, corners[at], float(confidence[at]))
             for place, at in enumerate(theirs)
         ]
-        boxes += [SampleBox("missed", name, *truth[at]) for place, at in enumerate(ours) if place not in matched]
+        boxes += [_box("missed", name, truth[at], None) for place, at in enumerate(ours) if place not in matched]
     return tuple(boxes)
+
+
+def _box(kind: str, name: str, corners: Boxes, confidence: float | None) -> SampleBox:
+    x1, y1, x2, y2 = (float(value) for value in corners)
+    return SampleBox(kind, name, x1, y1, x2, y2, confidence)
 
 
 def _iou(first: Boxes, second: Boxes) -> Boxes:

@@ -1,0 +1,201 @@
+"""What a run keeps of its training: facts before it, files after it, and a version in the registry."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.metrics import get_model_size
+from guardianflow.core.parameters import TrainingParameters
+from guardianflow.core.results import SAMPLES_FILE, TrainingResult
+from guardianflow.core.run_records import RunStatus
+from guardianflow.core.system import SystemSampler
+from guardianflow.core.tracking import TrackedRun, environment_facts, write_json
+from guardianflow.core.training_log import TrainingLog
+from guardianflow.data.dataset import Dataset, DatasetReport
+from guardianflow.exceptions import GuardianFlowError
+
+if TYPE_CHECKING:
+    from guardianflow.vision.epochs import TrainingOutcome
+    from guardianflow.vision.model_files import ModelSource
+
+__all__ = ["PreparedTraining", "TrainingEvidence", "recorded_fingerprint"]
+
+log = logging.getLogger(__name__)
+
+DATASET_FILE = "dataset.json"
+_MEANS = ("gpu_util", "gpu_mem_mb", "gpu_power_w", "gpu_temp_c", "cpu_util")
+_REGISTER_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """What the check of a training found, for the training itself."""
+
+    dataset: Dataset
+    report: DatasetReport
+    fingerprint: str
+    model: ModelSource
+
+
+def recorded_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the data that the run in this folder was trained on, if it came so far."""
+    try:
+        facts = json.loads((folder / DATASET_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(facts["fingerprint"]) if facts.get("fingerprint") else None
+
+
+class TrainingEvidence:
+    """Writes what a training leaves behind, into its run.
+
+    Args:
+        run: The run.
+        asked: What the training was asked.
+        prepared: What its check found.
+        settings: Where the registry is.
+    """
+
+    def __init__(
+        self, run: TrackedRun, asked: TrainingParameters, prepared: PreparedTraining, *, settings: Settings
+    ) -> None:
+        self._run = run
+        self._asked = asked
+        self._prepared = prepared
+        self._settings = settings
+
+    def keep_start(self) -> None:
+        """Parameters, the facts of the data and the environment. A resumed run keeps those of its beginning."""
+        run, prepared = self._run, self._prepared
+        run.log_params(self._asked.identity())
+        if self._asked.resume:
+            run.log_artifact(write_json(run.folder / "environment-resumed.json", environment_facts()))
+            return
+        run.set_tags(
+            {
+                "guardianflow.dataset_fingerprint": prepared.fingerprint,
+                "guardianflow.dataset": str(prepared.dataset.yaml_path),
+                "guardianflow.model_source": prepared.model.kind,
+                "guardianflow.folder": str(run.folder),
+            }
+        )
+        facts = {
+            "data_yaml": str(prepared.dataset.yaml_path),
+            "fingerprint": prepared.fingerprint,
+            **prepared.report.to_dict(),
+        }
+        run.log_artifact(write_json(run.folder / DATASET_FILE, facts))
+        run.log_artifact(write_json(run.folder / "environment.json", environment_facts()))
+
+    def keep_wreck(self, folder: Path) -> None:
+        """The log, the figures and the last weights of a training that broke off."""
+        run = self._run
+        for path in (run.folder / "training.log", folder / "results.csv"):
+            if path.exists():
+                run.log_artifact(path, "training")
+        last = folder / "weights" / "last.pt"
+        if last.exists():
+            run.log_artifact(last, "weights")
+            log.warning("the training can go on where it ended: guardianflow train --resume %s", run.run_id)
+
+    def keep_result(self, outcome: TrainingOutcome, epochs: TrainingLog, sampler: SystemSampler) -> TrainingResult:
+        """Figures, files and samples of a finished training; registered, where that was asked."""
+        metrics = self._final_metrics(outcome, epochs, sampler)
+        # One step behind the last epoch, so that "the last value" in MLflow is the one of best.pt.
+        self._run.log_metrics(metrics, step=epochs.last_epoch + 1)
+        epochs.save("final", metrics, device=outcome.device)
+        result = self._result(outcome, metrics, epochs)
+        self._keep_samples(outcome)
+        self._keep_files(outcome, result)
+        return self._registered(result)
+
+    def _final_metrics(self, outcome: TrainingOutcome, epochs: TrainingLog, sampler: SystemSampler) -> dict[str, float]:
+        metrics = dict(outcome.metrics)
+        metrics["train_seconds"] = epochs.seconds_before + outcome.seconds
+        metrics["model_size_mb"] = get_model_size(outcome.best)
+        if epochs.images_per_s is not None:
+            metrics["train_images_per_s"] = epochs.images_per_s
+        system = sampler.summary()
+        if "rss_mb" in system:
+            metrics["peak_rss_mb"] = system["rss_mb"].max
+        if outcome.peak_gpu_mem_mb is not None:
+            metrics["peak_gpu_mem_mb"] = outcome.peak_gpu_mem_mb
+        metrics.update({name: figures.mean for name, figures in system.items() if name in _MEANS})
+        return metrics
+
+    def _result(self, outcome: TrainingOutcome, metrics: dict[str, float], epochs: TrainingLog) -> TrainingResult:
+        run, prepared = self._run, self._prepared
+        return TrainingResult(
+            run_id=run.run_id,
+            experiment=run.experiment,
+            status=RunStatus.FINISHED,
+            metrics=metrics,
+            model=f"runs:/{run.run_id}/weights/best.pt",
+            folder=run.folder,
+            best=outcome.best,
+            last=outcome.last,
+            epochs=self._asked.epochs,
+            history=epochs.history(),
+            per_class=[asdict(row) for row in outcome.per_class],
+            dataset={
+                "data_yaml": str(prepared.dataset.yaml_path),
+                "fingerprint": prepared.fingerprint,
+                "names": list(prepared.dataset.names),
+                "images": {split: counts.images - counts.bad for split, counts in prepared.report.splits.items()},
+                "left_out": len(prepared.report.bad_images),
+            },
+            pictures=outcome.pictures,
+            tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
+        )
+
+    def _keep_samples(self, outcome: TrainingOutcome) -> None:
+        from guardianflow.vision.samples import sample_predictions
+
+        try:
+            samples = sample_predictions(
+                outcome.best, self._prepared.dataset, imgsz=self._asked.imgsz, seed=self._asked.seed,
+                device=self._asked.device.split(",")[0], exclude=self._prepared.report.bad_images,
+            )  # fmt: skip
+        except (RuntimeError, OSError, ValueError) as error:
+            log.warning("the sample predictions could not be drawn: %s", error)
+            return
+        content = [sample.to_dict() for sample in samples]
+        self._run.log_artifact(write_json(self._run.folder / SAMPLES_FILE, content), "samples")
+
+    def _keep_files(self, outcome: TrainingOutcome, result: TrainingResult) -> None:
+        run = self._run
+        run.log_artifact(outcome.best, "weights")
+        run.log_artifact(outcome.last, "weights")
+        run.log_artifact(write_json(run.folder / "per_class.json", list(result.per_class)))
+        run.log_artifact(write_json(run.folder / "history.json", list(result.history)))
+        folder = outcome.best.parent.parent
+        for path in (folder / "results.csv", folder / "args.yaml", run.folder / "training.log"):
+            if path.exists():
+                run.log_artifact(path, "training")
+        for path in outcome.pictures:
+            run.log_artifact(path, "samples" if "batch" in path.name else "curves")
+
+    def _registered(self, result: TrainingResult) -> TrainingResult:
+        name = self._asked.register_as
+        if not name:
+            return result
+        from guardianflow.core.registry import ModelRegistry
+
+        again = f"guardianflow register {name} --run {self._run.run_id}"
+        if not self._run.flush(timeout_s=_REGISTER_TIMEOUT_S):
+            log.warning("MLflow did not take the weights, so %r was not registered; later: %s", name, again)
+            return result
+        metrics: dict[str, Any] = dict(result.metrics)
+        try:
+            version = ModelRegistry(self._settings).register(
+                name, self._run.run_id, metrics=metrics, dataset_fingerprint=result.dataset["fingerprint"]
+            )
+        except GuardianFlowError as error:
+            log.warning("%r was not registered (%s); later: %s", name, error, again)
+            return result
+        return replace(result, model=version.uri)

@@ -1,0 +1,110 @@
+"""Keeps a training inside its run folder: what Ultralytics would read, write or fetch elsewhere, replaced.
+
+Left alone, Ultralytics unpickles and writes ``labels.cache`` beside the user's labels, rewrites JPEGs
+with a cut-off end in place, asks the network for a font whenever a class name isn't ASCII, and logs to
+an MLflow of its own. The replacements hold while one of our trainers works; the user's own trainings
+in the same process are as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ultralytics.data.dataset as dataset_module
+import ultralytics.data.utils as data_utils
+import ultralytics.utils.plotting as plotting_module
+from PIL import Image
+from ultralytics.data.utils import exif_size
+
+__all__ = ["is_foreign_tracker", "isolated", "local_font"]
+
+_FOREIGN_TRACKERS = ("ultralytics.utils.callbacks.mlflow",)
+_UNICODE_FONTS = (
+    "Noto Sans CJK", "NotoSansCJK", "NanumGothic", "Malgun", "AppleSDGothic", "AppleGothic", "Arial Unicode",
+    "Noto Serif CJK", "NotoSerifCJK", "DejaVu Sans",
+)  # fmt: skip
+
+_lock = threading.Lock()
+_depth = 0
+_originals: list[tuple[ModuleType, str, Any]] = []
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Replace, inside the block, what would reach out of the run; blocks may nest and overlap."""
+    global _depth  # noqa: PLW0603 - the modules that are changed are global too
+    with _lock:
+        if _depth == 0:
+            for module, name, replacement in _replacements():
+                _originals.append((module, name, getattr(module, name)))
+                setattr(module, name, replacement)
+        _depth += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if _depth == 0:
+                while _originals:
+                    module, name, original = _originals.pop()
+                    setattr(module, name, original)
+
+
+def is_foreign_tracker(callback: Callable[..., Any]) -> bool:
+    """Whether a callback would log the training somewhere else than where our run is."""
+    return getattr(callback, "__module__", "") in _FOREIGN_TRACKERS
+
+
+def local_font(font: str = "Arial.ttf") -> str:
+    """A font file of this machine, for text of any script where it has one; nothing is downloaded.
+
+    Raises:
+        FileNotFoundError: There is none; Pillow's built-in font is used then.
+    """
+    from matplotlib import font_manager
+    from ultralytics.utils import USER_CONFIG_DIR
+
+    own = Path(USER_CONFIG_DIR) / Path(font).name
+    if own.is_file():
+        return str(own)
+    wanted = _UNICODE_FONTS if "Unicode" in str(font) else (Path(font).stem, "DejaVu Sans")
+    known = font_manager.fontManager.ttflist
+    for name in wanted:
+        for entry in known:
+            if (name in entry.name or name in Path(entry.fname).name) and Path(entry.fname).is_file():
+                return str(entry.fname)
+    msg = f"no font like {font} on this machine"
+    raise FileNotFoundError(msg)
+
+
+def _replacements() -> list[tuple[ModuleType, str, Any]]:
+    return [
+        (data_utils, "check_image", _read_shape),
+        (data_utils, "check_font", lambda *_args, **_kwargs: None),
+        (dataset_module, "load_dataset_cache_file", _no_cache),
+        (dataset_module, "save_dataset_cache_file", _keep_in_memory),
+        (plotting_module, "check_font", local_font),
+    ]
+
+
+def _read_shape(im_file: str) -> tuple[str, tuple[int, int]]:
+    """Ultralytics' ``check_image`` without the repair: the dataset's check has decoded every image before."""
+    with Image.open(im_file) as image:
+        width, height = exif_size(image)
+    if min(width, height) < 10:
+        msg = f"image size {(height, width)} <10 pixels"
+        raise ValueError(msg)
+    return "", (height, width)
+
+
+def _no_cache(path: Path) -> dict[str, Any]:
+    raise FileNotFoundError(path)
+
+
+def _keep_in_memory(_prefix: str, _path: Path, cache: dict[str, Any], version: str) -> None:
+    cache["version"] = version
