@@ -37,7 +37,7 @@ class Camera:
     imgsz: int
     height: float = 6.5
     pitch: float = math.radians(23.0)
-    focal: float = 1.05
+    focal: float = 1.1
 
     @property
     def focal_px(self) -> float:

@@ -24,7 +24,7 @@ _TRIES = 40
 _PERSON_RADIUS = 0.30
 _STEP_METRES = 1.45  # two steps of a walking adult
 _MARGIN = 0.03  # of the image: movers are placed so that their ground point lies this far inside
-_FARTHEST = {"person": 23.0, "vehicle": 25.5}  # metres; beyond it they would be too small to see
+_FARTHEST = {"person": 19.0, "vehicle": 25.5}  # metres; beyond it they would be too small to see
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class _Crowd:
         return self._on_route("vehicle", random_vehicle(self.rng), route, float(self.rng.uniform(3.6, 5.6)))
 
     def walking(self) -> Mover | None:
-        way = self.site.walks[int(self.rng.integers(len(self.site.walks)))]
+        weights = np.array([way.weight for way in self.site.walks])
+        way = self.site.walks[int(self.rng.choice(len(weights), p=weights / weights.sum()))]
         offset = float(self.rng.uniform(-way.spread, way.spread))
         route = _Route.along(way, offset, backwards=bool(self.rng.random() < 0.5))
         stands = self.rng.random() < 0.15
@@ -236,7 +237,7 @@ def populate(
     friend: Mover | None = None
     for _ in range(round(int(rng.integers(fewest[0], people[1] + 1)) * (1 + seconds / 14.0))):
         company = friend
-        if company is not None and rng.random() < 0.35:
+        if company is not None and rng.random() < 0.25:
             crowd.admit(lambda company=company: crowd.beside(company))  # type: ignore[misc]
             friend = None
         else:
