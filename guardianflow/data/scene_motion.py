@@ -194,7 +194,7 @@ class _Crowd:
         gait = float(self.rng.uniform(0, 2 * math.pi)) + (
             np.zeros(len(path)) if distance is None else distance * (2 * math.pi / _STEP_METRES)
         )
-        stride = (0.30 + 0.16 * speed if speed > 0 else 0.06) if label == "person" else float(speed > 0)
+        stride = (0.24 + 0.14 * speed if speed > 0 else 0.06) if label == "person" else float(speed > 0)
         shown = np.ones(len(path), bool) if present is None else present
         return Mover(len(self.movers) + 1, label, look, path, gait, stride, shown)
 
@@ -268,8 +268,7 @@ def _in_view(camera: Camera, ground: Track) -> NDArray[np.bool_]:
     """Which ground points, ``(N, 3)``, lie well inside the image."""
     seen = camera.project(ground)[:, :2]
     low, high = _MARGIN * camera.imgsz, (1 - _MARGIN) * camera.imgsz
-    inside: NDArray[np.bool_] = ((seen > low) & (seen < high)).all(axis=1)
-    return inside
+    return np.asarray(((seen > low) & (seen < high)).all(axis=1), dtype=np.bool_)
 
 
 def _collide(one: Mover, other: Mover) -> bool:

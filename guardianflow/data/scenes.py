@@ -190,7 +190,7 @@ def generate_clip(
     }  # fmt: skip
 
     def build(staging: Path) -> tuple[dict[str, str], dict[str, int]]:
-        return _write_clip(staging, name, frames, fps, config, _workers(workers), progress)
+        return _write_clip(staging, name, config, frames=frames, fps=fps, workers=_workers(workers), progress=progress)
 
     manifest, reused = publish(folder, recipe, build)
     return SceneClip(
@@ -259,7 +259,14 @@ def _draw_image(config: SceneConfig, index: int) -> Frame:
 
 
 def _write_clip(
-    folder: Path, name: str, frames: int, fps: int, config: SceneConfig, workers: int, progress: Progress | None
+    folder: Path,
+    name: str,
+    config: SceneConfig,
+    *,
+    frames: int,
+    fps: int,
+    workers: int,
+    progress: Progress | None,
 ) -> tuple[dict[str, str], dict[str, int]]:
     import numpy as np
 

@@ -185,7 +185,7 @@ def test_shadow_darkens_the_ground_and_is_no_part_of_the_box() -> None:
     low_sun = Light((-0.8, -0.1, 0.59), 0.6, 0.6, lamps=False)
     lit, shaded = shoot("car_park", (mover,)), shoot("car_park", (mover,), light=low_sun)
     assert find(lit, mover).box == find(shaded, mover).box
-    left, top, right, bottom = find(lit, mover).whole
+    _, _, right, bottom = find(lit, mover).whole
     beside = (slice(bottom - 8, bottom), slice(right + 4, right + 12))
     assert shaded.image[beside].mean() < 0.75 * lit.image[beside].mean()
 
