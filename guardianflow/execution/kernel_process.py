@@ -39,6 +39,16 @@ MARK = "GUARDIANFLOW_KERNEL_MARK"
 _LONGEST_SOCKET_FOLDER = 95
 _LEFTOVER_GRACE_S = 2.0
 
+# As `python -m ipykernel_launcher`, and a crash in C code leaves its stack in the kernel's log: the
+# kernel turns file descriptor 2 into a pipe that it reads itself, so a copy of the old one is taken.
+_LAUNCH = (
+    "import faulthandler, os, sys; faulthandler.enable(os.dup(2)); sys.path[:] = [p for p in sys.path if p]; "
+    "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+)
+_CRASH = "Fatal Python error"
+# A batch run writes nothing into the user's own IPython history.
+_NO_HISTORY = "--HistoryManager.hist_file=:memory:"
+
 
 def kernel_specs(name: str) -> KernelSpecManager:
     """The catalogue that resolves a kernel name.
@@ -51,7 +61,7 @@ def kernel_specs(name: str) -> KernelSpecManager:
     class ThisPython(KernelSpecManager):  # type: ignore[misc, unused-ignore]
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - there is one
             return KernelSpec(
-                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                argv=[sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", _NO_HISTORY],
                 display_name=f"Python {sys.version_info.major}.{sys.version_info.minor}",
                 language="python",
             )
@@ -101,12 +111,16 @@ class KernelWorkspace:
             options |= {"transport": "ipc", "ip": str(self.folder / "k")}
         return options
 
-    def log_tail(self, lines: int = 20) -> str:
-        """The last lines that the kernel process wrote outside of any cell."""
+    def log_tail(self, lines: int = 25) -> str:
+        """The last lines that the kernel process wrote outside of any cell; of a crash, its own stack."""
         try:
             text = self.log_path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
+        if _CRASH in text:
+            crash = text[text.rindex(_CRASH) :]
+            stack = crash[crash.find("Current thread") :].splitlines()[:lines]
+            return "\n".join([crash.splitlines()[0], *stack])
         return "\n".join(text.splitlines()[-lines:]).strip()
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 from papermill.iorw import write_ipynb
 
-import guardianflow
+from guardianflow import __version__
 from guardianflow.exceptions import InputError
 from guardianflow.execution.kernel_process import KernelWorkspace, kernel_specs
 from guardianflow.execution.outcome import CellError, CellStatus, NotebookEvent
@@ -114,7 +114,7 @@ class NotebookState(NotebookExecutionManager):  # type: ignore[misc, unused-igno
             "template_sha256": options.template_sha256,
             "status": "running",
             "seconds": None,
-            "guardianflow_version": guardianflow.__version__,
+            "guardianflow_version": __version__,
         }
         if not isinstance(self.nb.metadata.papermill.get("input_path"), str):
             # papermill was handed a notebook, not a file, and would write it whole into its metadata.
@@ -144,7 +144,6 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
             state,
             coalesce_streams=True,
             iopub_timeout=_OUTPUT_TIMEOUT_S,
-            ipython_hist_file=":memory:",
             log=log,
             **options,
         )
