@@ -283,6 +283,8 @@ def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> Guar
     code = str(getattr(error.orig, "sqlstate", None) or "")
     if waiting_for and code in _LOCK_TIMEOUTS:
         return ConflictError(f"another process holds the lock of {waiting_for} and did not let go. Try again.")
+    if code.startswith("40"):  # serialization failure, deadlock: PostgreSQL asks for another try
+        return ConflictError(f"{where} could not serialise this change with another one ({said}). Try again.")
     if "not a database" in said or "malformed" in said:
         return ConfigError(f"{where} is not an SQLite database, or a damaged one ({said}). {advice}")
     if code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:

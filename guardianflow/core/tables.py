@@ -42,6 +42,7 @@ metadata = sa.MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
 
@@ -58,6 +59,7 @@ model_states = sa.Table(
     sa.Column("candidate", sa.String(20)),
     sa.Column("rollback", sa.String(20)),
     sa.Column("updated", _TIME, nullable=False),
+    sa.CheckConstraint("champion <> rollback", name="two_versions"),
 )
 """The authority over aliases: one row a model, moved by compare-and-set on ``gen``."""
 
@@ -76,7 +78,10 @@ model_versions = sa.Table(
     sa.Column("created", _TIME, nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
 )
-"""What was registered: one row a version, with the hash its file must have. Status: ready, rejected, deleted."""
+"""What was registered: one row a version, with the hash its file must have.
+
+Status: ready, rejected, deleting (perhaps still in MLflow), deleted.
+"""
 
 model_events = sa.Table(
     "gf_model_events",

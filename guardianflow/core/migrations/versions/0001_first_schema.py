@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("candidate", sa.String(20), nullable=True),
         sa.Column("rollback", sa.String(20), nullable=True),
         sa.Column("updated", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("champion <> rollback", name=op.f("ck_gf_model_states_two_versions")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_gf_model_states")),
     )
     op.create_table(

@@ -1,0 +1,195 @@
+"""MLflow's model registry as we need it: a few calls, each with an error that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.tracking import make_client
+from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["ARTIFACT_TAG", "SHA256_TAG", "MlflowRegistry"]
+
+SHA256_TAG = "guardianflow.sha256"
+ARTIFACT_TAG = "guardianflow.artifact"
+
+T = TypeVar("T")
+
+_GONE = "RESOURCE_DOES_NOT_EXIST"
+# An SQL store's "database is locked" and its lost race for a first row: gone a moment later.
+_TRANSIENT = ("TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
+_PAUSES = (0.05, 0.2, 0.5)
+
+
+class MlflowRegistry:
+    """MLflow's registry and the artifacts of its runs.
+
+    Args:
+        settings: Names the server.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clients: dict[int, MlflowClient] = {}
+
+    @property
+    def client(self) -> MlflowClient:
+        """The client of this process; a forked child gets its own."""
+        pid = os.getpid()
+        if pid not in self._clients:
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+            self._clients[pid] = make_client(self._settings)
+        return self._clients[pid]
+
+    def run(self, run_id: str) -> Any:
+        """A run that isn't deleted.
+
+        Raises:
+            NotFoundError: There is none.
+            TrackingUnavailableError: MLflow doesn't answer; so do all calls here.
+        """
+        advice = "`guardianflow list runs` shows the known ones"
+        found = self._ask(lambda: self.client.get_run(run_id), gone=f"MLflow has no run {run_id!r}; {advice}")
+        if found.info.lifecycle_stage != "active":
+            raise NotFoundError(f"run {run_id} was deleted in MLflow; restore it there, or take another: {advice}")
+        return found
+
+    @contextlib.contextmanager
+    def artifact(self, run_id: str, artifact: str) -> Iterator[Path]:
+        """A run's artifact as a local path, for the length of the block: in place, or a copy of a remote one.
+
+        Raises:
+            NotFoundError: The run has no such file or folder.
+        """
+        run = self.run(run_id)
+        missing = f"run {run_id} has no artifact {artifact!r}; the page of the run in MLflow lists what there is"
+        root = _local_folder(run.info.artifact_uri)
+        if root is not None:
+            path = (root / artifact).resolve()
+            if not path.exists() or not path.is_relative_to(root.resolve()):
+                raise NotFoundError(f"{missing} (looked for {path})")
+            yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="guardianflow-") as folder:
+            found = self._ask(lambda: self.client.download_artifacts(run_id, artifact, folder), gone=missing)
+            if not Path(found).exists():
+                raise NotFoundError(missing)
+            yield Path(found)
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias → version of a registered model.
+
+        Raises:
+            NotFoundError: MLflow has no such model.
+        """
+        model = self._ask(
+            lambda: self.client.get_registered_model(name),
+            gone=f"model {name!r} was deleted in MLflow, outside of GuardianFlow; register one of its runs again",
+        )
+        return {alias: str(version) for alias, version in model.aliases.items()}
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point an alias at a version.
+
+        Raises:
+            NotFoundError: MLflow has no such version.
+        """
+        self._ask(
+            lambda: self.client.set_registered_model_alias(name, alias, version), gone=_lost_version(name, version)
+        )
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias, if it is there."""
+        with contextlib.suppress(NotFoundError):
+            self._ask(lambda: self.client.delete_registered_model_alias(name, alias), gone="")
+
+    def require_version(self, name: str, version: str) -> None:
+        """Make sure that MLflow still has a version.
+
+        Raises:
+            NotFoundError: Somebody deleted it there.
+        """
+        self._ask(lambda: self.client.get_model_version(name, version), gone=_lost_version(name, version))
+
+    def versions_of_run(self, name: str, run_id: str) -> list[tuple[str, Mapping[str, str]]]:
+        """Number and tags of each version of a model that a run made."""
+        found = self._ask(lambda: list(self.client.search_model_versions(f"run_id = '{run_id}'")))
+        return [(str(item.version), dict(item.tags)) for item in found if item.name == name]
+
+    def create_version(self, name: str, run_id: str, artifact: str, sha256: str) -> str:
+        """Enter a version, and the model where it is the first one; returns its number."""
+        tags = {SHA256_TAG: sha256, ARTIFACT_TAG: artifact}
+        self._ask(lambda: self._create_model(name))
+        # A bare .pt has no MLmodel file, which mlflow.register_model() would insist on.
+        source = f"runs:/{run_id}/{artifact}"
+        created = self._ask(lambda: self.client.create_model_version(name, source, run_id=run_id, tags=tags))
+        return str(created.version)
+
+    def delete_version(self, name: str, version: str) -> None:
+        """Delete a version, if it is there."""
+        with contextlib.suppress(NotFoundError):
+            self._ask(lambda: self.client.delete_model_version(name, version), gone="")
+
+    def _create_model(self, name: str) -> None:
+        try:
+            self.client.create_registered_model(name)
+        except Exception as error:
+            if _code(error) != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _ask(self, call: Callable[[], T], *, gone: str | None = None) -> T:
+        for pause in (*_PAUSES, None):
+            try:
+                return call()
+            except GuardianFlowError:
+                raise
+            except Exception as error:
+                if gone is not None and _is_gone(error):
+                    raise NotFoundError(gone) from error
+                if pause is None or _code(error) not in _TRANSIENT:
+                    raise self._unavailable(error) from error
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _unavailable(self, error: Exception) -> TrackingUnavailableError:
+        said = mask_secrets(" ".join(str(error).split())[:300])
+        return TrackingUnavailableError(
+            f"MLflow at {mask_secrets(self._settings.mlflow_tracking_uri)} can't be used: {said}. "
+            "Start it, or correct MLFLOW_TRACKING_URI; `guardianflow doctor` checks it."
+        )
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "error_code", ""))
+
+
+def _is_gone(error: Exception) -> bool:
+    status = getattr(getattr(error, "response", None), "status_code", None)  # an artifact asked for over HTTP
+    return _code(error) == _GONE or status == 404
+
+
+def _lost_version(name: str, version: str) -> str:
+    return (
+        f"version {version} of model {name!r} was deleted in MLflow, outside of GuardianFlow; "
+        f"promote another version, or register its run again (`guardianflow list versions {name!r}`)"
+    )
+
+
+def _local_folder(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if not parts.scheme or (len(parts.scheme) == 1 and os.name == "nt"):  # C:\… is no URL
+        return Path(uri)
+    return None
