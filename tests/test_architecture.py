@@ -43,6 +43,7 @@ LEVELS = {
     "vision": 3,
     "core.registry": 3,
     "core.results": 3,
+    "core.verdict": 3,
     "dashboard": 3,  # the package file, which holds nothing
     "dashboard.metrics_store": 3,
     "core.registry_runner": 4,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
+from guardianflow.core.verdict import training_verdict
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -62,6 +63,11 @@ class TrainingResult:
     tracking_uri: str = ""
 
     @property
+    def verdict(self) -> str:
+        """The result in one or two plain sentences."""
+        return training_verdict(self.metrics, self.per_class, self.history, epochs=self.epochs)
+
+    @property
     def model_uri(self) -> str:
         """The same as :attr:`model`."""
         return self.model
@@ -79,7 +85,7 @@ class TrainingResult:
             per_class=[dict(row) for row in self.per_class],
             dataset=dict(self.dataset),
         )
-        return {**values, "model_uri": self.model}
+        return {**values, "model_uri": self.model, "verdict": self.verdict}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingResult:
@@ -120,6 +126,7 @@ class TrainingResult:
         link = run_link(self.tracking_uri, self.run_id)
         return (
             f"<h4>Training of {escape(self.experiment)} · {escape(self.status.lower())}</h4>"
+            f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
             f"{metric_table_html(self.metrics)}"
             f"<p>Run {link} · model <code>{escape(self.model)}</code><br>"
             f"Files in <code>{escape(str(self.folder))}</code></p>"

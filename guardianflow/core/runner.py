@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
@@ -37,6 +37,9 @@ from guardianflow.data.dataset import (
     write_resolved_yaml,
 )
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RunInterruptedError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 __all__ = ["RESULT_FILE", "Runner", "TrainingRunner"]
 
@@ -223,6 +226,16 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
     def dataset_report(self) -> DatasetReport:
         """What :meth:`check` found in the images and labels."""
         return self._checked().report
+
+    def plot_dataset(self) -> Figure:
+        """How often each class is labelled, and how large its boxes are to the model."""
+        from guardianflow.plots.dataset import dataset_figures, plot_dataset
+        from guardianflow.vision.samples import box_sizes
+
+        report, imgsz = self.dataset_report, self.parameters.imgsz
+        sizes = box_sizes(self.dataset, imgsz=imgsz, seed=self.parameters.seed, exclude=report.bad_images)
+        boxes = {split: counts.boxes_per_class for split, counts in report.splits.items()}
+        return plot_dataset(dataset_figures(boxes, sizes, imgsz=imgsz))
 
     def check(self) -> None:
         """Check names, options, device, dataset and model; nothing is written."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["BLUE", "GREEN", "GREY", "LAYOUT", "ORANGE", "PURPLE", "SERIES", "SKY", "VERMILION", "YELLOW"]
 
 BLUE = "#0072B2"
@@ -15,7 +17,7 @@ GREY = "#8A8F98"
 
 SERIES = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 
-LAYOUT = {
+LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "Inter, 'Noto Sans', 'Noto Sans CJK KR', 'Malgun Gothic', sans-serif", "size": 13},
     "margin": {"l": 56, "r": 24, "t": 64, "b": 48},

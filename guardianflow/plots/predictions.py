@@ -68,7 +68,8 @@ def _figure(sample: Mapping[str, Any]) -> str:
         '<figure style="margin:0">'
         f'<svg viewBox="0 0 {width} {height}" style="width:100%;border-radius:6px;display:block" role="img" '
         f'aria-label="{escape(_sentence(sample), quote=True)}">'
-        f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{escape(sample["jpeg"])}"/>{boxes}</svg>'
+        f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{escape(sample["jpeg"])}"/>'
+        f"{boxes}</svg>"
         f'<figcaption style="font-size:12px;opacity:.75;overflow-wrap:anywhere">{escape(sample["name"])}</figcaption>'
         "</figure>"
     )

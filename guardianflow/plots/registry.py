@@ -87,7 +87,7 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
                 line={"color": colour, "width": 16},
                 showlegend=False,
                 hoverinfo="skip",
-            )  # fmt: skip
+            )
         )
     for action in dict.fromkeys(action for _, action, _, _ in timeline.moves):
         rows = [move for move in timeline.moves if move[1] == action and move[2]]
@@ -105,7 +105,7 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
                 },
                 text=[reason or "no reason given" for *_, reason in rows],
                 hovertemplate="%{x|%Y-%m-%d %H:%M:%S}<br>" + action + " %{y}<br>%{text}<extra></extra>",
-            )  # fmt: skip
+            )
         )
     figure.update_layout(
         **{**LAYOUT, "margin": {**LAYOUT["margin"], "t": 56, "b": 64}},

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassBars", "TrainingCurves", "class_bars", "plot_class_bars", "plot_training", "training_curves"]
 
+_FEW_EPOCHS = 12
 _QUALITY = {"map50": "mAP50", "map50_95": "mAP50-95", "precision": "precision", "recall": "recall"}
 
 
@@ -66,7 +67,7 @@ def plot_training(curves: TrainingCurves) -> Figure:
     figure: Figure = make_subplots(
         rows=rows, cols=2, specs=specs, subplot_titles=titles, column_widths=[0.6, 0.4], horizontal_spacing=0.1
     )
-    mode = "lines" if len(curves.epochs) > 1 else "markers"
+    mode = "lines" if len(curves.epochs) > _FEW_EPOCHS else "lines+markers"
     for (label, values), colour in zip(curves.quality.items(), SERIES, strict=False):
         line = {"color": colour, "width": 2.5 if label.startswith("mAP") else 1.5}
         line["dash"] = "solid" if label.startswith("mAP") else "dot"
@@ -85,6 +86,8 @@ def plot_training(curves: TrainingCurves) -> Figure:
             annotation_text="best", annotation_position="bottom right",
         )  # fmt: skip
     figure.update_yaxes(range=[0, 1.02], row=1, col=1)
+    if len(curves.epochs) <= _FEW_EPOCHS:
+        figure.update_xaxes(tickmode="linear", tick0=1, dtick=1)  # an epoch of 1.5 is none
     figure.update_xaxes(title_text="epoch", row=rows, col=2)
     figure.update_xaxes(title_text="epoch", row=1, col=1)
     figure.update_layout(
@@ -101,23 +104,23 @@ class ClassBars:
     """Average precision by class, the weakest class first.
 
     Attributes:
-        labels: Class name with the number of labelled boxes.
-        map50: By class.
-        map50_95: By class.
+        labels: Class name with the number of labelled boxes; classes without one stand first, without figures.
+        map50: By class; ``None`` where nothing is labelled.
+        map50_95: By class; ``None`` where nothing is labelled.
     """
 
     labels: tuple[str, ...]
-    map50: tuple[float, ...]
-    map50_95: tuple[float, ...]
+    map50: tuple[float | None, ...]
+    map50_95: tuple[float | None, ...]
 
 
 def class_bars(per_class: Sequence[Mapping[str, Any]]) -> ClassBars:
     """The bars of a training's per-class figures."""
-    rows = sorted(per_class, key=lambda row: row["map50_95"])
+    rows = sorted(per_class, key=lambda row: -1.0 if row["map50_95"] is None else row["map50_95"])
     return ClassBars(
         labels=tuple(f"{row['name']} ({row['boxes']:,} boxes)" for row in rows),
-        map50=tuple(float(row["map50"]) for row in rows),
-        map50_95=tuple(float(row["map50_95"]) for row in rows),
+        map50=tuple(row["map50"] for row in rows),
+        map50_95=tuple(row["map50_95"] for row in rows),
     )
 
 
@@ -134,10 +137,10 @@ def plot_class_bars(bars: ClassBars) -> Figure:
                 name=name,
                 orientation="h",
                 marker_color=colour,
-                text=[f"{value:.2f}" for value in values],
+                text=["not labelled" if value is None else f"{value:.2f}" for value in values],
                 textposition="outside",
                 cliponaxis=False,
-            )  # fmt: skip
+            )
         )
     figure.update_layout(
         **LAYOUT,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from guardianflow.data.dataset import Dataset
 from guardianflow.vision._ultralytics import import_ultralytics
 
-__all__ = ["SampleBox", "SampleImage", "label_boxes", "match_boxes", "sample_predictions"]
+__all__ = ["SampleBox", "SampleImage", "box_sizes", "label_boxes", "match_boxes", "sample_predictions"]
 
 MATCH_IOU = 0.5
 THUMBNAIL_PX = 480
@@ -96,6 +96,32 @@ def sample_predictions(
         )
         samples.append(SampleImage(dataset.relative_name(image), width, height, _thumbnail(pixels), boxes))
     return samples
+
+
+def box_sizes(
+    dataset: Dataset, split: str = "train", *, imgsz: int = 640, images: int = 300, seed: int = 0,
+    exclude: Collection[Path] = (),
+) -> list[tuple[str, float, float]]:  # fmt: skip
+    """Class, width and height of the boxes on some images, in pixels of a square model input.
+
+    Args:
+        dataset: Where the images and labels are.
+        split: Which split.
+        imgsz: Side of the model's input; images are scaled to fit it with their shape kept.
+        images: How many images, drawn by ``seed`` among those with labels.
+        seed: Of the draw.
+        exclude: Images to leave out.
+    """
+    from PIL import Image
+
+    sizes = []
+    for image, classes, boxes in _choose(dataset, split, images, seed, set(exclude)):
+        with Image.open(image) as opened:
+            width, height = opened.size
+        scale = imgsz / max(width, height)
+        sides = (boxes[:, 2:] - boxes[:, :2]) * np.array([width, height]) * scale
+        sizes += [(dataset.names[index], float(w), float(h)) for index, (w, h) in zip(classes, sides, strict=True)]
+    return sizes
 
 
 def match_boxes(truth: Boxes, predicted: Boxes, *, iou: float = MATCH_IOU) -> list[tuple[int, int]]:
