@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from guardianflow.core.config import Settings
     from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
     from guardianflow.core.registry import ModelRegistry, ModelVersion
-    from guardianflow.core.runner import TrainingResult, TrainingRunner
+    from guardianflow.core.results import TrainingResult
+    from guardianflow.core.runner import TrainingRunner
     from guardianflow.dashboard.metrics_store import MetricsStore
     from guardianflow.data.dataset import Dataset, check_dataset, read_dataset
     from guardianflow.exceptions import GuardianFlowError

@@ -10,10 +10,11 @@ import functools
 import json as json_module
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
 
@@ -46,7 +47,7 @@ RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Run id, or the beg
 Direct = Annotated[bool, typer.Option("--direct", help="Run in this process, without a notebook (for debugging).")]
 
 
-class Listing(str, Enum):
+class Listing(StrEnum):
     """What `list` can show."""
 
     EXPERIMENTS = "experiments"
@@ -122,13 +123,15 @@ def init(
     from guardianflow.console import print_json, say
     from guardianflow.workspace import create_workspace
 
-    written = create_workspace(folder)
+    made = create_workspace(folder)
     if json:
-        print_json({"folder": str(folder.resolve()), "written": [str(path) for path in written]})
+        print_json(made.to_dict())
         return
-    for path in written:
-        say(f"made {path}")
-    say(f"next: cd {folder} && guardianflow doctor")
+    for path in made.created:
+        say(f"made  {path}")
+    for path in made.kept:
+        say(f"kept  {path}")
+    say(f"next: cd {shlex.quote(str(folder))} && guardianflow doctor")
 
 
 @app.command()
@@ -155,7 +158,9 @@ def demo(
     work_dir: Annotated[
         Path | None, typer.Option("--work-dir", help="Where the demo's runs go (default: the settings' work_dir).")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do everything anew instead of reusing an earlier demo.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do everything anew instead of reusing an earlier demo.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train two small models on generated scenes, register, promote, roll back, promote again."""
@@ -175,7 +180,9 @@ def train(
     data: Annotated[str | None, typer.Option("--data", help="An Ultralytics data.yaml.")] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Weights file, model YAML, a known name such as yolo11n.yaml, or models:/NAME@champion."),
+        typer.Option(
+            "--model", help="Weights file, model YAML, a known name such as yolo11n.yaml, or models:/NAME@champion."
+        ),
     ] = None,
     experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Experiment name.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 100,
@@ -183,15 +190,20 @@ def train(
     imgsz: Annotated[int, typer.Option(help="Side of the square input, in pixels.")] = 640,
     device: Annotated[str | None, typer.Option(help='"cpu", "0", "0,1"; left out, the best one is chosen.')] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes that load images.  [default: 8]", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that load images.  [default: 8]", show_default=False)
+    ] = None,
     patience: Annotated[int, typer.Option(help="Epochs without improvement before stopping; 0 never stops.")] = 100,
     register_as: Annotated[str, typer.Option("--register-as", metavar="NAME", help="Register the best weights.")] = "",
     allow_bad: Annotated[str, typer.Option("--allow-bad", metavar="N%", help="Leave out up to N% bad images.")] = "0",
     new_head: Annotated[bool, typer.Option("--new-head", help="Start from weights of other classes.")] = False,
     options: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Further training option, such as mosaic=0.0.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Further training option, such as mosaic=0.0."),
     ] = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN_ID", help="Go on with an interrupted run.")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN_ID", help="Go on with an interrupted run.")
+    ] = None,
     direct: Direct = False,
     json: Json = False,
 ) -> None:
@@ -325,7 +337,9 @@ def list_(
 @_verb
 def history(
     name: ModelName,
-    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="Who was champion at this time (ISO 8601)?")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Who was champion at this time (ISO 8601)?")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many events.", min=1)] = None,
     json: Json = False,
 ) -> None:
@@ -338,9 +352,13 @@ def history(
     if at:
         champion = registry.champion_at(name, _time(at))
         if json:
-            print_json({"name": name, "at": _time(at).isoformat(), "champion": champion.to_dict() if champion else None})
+            print_json(
+                {"name": name, "at": _time(at).isoformat(), "champion": champion.to_dict() if champion else None}
+            )
         else:
-            say(f"champion of {name} at {_time(at):%Y-%m-%d %H:%M:%S %Z}: " + (champion.version if champion else "none"))
+            say(
+                f"champion of {name} at {_time(at):%Y-%m-%d %H:%M:%S %Z}: " + (champion.version if champion else "none")
+            )
         return
     table = listing.history_table(registry.history(name, limit=limit))
     if json:
@@ -379,8 +397,11 @@ def show(run_id: RunId, json: Json = False) -> None:
     if json:
         print_json(record.to_dict())
         return
-    rows = [(key, json_module.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
-            for key, value in record.to_dict().items() if value not in (None, {}, "")]  # fmt: skip
+    rows = [
+        (key, json_module.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
+        for key, value in record.to_dict().items()
+        if value not in (None, {}, "")
+    ]
     print_table(("run", record.run_id), rows)
 
 
@@ -406,11 +427,16 @@ def _query(
     from guardianflow.dashboard.metrics_store import MetricsStore
 
     frame = MetricsStore(Settings().database_url).query_metrics(
-        metric=metric, model=model, site=site, experiment=experiment,
+        metric=metric,
+        model=model,
+        site=site,
+        experiment=experiment,
         run_id=_full_run_id(run) if run else None,
-        start=_time(start) if start else None, end=_time(end) if end else None,
-        limit=limit, include_invalid=invalid,
-    )  # fmt: skip
+        start=_time(start) if start else None,
+        end=_time(end) if end else None,
+        limit=limit,
+        include_invalid=invalid,
+    )
     table = listing.metrics_table(frame)
     if json:
         print_json({"metrics": table.items})

@@ -71,8 +71,15 @@ def runs(settings: Settings, filters: Filters) -> Listed:
         done, total = record.progress.get("done"), record.progress.get("total")
         progress = f"{done}/{total} {record.progress.get('unit', '')}" if total else ""
         rows.append(
-            (record.run_id[:_SHORT], record.experiment, record.kind, state, progress, ago(record.started, now),
-             record.reason or record.progress.get("note", ""))  # fmt: skip
+            (
+                record.run_id[:_SHORT],
+                record.experiment,
+                record.kind,
+                state,
+                progress,
+                ago(record.started, now),
+                record.reason or record.progress.get("note", ""),
+            )
         )
     columns = ("run", "experiment", "kind", "status", "progress", "started", "note")
     return Listed(columns, rows, [record.to_dict() for record in found], "no run yet; `guardianflow demo` makes some")
@@ -94,8 +101,14 @@ def models(settings: Settings, filters: Filters) -> Listed:
             }
         )
     rows = [
-        (item["name"], item["versions"], item["champion"], format_metric("map50", item["champion_map50"]),
-         item["candidate"], item["rollback"])  # fmt: skip
+        (
+            item["name"],
+            item["versions"],
+            item["champion"],
+            format_metric("map50", item["champion_map50"]),
+            item["candidate"],
+            item["rollback"],
+        )
         for item in items
     ]
     columns = ("model", "versions", "champion", "its mAP50", "candidate", "rollback")
@@ -108,9 +121,17 @@ def versions(settings: Settings, filters: Filters) -> Listed:
 
     found = ModelRegistry(settings).list_versions(filters.name or "")[: filters.limit]
     rows = [
-        (version.version, ", ".join(version.aliases), version.status, version.run_id[:_SHORT],
-         *(format_metric(metric, version.metrics.get(metric)) for metric in ("map50", "map50_95")),
-         f"{version.size_bytes / 1e6:.1f} MB", version.sha256[:_SHORT], _local(version.created), version.created_by)  # fmt: skip
+        (
+            version.version,
+            ", ".join(version.aliases),
+            version.status,
+            version.run_id[:_SHORT],
+            *(format_metric(metric, version.metrics.get(metric)) for metric in ("map50", "map50_95")),
+            f"{version.size_bytes / 1e6:.1f} MB",
+            version.sha256[:_SHORT],
+            _local(version.created),
+            version.created_by,
+        )
         for version in found
     ]
     columns = ("version", "aliases", "status", "run", "mAP50", "mAP50-95", "size", "sha256", "created", "by")
@@ -128,8 +149,16 @@ TABLES: Mapping[str, Callable[[Settings, Filters], Listed]] = {
 def history_table(events: Sequence[ModelEvent]) -> Listed:
     """A model's ledger."""
     rows = [
-        (_local(event.time), event.action, event.version, event.champion, event.candidate, event.rollback, event.actor,
-         event.reason)  # fmt: skip
+        (
+            _local(event.time),
+            event.action,
+            event.version,
+            event.champion,
+            event.candidate,
+            event.rollback,
+            event.actor,
+            event.reason,
+        )
         for event in events
     ]
     columns = ("when", "what", "version", "champion", "candidate", "rollback", "who", "why")
@@ -142,8 +171,18 @@ def metrics_table(frame: pd.DataFrame) -> Listed:
 
     items = json.loads(frame.to_json(orient="records", date_format="iso"))
     rows = [
-        (_local(item["time"]), item["metric"], _figure(item["metric"], item["value"]), item["model"], item["version"],
-         item["site"], item["experiment"], (item["run_id"] or "")[:_SHORT], item["source"], _tags(item["tags"]))  # fmt: skip
+        (
+            _local(item["time"]),
+            item["metric"],
+            _figure(item["metric"], item["value"]),
+            item["model"],
+            item["version"],
+            item["site"],
+            item["experiment"],
+            (item["run_id"] or "")[:_SHORT],
+            item["source"],
+            _tags(item["tags"]),
+        )
         for item in items
     ]
     columns = ("time", "metric", "value", "model", "version", "site", "experiment", "run", "source", "tags")

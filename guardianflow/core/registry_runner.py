@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistryResult", "RegistryRunner"]
 
+
 @dataclass(frozen=True)
 class RegistryResult:
     """What a change led to.
@@ -80,18 +81,33 @@ class RegistryResult:
     def show_versions(self) -> RegistryTable:
         """The versions with their figures and aliases."""
         rows = [
-            (row["version"], " ".join(f"@{alias}" for alias in row["aliases"]), row["status"],
-             *(_figure(row["metrics"].get(name)) for name in ("map50", "map50_95")), row["run_id"][:12],
-             row["created"][:19].replace("T", " "), row["created_by"])  # fmt: skip
+            (
+                row["version"],
+                " ".join(f"@{alias}" for alias in row["aliases"]),
+                row["status"],
+                *(_figure(row["metrics"].get(name)) for name in ("map50", "map50_95")),
+                row["run_id"][:12],
+                row["created"][:19].replace("T", " "),
+                row["created_by"],
+            )
             for row in self.versions
         ]
-        return RegistryTable(("version", "in the role of", "status", "mAP50", "mAP50-95", "run", "registered (UTC)", "by"), rows)
+        return RegistryTable(
+            ("version", "in the role of", "status", "mAP50", "mAP50-95", "run", "registered (UTC)", "by"), rows
+        )
 
     def show_history(self) -> RegistryTable:
         """The ledger."""
         rows = [
-            (row["time"][:19].replace("T", " "), row["action"], row["version"], row["champion"] or "–",
-             row["rollback"] or "–", row["actor"], row["reason"] or "")  # fmt: skip
+            (
+                row["time"][:19].replace("T", " "),
+                row["action"],
+                row["version"],
+                row["champion"] or "–",
+                row["rollback"] or "–",
+                row["actor"],
+                row["reason"] or "",
+            )
             for row in self.history
         ]
         return RegistryTable(("when (UTC)", "what", "version", "champion then", "rollback then", "who", "why"), rows)

@@ -8,6 +8,7 @@ then, like the notebook, says ``running``: nobody was left to write more.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import logging
@@ -51,6 +52,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_INJECTED = "injected-parameters"  # papermill's tag
 _SUFFIX = ".ipynb"
 
 
@@ -201,7 +203,23 @@ def _parameterized(source: Path, parameters: dict[str, Any]) -> Any:
         raise InputError(f"{source} is no valid notebook ({error}). Open and save it in JupyterLab.") from error
     if parameters:
         notebook = parameterize_notebook(notebook, parameters, engine_name=ENGINE_NAME)
+        for cell in notebook.cells:
+            if _INJECTED in cell.metadata.get("tags", []):
+                cell.source = _readable(cell.source)
     return notebook
+
+
+def _readable(source: str) -> str:
+    """The injected cell with letters of all languages as such; papermill writes them as ``\\uXXXX``.
+
+    Python's own ``repr`` escapes what can't be seen, so nothing hides in the text.
+    """
+    try:
+        statements = ast.parse(source).body
+        pairs = [(node.targets[0].id, ast.literal_eval(node.value)) for node in statements]  # type: ignore[attr-defined]
+    except (SyntaxError, ValueError, AttributeError):
+        return source  # another language, or a value with no literal
+    return "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in pairs)]) + "\n"
 
 
 def _prepared_output(target: Path) -> Path:
