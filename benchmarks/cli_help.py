@@ -40,7 +40,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
-        for name, words in COMMANDS.items():
+        for words in COMMANDS.values():
             seconds(words, folder)  # once unmeasured: byte code and file cache
         for _ in range(repeats):
             for name, words in COMMANDS.items():

@@ -34,11 +34,11 @@ class DemoRecipe:
             and no mosaic keeps the objects large: a model from random weights then learns in minutes.
     """
 
-    images: int = 350
+    images: int = 300
     imgsz: int = 256
     batch: int = 6
-    weak_epochs: int = 3
-    better_epochs: int = 9
+    weak_epochs: int = 4
+    better_epochs: int = 10
     min_map50: float = 0.75
     seed: int = 7
     options: Mapping[str, Any] = field(

@@ -210,7 +210,7 @@ def _parameterized(source: Path, parameters: dict[str, Any]) -> Any:
 
 
 def _readable(source: str) -> str:
-    """The injected cell with letters of all languages as such; papermill writes them as ``\\uXXXX``.
+    """The injected cell with letters of all languages as such; papermill writes them as escapes.
 
     Python's own ``repr`` escapes what can't be seen, so nothing hides in the text.
     """

@@ -200,24 +200,25 @@ def notebook_with_parameters(folder: Path, source: str) -> Path:
     return path
 
 
-def test_injected_parameters_read_as_they_were_written() -> None:
+def test_injected_parameters_read_as_they_were_written(tmp_path: Path) -> None:
     import nbformat
-    from papermill.parameterize import parameterize_notebook
 
-    from guardianflow.execution.notebook import _readable
+    from guardianflow.execution import notebook as module
+    from guardianflow.execution.papermill_engine import register_engine
+
+    register_engine()
 
     values = {"name": "정문 'gate' \"1\" \\ 끝", "hidden": "a\u202eb\n", "n": -1.5e-07, "d": {"k": [True, None, "값"]}}
-    notebook = parameterize_notebook(
-        nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell("name = ''", metadata={"tags": ["parameters"]})],
-            metadata={"kernelspec": {"name": "python3", "language": "python"}, "papermill": {}},
-        ),
-        values,
-    )
-    text = _readable(notebook.cells[1].source)
+    cell = nbformat.v4.new_code_cell("name = ''", metadata={"tags": ["parameters"]})
+    metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    source = tmp_path / "template.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), source)
+
+    text = module._parameterized(source, values).cells[1].source
+
     found: dict[str, object] = {}
     exec(text, found)
     assert {key: found[key] for key in values} == values
     assert "정문" in text
     assert "\u202e" not in text
-    assert _readable("x <- 1") == "x <- 1"
+    assert module._readable("x <- 1") == "x <- 1"
