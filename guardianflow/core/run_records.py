@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,6 +26,8 @@ __all__ = ["ProcessIdentity", "RunRecord", "RunRecords", "RunStatus"]
 STALE_AFTER = timedelta(minutes=2)
 """Silence after which a run on another machine counts as dead (the heartbeat is every 10 s)."""
 
+_CLOCK_TOLERANCE_S = 1e-6 if Path("/proc/self/stat").exists() else 1.0
+
 
 class RunStatus:
     """MLflow's own words for a run's state."""
@@ -38,7 +40,14 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process of one boot of one machine; a reused pid is another identity."""
+    """One process of one boot of one machine; a reused pid is another identity.
+
+    Attributes:
+        host: Host name.
+        boot: Boot of the machine and process namespace: where ``pid`` means this process.
+        pid: Process id.
+        started: When it started, in seconds on a clock that nobody can set (Linux: since the boot).
+    """
 
     host: str
     boot: str
@@ -49,33 +58,49 @@ class ProcessIdentity:
     def current(cls) -> ProcessIdentity:
         """The identity of this process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), _boot_id(), pid, psutil.Process(pid).create_time())
+        return cls(socket.gethostname()[:255], _boot_id(), pid, _start_time(pid))
 
     def lives(self, heartbeat: datetime, now: datetime, stale_after: timedelta = STALE_AFTER) -> bool:
-        """Whether the process still runs.
+        """Whether the process still runs; one that is stopped (SIGSTOP) does.
 
-        On this machine the process table knows; for another one only the heartbeat speaks.
+        Where this process can see it, the process table knows. On another machine, in another
+        container or before a reboot only the heartbeat speaks.
         """
-        if self.host != socket.gethostname():
+        if (self.host, self.boot) != (socket.gethostname()[:255], _boot_id()):
             return now - heartbeat < stale_after
-        if self.boot != _boot_id():
-            return False
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(_start_time(self.pid) - self.started) < _CLOCK_TOLERANCE_S
+            return same and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
         except psutil.AccessDenied:
             return True
 
 
+# Two machines may have the same name, and two containers of one machine the same boot.
 @lru_cache(maxsize=1)
 def _boot_id() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"[:64]
     except OSError:
         return str(int(psutil.boot_time()))
+
+
+def _start_time(pid: int) -> float:
+    """When a process started. Not psutil's time of day, which moves when the clock is set."""
+    try:
+        # The name in parentheses may hold blanks and parentheses; the 20th field after it is the start.
+        ticks = int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            raise psutil.NoSuchProcess(pid) from None
+        return psutil.Process(pid).create_time()
+    except ProcessLookupError:
+        raise psutil.NoSuchProcess(pid) from None
+    return ticks / float(os.sysconf("SC_CLK_TCK"))
 
 
 @dataclass(frozen=True)
@@ -208,7 +233,7 @@ class RunRecords:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
 
-    def experiments(self) -> list[dict[str, Any]]:
+    def experiments(self) -> Sequence[dict[str, Any]]:
         """Each experiment with the number of its runs and the time of the last one."""
         table = run_records
         last = sa.func.max(table.c.started).label("last")
@@ -219,43 +244,82 @@ class RunRecords:
                 {"experiment": row.experiment, "runs": row.runs, "last": _utc(row.last).isoformat()} for row in rows
             ]
 
+    def now(self) -> datetime:
+        """The time that heartbeats are measured by: the server's, where several machines share one."""
+        if self._database.is_sqlite:
+            return datetime.now(UTC)
+        with self._database.read() as connection:
+            return _utc(connection.execute(sa.select(sa.func.now())).scalar_one())
+
     def beat(self, run_id: str) -> None:
         """Sign of life."""
-        self._update(run_id, heartbeat=datetime.now(UTC))
+        self._update(run_id, heartbeat=self._clock())
 
     def set_progress(self, run_id: str, progress: Mapping[str, Any]) -> None:
         """Where the run stands."""
-        self._update(run_id, heartbeat=datetime.now(UTC), progress=dict(progress))
+        self._update(run_id, heartbeat=self._clock(), progress=dict(progress))
 
-    def take_over(self, run_id: str, owner: ProcessIdentity) -> None:
-        """Hand a run that had ended to this process: it runs again (resume)."""
-        self._update(
-            run_id,
+    def take_over(self, seen: RunRecord, owner: ProcessIdentity) -> bool:
+        """Hand a run that had ended to a process: it runs again (resume).
+
+        Returns:
+            ``False`` if the run has changed since it was seen: somebody else took it.
+        """
+        return self._change(
+            seen.run_id,
+            *_as_seen(seen),
             status=RunStatus.RUNNING,
             reason=None,
             ended=None,
-            heartbeat=datetime.now(UTC),
+            heartbeat=self._clock(),
             host=owner.host,
             boot=owner.boot,
             pid=owner.pid,
             pid_started=owner.started,
         )
 
-    def finish(self, run_id: str, status: str, reason: str | None) -> bool:
-        """Write the terminal status; ``False`` if the run had one already."""
-        table = run_records
-        now = datetime.now(UTC)
-        with self._database.write() as connection:
-            changed = connection.execute(
-                table.update()
-                .where(table.c.run_id == run_id, table.c.status == RunStatus.RUNNING)
-                .values(status=status, reason=reason, ended=now, heartbeat=now)
-            )
-            return changed.rowcount == 1
+    def finish(self, run_id: str, status: str, reason: str | None, *, owner: ProcessIdentity | None = None) -> bool:
+        """Write the terminal status.
+
+        Args:
+            run_id: Which run.
+            status: Its terminal status.
+            reason: Why it ended so.
+            owner: The process that executes it. It has the last word, also over somebody who took it
+                for dead; a run that another process has taken over since is no longer its own.
+
+        Returns:
+            ``False`` if the run had ended already, or belongs to another process.
+        """
+        allowed = [run_records.c.status == RunStatus.RUNNING] if owner is None else _owned_by(owner)
+        now = self._clock()
+        return self._change(run_id, *allowed, status=status, reason=reason, ended=now, heartbeat=now)
+
+    def bury(self, seen: RunRecord, status: str, reason: str | None) -> bool:
+        """End a run whose process died; ``False`` if it gave a sign of life since it was seen."""
+        return self._change(seen.run_id, *_as_seen(seen), status=status, reason=reason, ended=self._clock())
+
+    def _clock(self) -> Any:
+        return datetime.now(UTC) if self._database.is_sqlite else sa.func.now()
 
     def _update(self, run_id: str, **values: Any) -> None:
+        self._change(run_id, **values)
+
+    def _change(self, run_id: str, *conditions: Any, **values: Any) -> bool:
+        query = run_records.update().where(run_records.c.run_id == run_id, *conditions).values(**values)
         with self._database.write() as connection:
-            connection.execute(run_records.update().where(run_records.c.run_id == run_id).values(**values))
+            return connection.execute(query).rowcount == 1
+
+
+def _owned_by(owner: ProcessIdentity) -> list[Any]:
+    table = run_records.c
+    # The start time is left out: it is a float, and host, boot and pid name one living process.
+    return [table.host == owner.host, table.boot == owner.boot, table.pid == owner.pid]
+
+
+def _as_seen(seen: RunRecord) -> list[Any]:
+    table = run_records.c
+    return [*_owned_by(seen.owner), table.status == seen.status, table.heartbeat == seen.heartbeat]
 
 
 def _record(row: Mapping[Any, Any]) -> RunRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -14,11 +15,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from guardianflow.core.config import Settings
+from guardianflow.core.interrupts import signals_raise
+from guardianflow.core.redaction import secret_places
 from guardianflow.core.run_records import RunRecord, RunStatus
 from guardianflow.core.runner import RESULT_FILE
-from guardianflow.core.tracking import TrackedRun
-from guardianflow.exceptions import GuardianFlowError
-from guardianflow.execution.notebook import execute_notebook, template_path
+from guardianflow.core.tracking import TrackedRun, outcome_of
+from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.execution.notebook import check_parameters, execute_notebook, template_path
 from guardianflow.execution.outcome import (
     NotebookEvent,
     NotebookFailedError,
@@ -28,7 +31,7 @@ from guardianflow.execution.outcome import (
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS, make_runner
 
-__all__ = ["LocalExecutor", "RunOutcome"]
+__all__ = ["LocalExecutor", "RunOutcome", "kernel_environment"]
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class LocalExecutor:
     Args:
         settings: Where to.
         direct: Call the runner in this process, without a notebook (for debugging).
+        timeout_s: Limit in seconds for a notebook, kernel start included.
         on_run: Told the record of the run as soon as it exists.
         on_event: Told what the notebook does.
     """
@@ -92,31 +96,54 @@ class LocalExecutor:
         settings: Settings,
         *,
         direct: bool = False,
+        timeout_s: float | None = None,
         on_run: Callable[[RunRecord], None] | None = None,
         on_event: Callable[[NotebookEvent], None] | None = None,
     ) -> None:
         self.settings = settings
         self.direct = direct
+        self._timeout_s = timeout_s
         self._on_run = on_run
         self._on_event = on_event
 
     def execute(self, plan: RunPlan) -> RunOutcome:
         """Check the plan's input, then execute it in a run that ends truthfully.
 
+        A signal that comes when the run's end is being written takes effect after that: the run is
+        finished then, and the caller is interrupted.
+
         Raises:
             InputError: The input can't be used; no run was made.
+            TrackingUnavailableError: MLflow doesn't answer; no run was made.
             NotebookFailedError: The run failed; its status, notebook and page are written.
-            NotebookInterruptedError: Ctrl-C or SIGTERM ended it; likewise.
-            RunFailedError: A run in-process failed.
+            NotebookInterruptedError: Ctrl-C, SIGTERM or SIGHUP ended it; likewise.
+            RunFailedError: It failed outside of the notebook, or without one.
+            RunInterruptedError: A signal ended it there.
         """
         began = time.perf_counter()
-        runner = make_runner(plan, settings=self.settings)
-        runner.check()
-        with self._open(plan) as run:
-            if self._on_run:
-                self._on_run(run.record)
-            notebook = self._run_direct(plan, run) if self.direct else self._run_notebook(plan, run)
-        result = _read_result(run.folder)
+        with signals_raise():
+            template = self._check(plan)
+            runner = make_runner(plan, settings=self.settings)
+            runner.check()
+            notebook: NotebookResult | None = None
+            with self._open(plan) as run:
+                try:
+                    if self._on_run:
+                        self._on_run(run.record)
+                    if template is None:
+                        runner.work(run)
+                    else:
+                        notebook = self._run_notebook(plan, run, template)
+                    result = _read_result(run.folder)
+                except RunFailedError:
+                    raise
+                except KeyboardInterrupt as error:
+                    raise RunInterruptedError("interrupted by Ctrl-C", signum=2) from error
+                except Exception as error:
+                    run.finish(*outcome_of(error))
+                    # Whatever it was, a run exists now: this is no longer bad input, but a failed run.
+                    raise _failed(run, error) from error
+        _say_what_is_missing(plan, run, result)
         return RunOutcome(
             run_id=run.run_id,
             kind=plan.kind,
@@ -128,6 +155,21 @@ class LocalExecutor:
             html=notebook.html if notebook else None,
             seconds=time.perf_counter() - began,
         )
+
+    def _check(self, plan: RunPlan) -> Path | None:
+        """What can be checked without the runner; the template to execute, ``None`` for a direct run."""
+        places = secret_places(plan.parameters)
+        if places:
+            raise InputError(
+                f"parameter {places[0]!r} holds a secret, and parameters are kept in notebooks and MLflow; "
+                "hand it over in an environment variable"
+            )
+        kind = KINDS.get(plan.kind)
+        if self.direct:
+            return None
+        template = kind.template or template_path(plan.kind)
+        check_parameters(template, {**plan.parameters, "run_id": "checked"}, kind.schema)
+        return template
 
     def _open(self, plan: RunPlan) -> TrackedRun:
         if plan.resume:
@@ -141,19 +183,16 @@ class LocalExecutor:
             again_of=plan.again_of,
         )
 
-    def _run_direct(self, plan: RunPlan, run: TrackedRun) -> None:
-        make_runner(plan, settings=self.settings, run_id=run.run_id).run()
-
-    def _run_notebook(self, plan: RunPlan, run: TrackedRun) -> NotebookResult:
-        output = run.folder / f"{plan.kind}.ipynb"
+    def _run_notebook(self, plan: RunPlan, run: TrackedRun, template: Path) -> NotebookResult:
         try:
             result = execute_notebook(
-                template_path(plan.kind),
-                output,
+                template,
+                run.folder / f"{plan.kind}.ipynb",
                 parameters={**plan.parameters, "run_id": run.run_id},
                 schema=KINDS.get(plan.kind).schema,
+                timeout_s=self._timeout_s,
                 cwd=Path.cwd(),
-                environment=settings_environment(self.settings),
+                environment=kernel_environment(self.settings),
                 on_event=self._on_event,
             )
         except (NotebookFailedError, NotebookInterruptedError) as error:
@@ -164,15 +203,27 @@ class LocalExecutor:
         return result
 
 
-def settings_environment(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables, so that a kernel sees exactly the same ones."""
+def kernel_environment(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, so that a kernel sees exactly the same ones.
+
+    Secrets go this way only: never as parameters, which are written into the notebook.
+    """
     found = {}
     for row in settings.describe():
         value = getattr(settings, row["name"])
         if value is not None:
             found[row["env"]] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    found.setdefault("ULTRALYTICS_SAFE_LOAD", os.environ.get("ULTRALYTICS_SAFE_LOAD", "1"))
+    found["ULTRALYTICS_SAFE_LOAD"] = os.environ.get("ULTRALYTICS_SAFE_LOAD", "1")
+    if importlib.util.find_spec("ipywidgets") is None:
+        # tqdm would complain in every notebook that it draws its bar as text.
+        ignored = "ignore:IProgress not found"
+        found["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
     return found
+
+
+def _failed(run: TrackedRun, error: Exception) -> RunFailedError:
+    why = str(error) if isinstance(error, GuardianFlowError) else f"{type(error).__name__}: {error}"
+    return RunFailedError(f"run {run.run_id} failed: {why}")
 
 
 def _verdict(error: NotebookFailedError | NotebookInterruptedError) -> tuple[str, str]:
@@ -190,11 +241,17 @@ def _log_notebook(run: TrackedRun, result: NotebookResult) -> None:
             run.log_artifact(path, "notebook")
 
 
+def _say_what_is_missing(plan: RunPlan, run: TrackedRun, result: Mapping[str, Any]) -> None:
+    name = plan.parameters.get("register_as")
+    if name and not str(result.get("model_uri") or "").startswith("models:/"):
+        # The kernel's own words about it stand in the notebook; whoever waits here must hear it, too.
+        log.warning("%r was not registered; later: guardianflow register %s --run %s", name, name, run.run_id)
+
+
 def _read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT_FILE
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"the run ended without a readable result in {path} ({error})"
-        raise GuardianFlowError(msg) from error
+        raise RunFailedError(f"the run ended without a readable result in {path} ({error})") from error
     return content

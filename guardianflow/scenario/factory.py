@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._plugins import Registry
@@ -31,12 +32,14 @@ class Kind:
         schema: What its runner is asked.
         runner: ``"module:Class"`` of the runner, imported when it is needed.
         resumable: Whether an interrupted run can go on.
+        template: Its template notebook, where that is not one of ours by the kind's name.
     """
 
     name: str
     schema: type[RunParameters]
     runner: str
     resumable: bool = False
+    template: Path | None = None
 
 
 TRAIN = Kind("train", TrainingParameters, "guardianflow.core.runner:TrainingRunner", resumable=True)

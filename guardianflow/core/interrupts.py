@@ -1,0 +1,70 @@
+"""What Ctrl-C, SIGTERM and SIGHUP do to a run: end it as an exception, or wait until it has ended.
+
+Python's default for SIGTERM and SIGHUP is to die on the spot, without a word to anybody. Signals are
+taken in the main thread only, and one that the process ignores (``nohup``) stays ignored.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from guardianflow.exceptions import RunInterruptedError
+
+__all__ = ["signals_raise", "signals_wait"]
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_MEANING = {"SIGINT": "interrupted by Ctrl-C", "SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Inside the block a signal raises :class:`~guardianflow.exceptions.RunInterruptedError`."""
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        raise RunInterruptedError(_MEANING[signal.Signals(signum).name], signum=signum)
+
+    with _handled_by(stop):
+        yield
+
+
+@contextmanager
+def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise: bool = True) -> Iterator[None]:
+    """Inside the block a signal only calls ``on_signal``; at the end it does what it does otherwise.
+
+    Args:
+        on_signal: Told at once, so that waiting can be cut short.
+        and_then_raise: Let the last signal take effect after the block. ``False`` where the process is
+            being ended by a signal already.
+    """
+    received: list[int] = []
+
+    def note(signum: int, _frame: FrameType | None) -> None:
+        received.append(signum)
+        if on_signal is not None:
+            on_signal()
+
+    with _handled_by(note):
+        yield
+    if received and and_then_raise:
+        signal.raise_signal(received[-1])
+
+
+@contextmanager
+def _handled_by(handler: Handler) -> Iterator[None]:
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in _NAMES:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
