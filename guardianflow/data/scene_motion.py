@@ -24,7 +24,7 @@ _TRIES = 40
 _PERSON_RADIUS = 0.30
 _STEP_METRES = 1.45  # two steps of a walking adult
 _MARGIN = 0.03  # of the image: movers are placed so that their ground point lies this far inside
-_FARTHEST = {"person": 19.0, "vehicle": 25.5}  # metres; beyond it they would be too small to see
+_FARTHEST = {"person": 17.5, "vehicle": 25.5}  # metres; beyond it they would be too small to see
 
 
 @dataclass(frozen=True)
