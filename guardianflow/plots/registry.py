@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots.palette import GREY, LAYOUT, SERIES
@@ -21,6 +22,9 @@ _MARKERS = {
     "reject": "x",
     "delete": "x-thin",
 }
+
+
+_TOP_PX, _BOTTOM_PX = 64, 92  # room for the title; for two lines of dates and the legend
 
 
 @dataclass(frozen=True)
@@ -103,15 +107,17 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
                     "color": "#1f2430",
                     "line": {"width": 2, "color": "white" if not _MARKERS.get(action, "").endswith("open") else GREY},
                 },
-                text=[reason or "no reason given" for *_, reason in rows],
+                text=[escape(reason) or "no reason given" for *_, reason in rows],
                 hovertemplate="%{x|%Y-%m-%d %H:%M:%S}<br>" + action + " %{y}<br>%{text}<extra></extra>",
             )
         )
+    plot_px = 46 * max(len(versions), 1) + 24
     figure.update_layout(
-        **{**LAYOUT, "margin": {**LAYOUT["margin"], "t": 56, "b": 64}},
+        LAYOUT,
         title={"text": "Who was in charge when (the bar is the champion)", "x": 0, "xref": "paper"},
-        height=190 + 46 * max(len(versions), 1),
-        legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
+        height=plot_px + _TOP_PX + _BOTTOM_PX,
+        margin={"l": 56, "r": 24, "t": _TOP_PX, "b": _BOTTOM_PX},
+        legend={"orientation": "h", "x": 0, "y": -48 / plot_px, "yanchor": "top"},
     )
     figure.update_yaxes(categoryorder="array", categoryarray=[lanes[version] for version in versions], automargin=True)
     figure.update_xaxes(range=[first - (edge - first) * 0.04, edge])

@@ -1,0 +1,103 @@
+"""A change in the registry as a run: checked before it exists, the same in process and in a notebook."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from guardianflow.core.config import Settings
+from guardianflow.core.database import Database
+from guardianflow.core.parameters import RegistryParameters
+from guardianflow.core.registry import ModelRegistry
+from guardianflow.core.registry_runner import RegistryRunner
+from guardianflow.core.run_records import RunRecords
+from guardianflow.core.tracking import TrackedRun
+from guardianflow.exceptions import NotFoundError, ParameterError
+from guardianflow.execution.executors import LocalExecutor
+from guardianflow.scenario.factory import plan_run
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mlflow_sqlite_template: Path) -> Settings:
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+    shutil.copyfile(mlflow_sqlite_template, work_dir / "mlflow.db")
+    return Settings(work_dir=work_dir, actor="lee")
+
+
+@pytest.fixture
+def source_run(settings: Settings, tmp_path: Path) -> str:
+    """A finished run with a file that stands for weights."""
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"weights")
+    with TrackedRun.start(settings, experiment="gate", kind="train", parameters={"experiment_name": "gate"}) as run:
+        run.log_metrics({"map50": 0.6})
+        run.log_artifact(weights, "weights")
+    return run.run_id
+
+
+def test_a_change_is_a_run_that_says_what_it_led_to(settings: Settings, source_run: str) -> None:
+    registered = RegistryRunner("gate", "register", "cam", source_run_id=source_run, settings=settings).run()
+    promoted = RegistryRunner("gate", "promote", "cam", reason="first", settings=settings).run()
+
+    assert registered.aliases == {"candidate": "1"}
+    assert promoted.aliases == {"champion": "1"}
+    assert promoted.model_uri == "models:/cam/1"
+    assert [event["action"] for event in promoted.history] == ["promote", "register"]
+    record = RunRecords(Database.open(settings.database_url)).get(promoted.run_id)
+    assert (record.kind, record.status, record.actor) == ("registry", "FINISHED", "lee")
+    kept = json.loads((record.folder / "result.json").read_text(encoding="utf-8"))
+    assert kept == json.loads(json.dumps(promoted.to_dict()))
+
+
+def test_its_tables_escape_what_they_show(settings: Settings, source_run: str) -> None:
+    ModelRegistry(settings).register("cam", source_run)
+    result = RegistryRunner(
+        "gate", "reject", "cam", version="1", reason="<img src=x onerror=alert(1)>", settings=settings
+    ).run()
+    page = result.show_history()._repr_html_() + result.show_versions()._repr_html_() + result._repr_html_()
+    assert "<img" not in page
+    assert "&lt;img" in page
+
+
+@pytest.mark.slow
+def test_the_notebook_does_the_same(settings: Settings, source_run: str) -> None:
+    ModelRegistry(settings).register("cam", source_run)
+    outcome = LocalExecutor(settings).execute(
+        plan_run("registry", experiment_name="gate", action="promote", model_name="cam", reason="from a notebook")
+    )
+    assert outcome.status == "FINISHED"
+    assert outcome.notebook is not None
+    assert "from a notebook" in outcome.notebook.read_text(encoding="utf-8")
+    assert outcome.html is not None
+    assert ModelRegistry(settings).get("cam", "champion").version == "1"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"action": "destroy"}, "'register', 'promote', 'rollback' or 'reject'"),
+        ({"action": "register"}, "source_run_id must be given"),
+        ({"action": "reject", "version": "1"}, "reason must be given"),
+        ({"action": "promote", "force": True}, "reason must be given"),
+    ],
+)
+def test_what_an_action_needs_is_asked_for(values: dict[str, object], says: str) -> None:
+    action = str(values.pop("action"))
+    with pytest.raises(ParameterError, match=says):
+        RegistryRunner("gate", action, "cam", **values)
+
+
+def test_an_unknown_model_makes_no_run(settings: Settings) -> None:
+    with pytest.raises(NotFoundError, match="no model named 'nobody'"):
+        RegistryRunner("gate", "promote", "nobody", settings=settings).run()
+    assert RunRecords(Database.open(settings.database_url)).list() == []
+
+
+def test_the_template_asks_what_the_schema_knows() -> None:
+    from guardianflow.execution.notebook import declared_parameters, template_path
+
+    assert set(declared_parameters(template_path("registry"))) == set(RegistryParameters.model_fields)

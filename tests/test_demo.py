@@ -1,0 +1,47 @@
+"""The demo's story, with less training: its steps, its notebooks, its second run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from guardianflow.core.config import Settings
+from guardianflow.core.registry import ModelRegistry
+from guardianflow.demo import DEMO_MODEL, DemoRecipe, run_demo
+from guardianflow.exceptions import RunFailedError
+
+SMALL = DemoRecipe(images=24, imgsz=64, batch=8, weak_epochs=1, better_epochs=2, min_map50=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_tells_its_story_and_reuses_it(
+    tmp_path: Path, mlflow_sqlite_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(work_dir=tmp_path / "데모 demo")
+    settings.work_dir.mkdir()
+    shutil.copyfile(mlflow_sqlite_template, settings.work_dir / "mlflow.db")
+
+    story = run_demo(settings, recipe=SMALL)
+
+    said = capsys.readouterr().err
+    assert all(f"[{number}/7]" in said for number in range(1, 8))
+    assert [event["action"] for event in reversed(story["history"])] == [
+        "register", "promote", "register", "promote", "rollback", "promote",
+    ]  # fmt: skip
+    assert story["champion"]["version"] == "2"
+    pages = [step["html"] for step in story["steps"] if "html" in step]
+    assert len(pages) == 6
+    assert all(Path(page).is_file() for page in pages)
+    assert ModelRegistry(settings).get(DEMO_MODEL, "rollback").version == "1"
+
+    again = run_demo(settings, recipe=SMALL, quiet=True)
+    assert "reused" in again["steps"][0]["result"]
+    assert "reused" in again["steps"][1]["result"]
+    assert "reused" in again["steps"][3]["result"]
+    assert again["champion"]["version"] == "2"
+
+    with pytest.raises(RunFailedError, match="below 1.1"):
+        run_demo(settings, recipe=DemoRecipe(**{**SMALL.__dict__, "min_map50": 1.1}), quiet=True)
