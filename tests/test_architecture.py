@@ -55,6 +55,7 @@ LEVELS = {
     "dashboard.metrics_store": 3,
     "core.registry_runner": 4,
     "core.runner": 4,
+    "core.runner_base": 4,
     "core.training_evidence": 4,
     "core.training_log": 4,
     "adapters": 4,

@@ -1,28 +1,25 @@
-"""Runners: check what is asked, make a run, do the work, log it, end the run truthfully.
+"""Runners: training, and what is known of runs.
 
 A runner works the same in a notebook, in a script and behind the command line. Bad input is found
-before any run exists. Whatever way the work ends (done, error, Ctrl-C, SIGTERM), the run says so.
+before any run exists.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
-from guardianflow.core.metrics import MetricSink, NullSink
+from guardianflow.core.metrics import MetricSink
 from guardianflow.core.names import validate_name
-from guardianflow.core.parameters import RunParameters, TrainingParameters, parse_parameters
+from guardianflow.core.parameters import TrainingParameters, parse_parameters
 from guardianflow.core.results import TrainingResult
 from guardianflow.core.run_records import RunRecord, RunRecords, RunStatus
+from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.system import SystemSampler
 from guardianflow.core.tracking import TrackedRun, write_json
 from guardianflow.core.training_evidence import PreparedTraining, TrainingEvidence, recorded_fingerprint
@@ -36,82 +33,12 @@ from guardianflow.data.dataset import (
     require_usable,
     write_resolved_yaml,
 )
-from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RunInterruptedError
+from guardianflow.exceptions import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["RESULT_FILE", "Runner", "TrainingRunner"]
-
-log = logging.getLogger(__name__)
-
-RESULT_FILE = "result.json"
-
-P = TypeVar("P", bound=RunParameters)
-R = TypeVar("R")
-
-
-class Runner(Generic[P, R]):
-    """The life of one run; subclasses say what to check and what to do.
-
-    Attributes:
-        kind: The run's kind, which is also the name of its template notebook.
-        parameters: What was asked.
-    """
-
-    kind: str
-    schema: type[P]
-
-    def __init__(self, parameters: P, *, settings: Settings | None = None, sink: MetricSink | None = None) -> None:
-        self.parameters = parameters
-        self.settings = settings or Settings()
-        self._sink = sink
-
-    def check(self) -> None:
-        """Find what is wrong with the input before any run exists.
-
-        Raises:
-            InputError: Names the file or value and the next step.
-        """
-        raise NotImplementedError
-
-    def run(self) -> R:
-        """Check, do the work in a run, and return the result.
-
-        Raises:
-            InputError: The input can't be used; no run was made.
-            RunFailedError: The run failed; its status and evidence say why.
-            RunInterruptedError: SIGTERM ended it.
-        """
-        if self._needs_check():
-            self.check()
-        with _sigterm_raises(), self._open_run() as run:
-            return self.work(run)
-
-    def _needs_check(self) -> bool:
-        """Whether what an earlier :meth:`check` found may no longer hold."""
-        return True
-
-    def work(self, run: TrackedRun) -> R:
-        """Do the work inside a run."""
-        raise NotImplementedError
-
-    @property
-    def sink(self) -> MetricSink:
-        """Where measurements go; the metrics store of the settings unless one was given."""
-        if self._sink is None:
-            self._sink = _default_sink(self.settings)
-        return self._sink
-
-    def _open_run(self) -> TrackedRun:
-        if self.parameters.run_id:
-            return TrackedRun.attach(self.settings, self.parameters.run_id)
-        return TrackedRun.start(
-            self.settings,
-            experiment=self.parameters.experiment_name,
-            kind=self.kind,
-            parameters=self.parameters.identity(),
-        )
+__all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run", "load_result"]
 
 
 class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
@@ -384,38 +311,3 @@ def find_run(run_id: str, *, settings: Settings | None = None) -> RunRecord:
     """Our record of a run, by its id or the beginning of it."""
     settings = settings or Settings()
     return RunRecords(Database.open(settings.database_url)).get(run_id)
-
-
-def _default_sink(settings: Settings) -> MetricSink:
-    try:
-        from guardianflow.dashboard.metrics_store import MetricsStore
-
-        return MetricsStore(settings.database_url)
-    except GuardianFlowError as error:
-        log.warning("measurements are not stored: %s", error)
-        return NullSink()
-
-
-class _Terminated(BaseException):
-    """SIGTERM has come. No ``except Exception`` on the way may take it for a failure of its own."""
-
-    signum = int(signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM end the work as an exception, so that the run gets its status."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signum: int, _frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except _Terminated as error:
-        raise RunInterruptedError("ended by signal SIGTERM", signum=error.signum) from error
-    finally:
-        signal.signal(signal.SIGTERM, before)

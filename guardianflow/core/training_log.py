@@ -146,7 +146,9 @@ def _read_rows(file: Path) -> dict[int, dict[str, float]]:
 def _progress_bar(total: int, *, shown: bool) -> Any:
     """The bar of tqdm for where we are; ``tqdm.auto`` warns in kernels that lack ipywidgets."""
     module = import_module("tqdm.auto" if is_installed("ipywidgets") else "tqdm")
-    return module.tqdm(total=total, desc="epochs", unit="epoch", dynamic_ncols=True, disable=not shown)
+    # A kernel shows stderr as an alarm; a terminal keeps stdout for data.
+    stream = sys.stdout if _in_a_kernel() else sys.stderr
+    return module.tqdm(total=total, desc="epochs", unit="epoch", dynamic_ncols=True, disable=not shown, file=stream)
 
 
 def _in_a_kernel() -> bool:

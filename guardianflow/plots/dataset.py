@@ -77,7 +77,8 @@ def plot_dataset(figures: DatasetFigures) -> Figure:
     from plotly.subplots import make_subplots
 
     more = f", {figures.left_out} rarer classes not shown" if figures.left_out else ""
-    titles = [f"Labelled boxes by class{more}", f"Box sizes at imgsz {figures.imgsz}"]
+    small = f", {figures.small:.0%} with a side under {SMALLEST_SIDE_PX} px" if figures.small else ""
+    titles = [f"Labelled boxes by class{more}", f"Box sizes at imgsz {figures.imgsz}{small}"]
     figure: Figure = make_subplots(
         rows=1, cols=2, subplot_titles=titles, column_widths=[0.5, 0.5], horizontal_spacing=0.12
     )
@@ -94,29 +95,27 @@ def plot_dataset(figures: DatasetFigures) -> Figure:
         dots = Scatter(x=widths, y=heights, mode="markers", name=name, marker=marker, legend="legend2")
         figure.add_trace(dots, row=1, col=2)
     _draw_size_axes(figure, figures)
-    below = {"orientation": "h", "y": -0.18, "yanchor": "top"}
+    below = {"orientation": "h", "y": -0.24, "yanchor": "top"}
     figure.update_layout(
         **LAYOUT,
-        height=max(340, 150 + 34 * len(figures.classes)),
+        height=max(380, 170 + 34 * len(figures.classes)),
         bargap=0.3,
         legend={**below, "x": 0, "traceorder": "reversed"},
         legend2={**below, "x": 0.56, "itemsizing": "constant"},
     )
     most = max((count for counts in figures.boxes.values() for count in counts), default=0)
     figure.update_xaxes(range=[0, 1.18 * most or 1], showticklabels=False, row=1, col=1)
-    figure.update_yaxes(automargin=True, row=1, col=1)
+    figure.update_yaxes(automargin=True, ticksuffix="  ", row=1, col=1)
     return figure
 
 
 def _draw_size_axes(figure: Any, figures: DatasetFigures) -> None:
     ticks = [side for side in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192) if side <= figures.imgsz]
     axis = {"type": "log", "tickvals": ticks, "ticktext": [str(side) for side in ticks]}
-    figure.update_xaxes(**axis, title_text="width, px", row=1, col=2)
-    figure.update_yaxes(**axis, title_text="height, px", row=1, col=2)
+    figure.update_xaxes(**axis, title={"text": "width, px", "standoff": 6}, row=1, col=2)
+    figure.update_yaxes(**axis, title={"text": "height, px", "standoff": 6}, row=1, col=2)
     if figures.small:
+        # Annotations on a logarithmic axis take logarithms: what the lines mean is said in the title.
         line = {"color": GREY, "dash": "dash", "width": 1}
         figure.add_vline(SMALLEST_SIDE_PX, row=1, col=2, line=line)
-        figure.add_hline(
-            SMALLEST_SIDE_PX, row=1, col=2, line=line, annotation_position="bottom right",
-            annotation_text=f"{figures.small:.0%} have a side under {SMALLEST_SIDE_PX} px",
-        )  # fmt: skip
+        figure.add_hline(SMALLEST_SIDE_PX, row=1, col=2, line=line)

@@ -83,7 +83,7 @@ def plot_training(curves: TrainingCurves) -> Figure:
     if curves.best_epoch is not None:
         figure.add_vline(
             curves.best_epoch, row=1, col=1, line={"color": GREY, "dash": "dash", "width": 1},
-            annotation_text="best", annotation_position="bottom right",
+            annotation_text="best", annotation_position="top left",
         )  # fmt: skip
     figure.update_yaxes(range=[0, 1.02], row=1, col=1)
     if len(curves.epochs) <= _FEW_EPOCHS:
@@ -150,5 +150,5 @@ def plot_class_bars(bars: ClassBars) -> Figure:
         legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "traceorder": "reversed"},
     )
     figure.update_xaxes(range=[0, 1.08], showticklabels=False)
-    figure.update_yaxes(automargin=True)
+    figure.update_yaxes(automargin=True, ticksuffix="  ")
     return figure

@@ -1,0 +1,136 @@
+"""What all runners share: check first, make a run, do the work, end the run truthfully.
+
+Whatever way the work ends (done, error, Ctrl-C, SIGTERM), the run says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Generic, TypeVar
+
+from guardianflow.core.config import Settings
+from guardianflow.core.metrics import MetricSink, NullSink
+from guardianflow.core.parameters import RunParameters
+from guardianflow.core.tracking import TrackedRun
+from guardianflow.exceptions import GuardianFlowError, RunInterruptedError
+
+__all__ = ["RESULT_FILE", "Runner"]
+
+log = logging.getLogger(__name__)
+
+RESULT_FILE = "result.json"
+
+P = TypeVar("P", bound=RunParameters)
+R = TypeVar("R")
+
+
+class Runner(Generic[P, R]):
+    """The life of one run; subclasses say what to check and what to do.
+
+    Attributes:
+        kind: The run's kind, which is also the name of its template notebook.
+        parameters: What was asked.
+    """
+
+    kind: str
+    schema: type[P]
+
+    def __init__(self, parameters: P, *, settings: Settings | None = None, sink: MetricSink | None = None) -> None:
+        self.parameters = parameters
+        self.settings = settings or Settings()
+        self._sink = sink
+
+    def check(self) -> None:
+        """Find what is wrong with the input before any run exists.
+
+        Raises:
+            InputError: Names the file or value and the next step.
+        """
+        raise NotImplementedError
+
+    def run(self) -> R:
+        """Check, do the work in a run, and return the result.
+
+        Raises:
+            InputError: The input can't be used; no run was made.
+            RunFailedError: The run failed; its status and evidence say why.
+            RunInterruptedError: SIGTERM ended it.
+        """
+        _import_tqdm_quietly()
+        if self._needs_check():
+            self.check()
+        with _sigterm_raises(), self._open_run() as run:
+            return self.work(run)
+
+    def _needs_check(self) -> bool:
+        """Whether what an earlier :meth:`check` found may no longer hold."""
+        return True
+
+    def work(self, run: TrackedRun) -> R:
+        """Do the work inside a run."""
+        raise NotImplementedError
+
+    @property
+    def sink(self) -> MetricSink:
+        """Where measurements go; the metrics store of the settings unless one was given."""
+        if self._sink is None:
+            self._sink = _default_sink(self.settings)
+        return self._sink
+
+    def _open_run(self) -> TrackedRun:
+        if self.parameters.run_id:
+            return TrackedRun.attach(self.settings, self.parameters.run_id)
+        return TrackedRun.start(
+            self.settings,
+            experiment=self.parameters.experiment_name,
+            kind=self.kind,
+            parameters=self.parameters.identity(),
+        )
+
+
+def _default_sink(settings: Settings) -> MetricSink:
+    try:
+        from guardianflow.dashboard.metrics_store import MetricsStore
+
+        return MetricsStore(settings.database_url)
+    except GuardianFlowError as error:
+        log.warning("measurements are not stored: %s", error)
+        return NullSink()
+
+
+def _import_tqdm_quietly() -> None:
+    # MLflow imports it, and in a kernel without ipywidgets that puts a warning on the page.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("tqdm.auto")
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come. No ``except Exception`` on the way may take it for a failure of its own."""
+
+    signum = int(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end the work as an exception, so that the run gets its status."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signum: int, _frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except _Terminated as error:
+        raise RunInterruptedError("ended by signal SIGTERM", signum=error.signum) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
