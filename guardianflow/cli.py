@@ -13,7 +13,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
@@ -22,6 +21,7 @@ import typer
 
 from guardianflow import __version__
 from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.option_values import absolute_if_file, key_values, moment_of, percent
 
 __all__ = ["app", "main"]
 
@@ -218,7 +218,7 @@ def train(
         plan = plan_run(
             "train",
             experiment_name=experiment,
-            model_arch=_absolute_if_file(model or ""),
+            model_arch=absolute_if_file(model or ""),
             data_yaml=str(Path(data or "").expanduser().absolute()),
             epochs=epochs,
             batch=16 if batch is None else batch,
@@ -228,9 +228,9 @@ def train(
             workers=8 if workers is None else workers,
             patience=patience,
             register_as=register_as,
-            allow_bad=_percent(allow_bad),
+            allow_bad=percent(allow_bad),
             new_head=new_head,
-            options=_key_values(options or []),
+            options=key_values(options or []),
         )
     _execute(plan, direct=direct, as_json=json)
 
@@ -350,15 +350,13 @@ def history(
 
     registry = ModelRegistry()
     if at:
-        champion = registry.champion_at(name, _time(at))
+        moment = moment_of(at)
+        champion = registry.champion_at(name, moment)
         if json:
-            print_json(
-                {"name": name, "at": _time(at).isoformat(), "champion": champion.to_dict() if champion else None}
-            )
+            print_json({"name": name, "at": moment.isoformat(), "champion": champion.to_dict() if champion else None})
         else:
-            say(
-                f"champion of {name} at {_time(at):%Y-%m-%d %H:%M:%S %Z}: " + (champion.version if champion else "none")
-            )
+            version = champion.version if champion else "none"
+            say(f"champion of {name} at {moment:%Y-%m-%d %H:%M:%S %Z}: {version}")
         return
     table = listing.history_table(registry.history(name, limit=limit))
     if json:
@@ -432,8 +430,8 @@ def _query(
         site=site,
         experiment=experiment,
         run_id=_full_run_id(run) if run else None,
-        start=_time(start) if start else None,
-        end=_time(end) if end else None,
+        start=moment_of(start) if start else None,
+        end=moment_of(end) if end else None,
         limit=limit,
         include_invalid=invalid,
     )
@@ -492,45 +490,3 @@ def _require(options: dict[str, str | None]) -> None:
     missing = [name for name, value in options.items() if not value]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given; --help shows how")
-
-
-def _absolute_if_file(spec: str) -> str:
-    path = Path(spec).expanduser()
-    return str(path.absolute()) if path.is_file() else spec
-
-
-def _percent(text: str) -> float:
-    try:
-        return float(text.strip().removesuffix("%"))
-    except ValueError as error:
-        raise InputError(f"--allow-bad takes a percentage such as 5%, not {text!r}") from error
-
-
-def _key_values(pairs: list[str]) -> dict[str, Any]:
-    """``["mosaic=0.0", "cos_lr=true"]`` → ``{"mosaic": 0.0, "cos_lr": True}``."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator or not key.strip():
-            raise InputError(f"--set takes KEY=VALUE, such as mosaic=0.0, not {pair!r}")
-        values[key.strip()] = _plain(text.strip())
-    return values
-
-
-def _plain(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        value = json_module.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, int | float | list) else text
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"{text!r} is no time; write it as 2026-01-31T14:30 or 2026-01-31T14:30+09:00") from error
-    return moment.astimezone() if moment.tzinfo is None else moment.astimezone(UTC)

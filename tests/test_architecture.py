@@ -72,6 +72,7 @@ LEVELS = {
     "console": 8,
     "doctor": 8,
     "listing": 8,
+    "option_values": 8,
     "workspace": 8,
     "demo": 8,
     "cli": 9,

@@ -43,5 +43,5 @@ def test_the_demo_tells_its_story_and_reuses_it(
     assert "reused" in again["steps"][3]["result"]
     assert again["champion"]["version"] == "2"
 
-    with pytest.raises(RunFailedError, match="below 1.1"):
+    with pytest.raises(RunFailedError, match=r"below 1\.1"):
         run_demo(settings, recipe=DemoRecipe(**{**SMALL.__dict__, "min_map50": 1.1}), quiet=True)

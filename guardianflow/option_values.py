@@ -1,0 +1,58 @@
+"""What people type after an option, turned into values; what can't be is said in one sentence."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from guardianflow.exceptions import InputError
+
+__all__ = ["absolute_if_file", "key_values", "moment_of", "percent", "plain_value"]
+
+
+def absolute_if_file(spec: str) -> str:
+    """A model argument that is a file here, as an absolute path; anything else as it is."""
+    path = Path(spec).expanduser()
+    return str(path.absolute()) if path.is_file() else spec
+
+
+def percent(text: str) -> float:
+    """``"5%"`` or ``"5"`` → 5.0."""
+    try:
+        return float(text.strip().removesuffix("%"))
+    except ValueError as error:
+        raise InputError(f"--allow-bad takes a percentage such as 5%, not {text!r}") from error
+
+
+def key_values(pairs: list[str]) -> dict[str, Any]:
+    """``["mosaic=0.0", "cos_lr=true"]`` → ``{"mosaic": 0.0, "cos_lr": True}``."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
+            raise InputError(f"--set takes KEY=VALUE, such as mosaic=0.0, not {pair!r}")
+        values[key.strip()] = plain_value(text.strip())
+    return values
+
+
+def plain_value(text: str) -> Any:
+    """``true``, ``none``, numbers and lists as such; everything else is text."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float | list) else text
+
+
+def moment_of(text: str) -> datetime:
+    """A time in ISO 8601; without a zone it is meant in the local one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no time; write it as 2026-01-31T14:30 or 2026-01-31T14:30+09:00") from error
+    return moment.astimezone() if moment.tzinfo is None else moment.astimezone(UTC)
