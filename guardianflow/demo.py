@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from guardianflow import __version__
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.core.run_records import RunStatus
@@ -38,7 +39,7 @@ class DemoRecipe:
     imgsz: int = 256
     batch: int = 6
     weak_epochs: int = 4
-    better_epochs: int = 10
+    better_epochs: int = 9
     min_map50: float = 0.75
     seed: int = 7
     options: Mapping[str, Any] = field(
@@ -142,7 +143,7 @@ class _Demo:
         from guardianflow.data.scenes import SceneConfig, generate_images
 
         recipe = self._recipe
-        folder = self._settings.work_dir / "demo" / f"scenes-{recipe.images}-{recipe.seed}"
+        folder = self._settings.work_dir / "demo" / f"scenes-{__version__}-{recipe.images}-{recipe.seed}"
         config = SceneConfig(site="gate", condition="day", seed=recipe.seed)
         made = generate_images(folder, images=recipe.images, config=config)
         counts = ", ".join(f"{count} {split}" for split, count in made.images.items())
