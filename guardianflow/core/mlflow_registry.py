@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from guardianflow.core.config import Settings, mask_secrets
-from guardianflow.core.tracking import make_client
+from guardianflow.core.mlflow_runs import make_client
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
 
 if TYPE_CHECKING:
