@@ -257,11 +257,14 @@ class TrackedRun:
             earlier = kept.read()  # of the kernel that has ended: it comes first
             for operation in earlier.operations:
                 self._delivery.submit(operation)
-            if reason:
+            mine = self._is_mine()
+            if mine and reason:
                 self._submit("tags", {"tags": {REASON_TAG: mask_secrets(reason)[:_MAX_TAG]}})
-            self._submit("status", {"status": status, "end_time": int(time.time() * 1000)})
+            if mine:
+                self._submit("status", {"status": status, "end_time": int(time.time() * 1000)})
             self._close(kept, earlier)
-            self._close_record(status, reason)
+            if mine:
+                self._close_record(status, reason)
 
     def leave(self) -> None:
         """Stop writing without ending the run (its owner does that)."""
@@ -305,12 +308,22 @@ class TrackedRun:
                 len(left), self.run_id, kept.path,
             )  # fmt: skip
 
+    def _is_mine(self) -> bool:
+        """Whether nobody took this run over, having taken its process for dead."""
+        try:
+            mine = self._records.get(self.run_id).owner == self._owner
+        except GuardianFlowError as error:
+            log.debug("the record of run %s can't be read: %s", self.run_id, error)
+            return True
+        if not mine:
+            log.warning("run %s was taken over by another process, which ends it", self.run_id)
+        return mine
+
     def _close_record(self, status: str, reason: str | None) -> None:
         said = mask_secrets(reason) if reason else None
         for attempt in range(_RECORD_ATTEMPTS):
             try:
-                if not self._records.finish(self.run_id, status, said, owner=self._owner):
-                    log.warning("run %s was taken over by another process, which ends it", self.run_id)
+                self._records.finish(self.run_id, status, said, owner=self._owner)
                 return
             except GuardianFlowError as error:
                 log.warning("the end of run %s can't be recorded (%s)", self.run_id, error)

@@ -205,7 +205,9 @@ def test_a_value_that_is_no_number_and_a_name_of_odd_bytes_survive_the_file(tmp_
     assert second.payload["metrics"][0][1] != second.payload["metrics"][0][1]
 
 
-def test_a_line_that_a_crash_cut_off_swallows_neither_neighbour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_that_a_crash_cut_off_swallows_neither_neighbour(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = Undelivered(tmp_path)
     kept.append([metric(1)])
     with kept.path.open("a") as file:

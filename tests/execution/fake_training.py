@@ -88,7 +88,9 @@ def use_fake_training(template: Path) -> None:
     """Let ``train`` mean the fake one, in this process."""
     from guardianflow.scenario.factory import KINDS, Kind
 
-    fake = Kind("train", TrainingParameters, "tests.execution.fake_training:FakeTraining", resumable=True, template=template)
+    fake = Kind(
+        "train", TrainingParameters, "tests.execution.fake_training:FakeTraining", resumable=True, template=template
+    )
     KINDS.register("train", fake, replace=True)
 
 

@@ -52,7 +52,9 @@ class Bench:
 
     def start(self, *options: str, verb: str = "train") -> subprocess.Popen[str]:
         asked = ("--data", "data.yaml", "--model", "m.yaml", "--experiment", EXPERIMENT, "--epochs", "3", "--json")
-        return self._popen("tests.execution.fake_training", verb, *(asked if verb == "train" else ("--json",)), *options)
+        return self._popen(
+            "tests.execution.fake_training", verb, *(asked if verb == "train" else ("--json",)), *options
+        )
 
     def guardianflow(self, *arguments: str) -> Any:
         process = self._popen("tests.execution.fake_training", *arguments)
@@ -110,7 +112,8 @@ def notebook_status(record: RunRecord) -> str:
 
 
 def kernels_of(pid: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children(recursive=True) if "ipykernel_launcher" in child.cmdline()]
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if any("ipykernel" in word for word in child.cmdline())]
 
 
 def test_a_run_that_is_done_says_finished_everywhere(bench: Bench) -> None:
@@ -223,7 +226,12 @@ def test_a_cell_that_takes_too_long_fails_the_run(bench: Bench, monkeypatch: pyt
     events: list[NotebookEvent] = []
     try:
         plan = plan_run(
-            "train", experiment_name=EXPERIMENT, model_arch="m", data_yaml="data.yaml", epochs=3, options={"then": "hang"}
+            "train",
+            experiment_name=EXPERIMENT,
+            model_arch="m",
+            data_yaml="data.yaml",
+            epochs=3,
+            options={"then": "hang"},
         )
         with pytest.raises(RunFailedError, match="time was up"):
             LocalExecutor(bench.settings, timeout_s=20, on_event=events.append).execute(plan)
