@@ -14,6 +14,7 @@ if _ROOT not in sys.path:
     sys.path.insert(0, _ROOT)
 
 from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs  # noqa: E402
+from tests.trainings import tiny_data, trained, training_settings  # noqa: E402, F401 - fixtures
 
 
 @pytest.fixture(scope="session")

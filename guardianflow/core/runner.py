@@ -127,12 +127,15 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         return cls(**parameters.model_dump(), settings=settings, sink=sink)
 
     @classmethod
-    def resuming(cls, run_id: str, *, settings: Settings | None = None, **changes: Any) -> TrainingRunner:
+    def resuming(
+        cls, run_id: str, *, settings: Settings | None = None, sink: MetricSink | None = None, **changes: Any
+    ) -> TrainingRunner:
         """A runner that goes on with an interrupted training, in the same run.
 
         Args:
             run_id: The run, or an unambiguous beginning of its id.
             settings: Where the run is.
+            sink: Where measurements go; default: the metrics store.
             changes: Of device, workers or batch; the rest stays as it was.
 
         Raises:
@@ -142,7 +145,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         settings = settings or Settings()
         record = find_run(run_id, settings=settings)
         values = {**record.parameters, **changes, "resume": record.run_id}
-        return cls.from_parameters(parse_parameters(TrainingParameters, values), settings=settings)
+        return cls.from_parameters(parse_parameters(TrainingParameters, values), settings=settings, sink=sink)
 
     @property
     def dataset(self) -> Dataset:

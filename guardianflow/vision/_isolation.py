@@ -40,6 +40,7 @@ def isolated() -> Iterator[None]:
     global _depth  # noqa: PLW0603 - the modules that are changed are global too
     with _lock:
         if _depth == 0:
+            _let_curves_show_any_script()
             for module, name, replacement in _replacements():
                 _originals.append((module, name, getattr(module, name)))
                 setattr(module, name, replacement)
@@ -66,18 +67,26 @@ def local_font(font: str = "Arial.ttf") -> str:
     Raises:
         FileNotFoundError: There is none; Pillow's built-in font is used then.
     """
-    from matplotlib import font_manager
     from ultralytics.utils import USER_CONFIG_DIR
 
     own = Path(USER_CONFIG_DIR) / Path(font).name
-    if own.is_file():
-        return str(own)
+    return str(own) if own.is_file() else str(font_entry(font).fname)
+
+
+def font_entry(font: str) -> Any:
+    """The entry in matplotlib's list of installed fonts that does for a wanted one.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    from matplotlib import font_manager
+
     wanted = _UNICODE_FONTS if "Unicode" in str(font) else (Path(font).stem, "DejaVu Sans")
     known = font_manager.fontManager.ttflist
     for name in wanted:
         for entry in known:
             if (name in entry.name or name in Path(entry.fname).name) and Path(entry.fname).is_file():
-                return str(entry.fname)
+                return entry
     msg = f"no font like {font} on this machine"
     raise FileNotFoundError(msg)
 
@@ -90,6 +99,17 @@ def _replacements() -> list[tuple[ModuleType, str, Any]]:
         (dataset_module, "save_dataset_cache_file", _keep_in_memory),
         (plotting_module, "check_font", local_font),
     ]
+
+
+def _let_curves_show_any_script() -> None:
+    """Give matplotlib a font to fall back on; it takes one glyph after another from the list."""
+    import matplotlib as mpl
+
+    families = mpl.rcParams["font.family"]
+    with contextlib.suppress(FileNotFoundError):
+        name = font_entry("Arial.Unicode.ttf").name
+        if name not in families:
+            mpl.rcParams["font.family"] = [*families, name]
 
 
 def _read_shape(im_file: str) -> tuple[str, tuple[int, int]]:

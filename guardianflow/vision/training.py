@@ -8,6 +8,7 @@ validation figures; benchmarks measure again, the same way for every runtime.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,8 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
     import_ultralytics()
     job.folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with quiet(job.log_file):
+    with quiet(job.log_file), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a curve with a box for a letter
         try:
             if job.resume and _was_last_epoch(job.resume, job.epochs):
                 return _finish_interrupted(job, observer, began)
