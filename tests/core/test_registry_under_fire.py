@@ -73,7 +73,7 @@ def test_promotions_of_four_processes_at_once_lose_nothing(world, model):
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_at_random_moments_leave_a_state_that_the_next_call_reconciles(world, model, record_property):
+def test_a_hundred_kills_at_random_moments_leave_a_state_that_the_next_call_reconciles(world, model):
     chance = random.Random(20260301)
     kills, torn = 0, 0
     while kills < 100:
@@ -102,7 +102,7 @@ def test_a_hundred_kills_at_random_moments_leave_a_state_that_the_next_call_reco
         assert state.champion is not None
         assert state.champion != state.rollback
         assert world.mlflow_aliases(model) == state.aliases
-    record_property("kills that fell between our move and MLflow's", torn)
+    print(f"{torn} of {kills // 4} rounds of kills fell between our move and MLflow's")
     assert torn > 0, "no kill ever fell between our move and MLflow's: this test proves nothing"
 
 
