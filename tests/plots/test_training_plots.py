@@ -1,0 +1,95 @@
+"""The data behind the pictures of a training, and that each picture can be drawn."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from guardianflow.plots.dataset import dataset_figures, plot_dataset
+from guardianflow.plots.predictions import PredictionGallery, prediction_counts
+from guardianflow.plots.training import class_bars, plot_class_bars, plot_training, training_curves
+
+HISTORY = [
+    {"epoch": 1, "map50": 0.1, "map50_95": 0.05, "train/box_loss": 2.0, "val/box_loss": 2.5},
+    {"epoch": 2, "map50": 0.4, "map50_95": 0.2, "train/box_loss": 1.5, "val/box_loss": 2.0},
+    {"epoch": 3, "map50": 0.5, "map50_95": 0.2, "train/box_loss": 1.2},
+]
+
+
+def test_curves_hold_every_series_and_mark_the_first_best_epoch() -> None:
+    curves = training_curves(HISTORY)
+    assert curves.epochs == (1, 2, 3)
+    assert curves.quality["mAP50"] == (0.1, 0.4, 0.5)
+    assert curves.best_epoch == 2
+    train, val = curves.losses["box loss"]
+    assert train == (2.0, 1.5, 1.2)
+    assert val[:2] == (2.5, 2.0)
+    assert math.isnan(val[2])
+
+
+@pytest.mark.parametrize("history", [[], HISTORY[:1], HISTORY, [{**HISTORY[0], "epoch": n} for n in range(1, 40)]])
+def test_curves_of_any_length_are_drawn(history: list[dict[str, float]]) -> None:
+    figure = plot_training(training_curves(history))
+    for trace in figure.data:
+        assert len(trace.x) == len(history)
+    if 0 < len(history) <= 12:
+        assert figure.layout.xaxis.dtick == 1  # there is no epoch 1.5
+        assert all("markers" in trace.mode for trace in figure.data)
+
+
+def test_class_bars_stand_from_weak_to_strong_and_those_without_labels_have_no_bar() -> None:
+    rows = [
+        {"name": "car", "boxes": 1200, "map50": 0.9, "map50_95": 0.7},
+        {"name": "<b>", "boxes": 3, "map50": 0.2, "map50_95": 0.1},
+        {"name": "bus", "boxes": 0, "map50": None, "map50_95": None},
+    ]
+    bars = class_bars(rows)
+    assert bars.labels == ("bus (0 boxes)", "<b> (3 boxes)", "car (1,200 boxes)")
+    assert bars.map50 == (None, 0.2, 0.9)
+    figure = plot_class_bars(bars)
+    assert figure.data[0].text[0] == "not labelled"
+    assert plot_class_bars(class_bars([])).data[0].x == ()
+
+
+def test_dataset_figures_count_classes_and_small_boxes() -> None:
+    counts = {"train": {"a": 10, "b": 90}, "val": {"a": 1, "b": 0}}
+    sizes = [("a", 4.0, 30.0), ("b", 20.0, 20.0), ("b", 8.0, 7.9), ("b", 8.0, 8.0)]
+    figures = dataset_figures(counts, sizes, imgsz=320)
+    assert figures.classes == ("a", "b")
+    assert figures.boxes == {"train": (10, 90), "val": (1, 0)}
+    assert figures.sizes["b"] == ((20.0, 8.0, 8.0), (20.0, 7.9, 8.0))
+    assert figures.small == 0.5
+    figure = plot_dataset(figures)
+    assert "50% with a side under 8 px" in figure.layout.annotations[1].text
+
+
+def test_dataset_of_many_classes_shows_the_most_frequent() -> None:
+    figures = dataset_figures({"train": {f"c{n}": n for n in range(100)}}, [], imgsz=64)
+    assert len(figures.classes) == 30
+    assert figures.classes[-1] == "c99"
+    assert figures.left_out == 70
+    assert "70 rarer classes not shown" in plot_dataset(figures).layout.annotations[0].text
+
+
+SAMPLE = {
+    "name": "<script>.jpg", "width": 320, "height": 160, "jpeg": "AAAA",
+    "boxes": [
+        {"kind": "found", "name": "<i>", "x1": 0.1, "y1": 0.5, "x2": 0.2, "y2": 0.75, "confidence": 0.5},
+        {"kind": "missed", "name": "사람", "x1": 0, "y1": 0, "x2": 1, "y2": 1, "confidence": None},
+    ],
+}  # fmt: skip
+
+
+def test_gallery_draws_boxes_in_pixels_and_escapes_names() -> None:
+    page = PredictionGallery([SAMPLE])._repr_html_()
+    assert 'x="32.0" y="80.0" width="32.0" height="40.0"' in page
+    assert "&lt;script&gt;.jpg" in page
+    assert "<script>" not in page
+    assert "&lt;i&gt; 0.50" in page
+    assert "사람" in page
+    assert prediction_counts([SAMPLE]) == {"found": 1, "imagined": 0, "missed": 1}
+
+
+def test_gallery_without_images_says_so() -> None:
+    assert "No labelled images" in PredictionGallery([])._repr_html_()

@@ -1,0 +1,51 @@
+"""What a training replaces in Ultralytics, and gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+from guardianflow.vision._ultralytics import import_ultralytics
+
+import_ultralytics()
+
+import ultralytics.data.utils as data_utils  # noqa: E402
+import ultralytics.utils.plotting as plotting_module  # noqa: E402
+
+from guardianflow.vision._isolation import is_foreign_tracker, isolated, local_font  # noqa: E402
+
+
+def test_replacements_hold_inside_the_block_only_however_blocks_overlap() -> None:
+    original = data_utils.check_image
+    entered, leave = threading.Event(), threading.Event()
+
+    def other_training() -> None:
+        with isolated():
+            entered.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=other_training)
+    with contextlib.suppress(KeyError), isolated():
+        thread.start()
+        entered.wait(5)
+        assert data_utils.check_image is not original
+        raise KeyError  # a training that fails gives back as well
+    assert data_utils.check_image is not original  # the other training still works
+    leave.set()
+    thread.join()
+    assert data_utils.check_image is original
+    assert plotting_module.check_font.__module__ == "ultralytics.utils.checks"
+
+
+def test_font_is_one_of_this_machine_or_none() -> None:
+    assert Path(local_font("Arial.ttf")).is_file()
+    assert Path(local_font("Arial.Unicode.ttf")).is_file()
+
+
+def test_only_ultralytics_own_mlflow_is_a_foreign_tracker() -> None:
+    import ultralytics.utils.callbacks.mlflow as theirs
+
+    assert all(is_foreign_tracker(callback) for callback in theirs.callbacks.values())
+    assert not is_foreign_tracker(print)
+    assert not is_foreign_tracker(lambda trainer: trainer)
