@@ -54,9 +54,7 @@ class Registry(Generic[T]):
         if name not in self._entries:
             close = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise NotFoundError(
-                f"there is no {self.what} named {name!r}.{hint} Known: {', '.join(self.names())}"
-            )
+            raise NotFoundError(f"there is no {self.what} named {name!r}.{hint} Known: {', '.join(self.names())}")
         entry = self._entries[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")

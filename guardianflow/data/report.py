@@ -277,7 +277,7 @@ def require_usable(report: DatasetReport, allow_bad: float | None = None) -> Non
     )
 
 
-def check_allow_bad(percent: float) -> float:
+def check_allow_bad(percent: object) -> float:
     """A percentage from 0 to 100, as it was given.
 
     Raises:

@@ -122,7 +122,7 @@ class _CappedLoader(yaml.SafeLoader):
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         """A single value; numbers and dates have few digits, and huge ones take minutes to build."""
-        node: yaml.ScalarNode = super().compose_scalar_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
         if node.tag != _TEXT and len(node.value) > _MAX_TYPED_SCALAR:
             raise _CapError(f"holds a number of {len(node.value)} characters", "put it in quotes, or shorten it")
         return node
@@ -136,7 +136,7 @@ class _CappedLoader(yaml.SafeLoader):
                 raise _CapError(f"uses a merge key (`<<`) in line {line}", "write its keys out")
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _CapError(f"uses a list or mapping as a key in line {line}", "use plain words as keys")
-            key = self.construct_object(key_node)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node)
             if key in seen:
                 raise _CapError(
                     f"gives the key {printable(repr(key))} twice, the second time in line {line}", "keep one of them"
