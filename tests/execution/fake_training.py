@@ -52,7 +52,7 @@ class FakeTraining(Runner[TrainingParameters, dict[str, Any]]):
         run.log_artifact(weights, "weights")
         result = {"metrics": {"map50": 0.5}, "model_uri": f"runs:/{run.run_id}/weights/weights.bin"}
         write_json(run.folder / RESULT_FILE, result)
-        write_json(run.folder / "seen.json", {"cwd": os.getcwd(), "data_exists": Path(asked.data_yaml).exists()})
+        write_json(run.folder / "seen.json", {"cwd": str(Path.cwd()), "data_exists": Path(asked.data_yaml).exists()})
         return result
 
     @staticmethod
