@@ -8,6 +8,7 @@ the end is handed back, to be kept in the run's folder (see :mod:`guardianflow.c
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -28,6 +29,13 @@ _LONGEST_CLOSE_S = 60.0
 _HOPELESS = 3  # failures in a row after which nobody waits for the server
 _MAX_PAUSE_S = 4.0
 _SLOWEST_UPLOAD = 1e6  # bytes per second below which an upload counts as hanging
+
+# What MLflow wraps into a sentence of a thousand characters.
+_CAUSE = re.compile(
+    r"Connection refused|[Rr]ead timed out|timed out|Name or service not known|Temporary failure in name resolution"
+    r"|No route to host|Network is unreachable|Connection reset by peer|unable to open database file"
+    r"|password authentication failed[^\n(]*|database is locked"
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Delivery(Protocol):
         """Let whoever waits stop waiting."""
         ...
 
-    def close(self) -> list[Operation]:
+    def close(self, *, patience_s: float | None = None) -> list[Operation]:
         """Wait for what can be sent; return what is left, in order."""
         ...
 
@@ -140,14 +148,18 @@ class BackgroundDelivery:
         """Let :meth:`flush` and :meth:`close` stop waiting; may be called from a signal handler."""
         self._hurried = True  # no lock: the thread that is interrupted may hold it; they look every 0.2 s
 
-    def close(self) -> list[Operation]:
+    def close(self, *, patience_s: float | None = None) -> list[Operation]:
         """Wait for what can be sent; return what is left, in order.
 
-        Returns as soon as the server turns out to be down: after ``patience_s`` seconds (12) without
+        Returns as soon as the server turns out to be down: after ``patience_s`` seconds without
         anything sent, and after one minute plus the time for uploads in any case.
+
+        Args:
+            patience_s: Another patience than the one this was made with, for the end.
         """
         with self._changed:
             self._closing = True
+            self._patience_s = self._patience_s if patience_s is None else patience_s
             self._give_another_chance()
             deadline = time.monotonic() + _LONGEST_CLOSE_S + sum(map(upload_seconds, self._waiting))
             self._changed.notify_all()
@@ -253,6 +265,9 @@ def upload_seconds(operation: Operation) -> float:
 
 
 def brief(error: BaseException) -> str:
-    """An error in one line, without passwords."""
+    """An error in one line, without passwords; of a failed connection only the cause."""
     text = mask_secrets(" ".join(str(error).split()) or type(error).__name__)
+    cause = _CAUSE.search(text)
+    if cause:
+        return cause.group()
     return text if len(text) <= 200 else text[:199] + "…"

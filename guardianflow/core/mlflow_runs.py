@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +35,6 @@ TIMEOUT_S = 6
 
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 _REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
-_CAUSE = re.compile(
-    r"Connection refused|[Rr]ead timed out|timed out|Name or service not known|Temporary failure in name resolution"
-    r"|No route to host|Network is unreachable|Connection reset by peer|unable to open database file"
-    r"|password authentication failed[^\n(]*|database is locked"
-)
 
 
 def make_client(settings: Settings) -> MlflowClient:
@@ -62,6 +56,8 @@ def make_client(settings: Settings) -> MlflowClient:
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1"),
         ("PGCONNECT_TIMEOUT", "10"),
+        # stdout is for data: with --json, for one document.
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
     ):
         os.environ.setdefault(name, value)
     if settings.is_embedded:
@@ -70,6 +66,8 @@ def make_client(settings: Settings) -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # Each retry would be a warning of four lines; what it comes to is said by us.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=settings.mlflow_tracking_uri, registry_uri=settings.mlflow_tracking_uri)
 
 
@@ -281,9 +279,8 @@ class MlflowRuns:
             if _code(error) in but:
                 raise
             where = mask_secrets(self._settings.mlflow_tracking_uri)
-            found = _CAUSE.search(str(error))
             raise TrackingUnavailableError(
-                f"MLflow at {where} can't be used ({found.group() if found else brief(error)}): start it, or correct "
+                f"MLflow at {where} can't be used ({brief(error)}): start it, or correct "
                 "MLFLOW_TRACKING_URI; `guardianflow doctor` checks it"
             ) from error
 

@@ -39,6 +39,7 @@ __all__ = ["TrackedRun", "environment_facts", "make_client", "outcome_of", "writ
 log = logging.getLogger(__name__)
 
 _MAX_TAG = 5000
+_SHORT_PATIENCE_S = 5.0
 _RECORD_ATTEMPTS = 3
 
 
@@ -300,7 +301,8 @@ class TrackedRun:
 
     def _close(self, kept: Undelivered, earlier: Snapshot) -> None:
         self._pulse.stop()
-        left = self._delivery.close()
+        # Where the kernel has just tried in vain, this process doesn't wait as long again.
+        left = self._delivery.close(patience_s=_SHORT_PATIENCE_S if earlier.operations else None)
         if (left or earlier.operations) and kept.settle(earlier, left) and left:
             log.warning(
                 "MLflow did not take %d records of run %s; they are kept in %s. "

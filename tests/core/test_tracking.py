@@ -261,7 +261,7 @@ print(run.run_id)
 
 
 def test_processes_that_create_an_experiment_at_once_share_it(settings: Settings) -> None:
-    go = str(time.time() + 15)
+    go = str(time.time() + 10)
     command = [sys.executable, "-c", RACE, str(settings.work_dir), go]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     results = [process.communicate(timeout=120) for process in processes]

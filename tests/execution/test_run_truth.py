@@ -7,6 +7,7 @@ The command line runs as a process of its own and gets real signals. The trainin
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -25,9 +26,11 @@ from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
 from guardianflow.core.run_records import RunRecord, RunRecords
 from guardianflow.execution.outcome import NotebookEvent
+from tests.services.mlflow_server import MlflowServer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "게이트 gate"
+MAIN = "from guardianflow.cli import main; main()"
 
 
 @dataclass
@@ -197,7 +200,7 @@ def test_after_sigkill_of_the_command_the_kernel_goes_and_reap_tells_the_truth(b
     os.kill(process.pid, signal.SIGCONT)
 
     process.kill()
-    process.wait()
+    process.communicate()
     assert psutil.wait_procs(kernels, timeout=10)[1] == [], "the kernel outlived the process that drives it"
     assert bench.record().status == "RUNNING"
 
@@ -243,3 +246,64 @@ def test_a_cell_that_takes_too_long_fails_the_run(bench: Bench, monkeypatch: pyt
     assert notebook_status(record) == "timeout"
     assert cell_states(record)[-2:] == ["failed", "pending"]
     assert events[0].kind == "kernel-started"
+
+
+# ---- a real training, and an MLflow server that is killed in the middle of it ------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_training_ends_well_when_the_mlflow_server_is_killed_and_reap_delivers_the_rest(
+    bench: Bench, mlflow_sqlite_template: Path
+) -> None:
+    from guardianflow.data.scenes import SceneConfig, generate_images
+
+    data = generate_images(bench.folder / "장면 1", images=16, config=SceneConfig(imgsz=96, people=(1, 2))).data_yaml
+    server = MlflowServer(bench.folder / "server", mlflow_sqlite_template)
+    server.start()
+    env = bench.environment | {"MLFLOW_TRACKING_URI": server.url}
+    epochs = 6
+    command = [
+        sys.executable, "-c", MAIN, "train", "--data", str(data), "--model", "yolo11n.yaml", "--imgsz", "64",
+        "--batch", "4", "--epochs", str(epochs), "--experiment", EXPERIMENT, "--register-as", "gate", "--json",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=bench.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    bench.wait_for_step(1, of=process)
+    server.kill()
+    bench.wait_for_step(epochs, of=process)
+    trained = time.monotonic()
+    out, err = process.communicate(timeout=200)
+    after = time.monotonic() - trained
+    assert process.returncode == 0, err
+    record = bench.record()
+    assert record.status == json.loads(out)["status"] == "FINISHED"
+    assert (record.folder / "training" / "weights" / "best.pt").is_file()
+    assert (record.folder / "undelivered.jsonl").is_file()
+    assert f"guardianflow register gate --run {record.run_id}" in err
+    assert "guardianflow runs reap" in err
+    logging.getLogger(__name__).info("from the last epoch to the exit: %.1f s", after)
+    assert after < 60, "the end of a training takes some 20 s by itself, and may be delayed by 30 s"
+
+    server.start()
+    again = subprocess.run(
+        [sys.executable, "-c", MAIN, "runs", "reap", "--json"], env=env, cwd=bench.folder,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(again.stdout)["reaped"] == []
+    from mlflow import MlflowClient
+
+    client = MlflowClient(server.backend)
+    run = client.get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model_arch"] == "yolo11n.yaml"
+    history = client.get_metric_history(record.run_id, "map50")
+    assert sorted(row.step for row in history) == list(range(1, epochs + 2)), "each epoch once, and the final figure"
+    through = MlflowClient(server.url)
+    assert {"best.pt", "last.pt"} <= {Path(file.path).name for file in through.list_artifacts(record.run_id, "weights")}
+    assert {"train.ipynb", "train.html"} <= {
+        Path(file.path).name for file in through.list_artifacts(record.run_id, "notebook")
+    }
+    assert not (record.folder / "undelivered.jsonl").exists()
+    server.kill()
