@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from guardianflow.cli import app
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
 from guardianflow.core.metrics import MetricRecord, SaveReport
@@ -177,6 +179,24 @@ def test_interrupted_training_goes_on_in_the_same_run_until_every_epoch_is_there
     assert sink.figures("final")["map50"] == result.metrics["map50"]
     with pytest.raises(InputError, match=f"finished; start a new one with `guardianflow run --again {run_id}`"):
         TrainingRunner.resuming(run_id, settings=training_settings).run()
+
+
+def test_command_line_resumes_an_interrupted_training_and_refuses_a_finished_one(
+    tiny_data: Path, training_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny_runner(tiny_data, training_settings, epochs=2, sink=InterruptingSink("1")).run()
+    run_id = only_run(training_settings)
+    monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(training_settings.work_dir))
+    words = ["train", "--resume", run_id[:10], "--direct", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["run_id"] == run_id
+    result = load_result(find_run(run_id, settings=training_settings).folder)
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 2
+    assert f"run {run_id} finished" in again.stderr
 
 
 def test_epoch_that_was_trained_but_not_told_is_in_the_resumed_history(
