@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,16 +251,22 @@ def test_a_cell_that_takes_too_long_fails_the_run(bench: Bench, monkeypatch: pyt
 # ---- a real training, and an MLflow server that is killed in the middle of it ------------------------------------
 
 
+@pytest.fixture
+def server(tmp_path: Path, mlflow_sqlite_template: Path) -> Iterator[MlflowServer]:
+    found = MlflowServer(tmp_path / "server", mlflow_sqlite_template)
+    found.start()
+    yield found
+    found.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.services
 def test_a_training_ends_well_when_the_mlflow_server_is_killed_and_reap_delivers_the_rest(
-    bench: Bench, mlflow_sqlite_template: Path
+    bench: Bench, server: MlflowServer
 ) -> None:
     from guardianflow.data.scenes import SceneConfig, generate_images
 
     data = generate_images(bench.folder / "장면 1", images=16, config=SceneConfig(imgsz=96, people=(1, 2))).data_yaml
-    server = MlflowServer(bench.folder / "server", mlflow_sqlite_template)
-    server.start()
     env = bench.environment | {"MLFLOW_TRACKING_URI": server.url}
     epochs = 6
     command = [
@@ -306,4 +312,3 @@ def test_a_training_ends_well_when_the_mlflow_server_is_killed_and_reap_delivers
         Path(file.path).name for file in through.list_artifacts(record.run_id, "notebook")
     }
     assert not (record.folder / "undelivered.jsonl").exists()
-    server.kill()
