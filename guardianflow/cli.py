@@ -375,14 +375,14 @@ def reap(
     from guardianflow.core.config import Settings
     from guardianflow.execution.reaping import reap_runs
 
-    ended = reap_runs(Settings(), dry_run=dry_run)
+    report = reap_runs(Settings(), dry_run=dry_run)
     if json:
-        print_json({"reaped": [record.to_dict() for record in ended], "dry_run": dry_run})
+        print_json(report.to_dict())
         return
-    for record in ended:
+    for record in report.ended:
         say(f"{'would end' if dry_run else 'ended'} {record.run_id} · {record.kind} · {record.experiment}")
-    if not ended:
-        say("no run has lost its process")
+    for sentence in report.sentences():
+        say(sentence)
 
 
 @runs_app.command("show")

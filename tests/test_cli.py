@@ -126,6 +126,7 @@ def test_an_empty_workplace_says_what_to_do(workplace: Path) -> None:
         assert call_json("list", what) == {what: []}
     assert "no measurement" in call("metrics").stderr
     assert "no run has lost its process" in call("runs", "reap").stderr
+    assert call_json("runs", "reap")["reaped"] == []
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from guardianflow.exceptions import RunInterruptedError
 
-__all__ = ["signals_raise", "signals_wait"]
+__all__ = ["Signalled", "signals_raise", "signals_wait"]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _MEANING = {"SIGINT": "interrupted by Ctrl-C", "SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
@@ -22,15 +22,30 @@ _MEANING = {"SIGINT": "interrupted by Ctrl-C", "SIGTERM": "ended by SIGTERM", "S
 Handler = Callable[[int, FrameType | None], None]
 
 
+class Signalled(BaseException):
+    """A signal has come. No ``except Exception`` on the way may take it for a failure of its own."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(_MEANING[signal.Signals(signum).name])
+        self.signum = signum
+
+
 @contextmanager
-def signals_raise() -> Iterator[None]:
-    """Inside the block a signal raises :class:`~guardianflow.exceptions.RunInterruptedError`."""
+def signals_raise(*names: str) -> Iterator[None]:
+    """A signal ends the block, which then raises :class:`~guardianflow.exceptions.RunInterruptedError`.
+
+    Args:
+        names: Which signals; default SIGINT, SIGTERM and SIGHUP.
+    """
 
     def stop(signum: int, _frame: FrameType | None) -> None:
-        raise RunInterruptedError(_MEANING[signal.Signals(signum).name], signum=signum)
+        raise Signalled(signum)
 
-    with _handled_by(stop):
-        yield
+    try:
+        with _handled_by(stop, names or _NAMES):
+            yield
+    except Signalled as error:
+        raise RunInterruptedError(str(error), signum=error.signum) from error
 
 
 @contextmanager
@@ -49,17 +64,17 @@ def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise:
         if on_signal is not None:
             on_signal()
 
-    with _handled_by(note):
+    with _handled_by(note, _NAMES):
         yield
     if received and and_then_raise:
         signal.raise_signal(received[-1])
 
 
 @contextmanager
-def _handled_by(handler: Handler) -> Iterator[None]:
+def _handled_by(handler: Handler, names: Sequence[str]) -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for name in _NAMES:
+        for name in names:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
                 before[number] = signal.signal(number, handler)

@@ -58,6 +58,8 @@ def make_client(settings: Settings) -> MlflowClient:
         ("PGCONNECT_TIMEOUT", "10"),
         # stdout is for data: with --json, for one document.
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
+        # Which models somebody trains is nobody else's business.
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
     ):
         os.environ.setdefault(name, value)
     if settings.is_embedded:

@@ -5,20 +5,17 @@ Whatever way the work ends (done, error, Ctrl-C, SIGTERM), the run says so.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Generic, TypeVar
 
 from guardianflow.core.config import Settings
+from guardianflow.core.interrupts import signals_raise
 from guardianflow.core.metrics import MetricSink, NullSink
 from guardianflow.core.parameters import RunParameters
 from guardianflow.core.tracking import TrackedRun
-from guardianflow.exceptions import GuardianFlowError, RunInterruptedError
+from guardianflow.exceptions import GuardianFlowError
 
 __all__ = ["RESULT_FILE", "Runner"]
 
@@ -65,7 +62,7 @@ class Runner(Generic[P, R]):
         _import_tqdm_quietly()
         if self._needs_check():
             self.check()
-        with _sigterm_raises(), self._open_run() as run:
+        with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:
             return self.work(run)
 
     def _needs_check(self) -> bool:
@@ -109,28 +106,3 @@ def _import_tqdm_quietly() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import_module("tqdm.auto")
-
-
-class _Terminated(BaseException):
-    """SIGTERM has come. No ``except Exception`` on the way may take it for a failure of its own."""
-
-    signum = int(signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM end the work as an exception, so that the run gets its status."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signum: int, _frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except _Terminated as error:
-        raise RunInterruptedError("ended by signal SIGTERM", signum=error.signum) from error
-    finally:
-        signal.signal(signal.SIGTERM, before)

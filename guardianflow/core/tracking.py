@@ -24,7 +24,7 @@ from guardianflow.core.database import Database
 from guardianflow.core.delivery import BackgroundDelivery, Delivery, Operation, Refusal
 from guardianflow.core.environment import environment_facts, git_facts
 from guardianflow.core.heartbeat import Pulse
-from guardianflow.core.interrupts import signals_wait
+from guardianflow.core.interrupts import Signalled, signals_wait
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.core.mlflow_runs import OWNER_TAG, REASON_TAG, TAG, MlflowRuns, make_client
 from guardianflow.core.names import validate_name
@@ -345,7 +345,7 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     signum = getattr(error, "signum", None)
     if isinstance(error, KeyboardInterrupt) or signum == 2:
         return RunStatus.KILLED, "interrupted by Ctrl-C"
-    if isinstance(error, RunInterruptedError) and signum is not None:
+    if isinstance(error, (RunInterruptedError, Signalled)):
         return RunStatus.KILLED, f"ended by signal {signum}"
     return RunStatus.FAILED, mask_secrets(f"{type(error).__name__}: {error}")
 

@@ -47,6 +47,7 @@ class TrainingLog:
         self._file = run.folder / HISTORY_FILE
         self._bar = _progress_bar(asked.epochs, shown=not asked.run_id or _in_a_kernel())
         self._said = 0.0
+        self._figure = ""
         self._rows: dict[int, dict[str, float]] = {}
         self._speeds: list[float] = []
         self.seconds_before = 0.0
@@ -76,7 +77,10 @@ class TrainingLog:
         now = time.monotonic()
         if now - self._said >= PROGRESS_EVERY_S:
             self._said = now
-            self._run.set_progress(self.last_epoch, self._bar.total, unit="epoch", note=f"batch {done} of {total}")
+            # The last figure stays in sight; an epoch may take an hour.
+            parts = (self._figure, f"batch {done} of {total}")
+            note = " · ".join(part for part in parts if part)
+            self._run.set_progress(self.last_epoch, self._bar.total, unit="epoch", note=note)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Log an epoch, unless it was logged before the run was resumed."""
@@ -90,10 +94,11 @@ class TrainingLog:
             file.write(_line(row))
         self._run.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=report.epoch)
         self.save(str(report.epoch), {**report.metrics, "epoch_seconds": report.seconds})
-        note = f"mAP50 {format_metric('map50', report.metrics.get('map50'))}"
-        self._run.set_progress(report.epoch, report.epochs, unit="epoch", note=note)
+        self._figure = f"mAP50 {format_metric('map50', report.metrics.get('map50'))}"
+        self._said = time.monotonic()
+        self._run.set_progress(report.epoch, report.epochs, unit="epoch", note=self._figure)
         self._bar.total = report.epochs
-        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.set_postfix_str(self._figure, refresh=False)
         self._bar.update(report.epoch - self._bar.n)
 
     def save(self, stage: str, metrics: Mapping[str, float], *, device: str | None = None) -> None:

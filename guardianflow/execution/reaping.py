@@ -52,6 +52,21 @@ class ReapReport:
     def __bool__(self) -> bool:
         return bool(self.ended)
 
+    def sentences(self) -> list[str]:
+        """What else happened, and what is still to be done, for people."""
+        said = []
+        if self.closed_in_mlflow:
+            said.append(f"ended in MLflow, which still showed them as running: {', '.join(self.closed_in_mlflow)}")
+        if self.delivered:
+            said.append(f"MLflow took {self.delivered:,} records that it had missed")
+        if not self.mlflow_answers:
+            said.append("MLflow does not answer; `guardianflow doctor` checks it")
+        if self.kept:
+            said.append(f"MLflow still lacks records of {', '.join(self.kept)}; they are kept. Reap again later")
+        if not self.ended and not said:
+            said.append("no run has lost its process, and MLflow lacks nothing")
+        return said
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
         return {
