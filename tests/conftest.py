@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,13 @@ if _ROOT not in sys.path:
 
 from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs  # noqa: E402
 from tests.trainings import tiny_data, trained, training_settings  # noqa: E402, F401 - fixtures
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_not_ignored() -> None:
+    """A shell that starts us in the background has SIGINT ignored, here and in every process we start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
