@@ -35,11 +35,11 @@ class DemoRecipe:
             and no mosaic keeps the objects large: a model from random weights then learns in minutes.
     """
 
-    images: int = 300
+    images: int = 280
     imgsz: int = 256
     batch: int = 6
-    weak_epochs: int = 4
-    better_epochs: int = 9
+    weak_epochs: int = 3
+    better_epochs: int = 8
     min_map50: float = 0.75
     seed: int = 7
     options: Mapping[str, Any] = field(
