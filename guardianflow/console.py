@@ -57,7 +57,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", justify="left")
     for row in rows:
@@ -65,6 +65,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     console = out()
     if not console.is_terminal:
         console.width = max(console.width, 200)  # a file or a pipe has no edge to wrap at
+    if title:
+        console.print(Text(title, style="bold"))
     console.print(table)
 
 

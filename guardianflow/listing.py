@@ -196,6 +196,8 @@ def show_outcome(outcome: RunOutcome) -> None:
     metrics = outcome.result.get("metrics", {})
     rows = [(name, format_metric(name, metrics[name])) for name in _HEADLINE if name in metrics]
     print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
+    if outcome.result.get("verdict"):
+        say(str(outcome.result["verdict"]))
     say(f"run       {outcome.run_id}")
     if outcome.result.get("model_uri"):
         say(f"model     {outcome.result['model_uri']}")
