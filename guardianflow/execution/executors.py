@@ -71,6 +71,7 @@ class RunOutcome:
             "status": self.status,
             "metrics": dict(self.result.get("metrics", {})),
             "model_uri": self.result.get("model_uri"),
+            "verdict": self.result.get("verdict"),
             "per_class": list(self.result.get("per_class", [])),
             "dataset": dict(self.result.get("dataset", {})),
             "folder": str(self.folder),
