@@ -307,6 +307,39 @@ def reject(
     _show_version(rejected, f"{rejected.name} version {rejected.version} is rejected", as_json=json)
 
 
+@app.command()
+@_verb
+def delete(
+    name: ModelName,
+    version: Annotated[str, typer.Argument(help="Version; one that is champion, candidate or rollback is refused.")],
+    json: Json = False,
+) -> None:
+    """Delete a version here and in MLflow; its run and its line in the ledger stay."""
+    from guardianflow.core.registry import ModelRegistry
+
+    deleted = ModelRegistry().delete(name, version)
+    _show_version(deleted, f"{deleted.name} version {deleted.version} is deleted", as_json=json)
+
+
+@app.command()
+@_verb
+def download(
+    name: ModelName,
+    version: Annotated[str, typer.Option("--version", help="Version or alias.")] = "champion",
+    to: Annotated[Path | None, typer.Option("--to", metavar="PATH", help="File or folder to write to.")] = None,
+    json: Json = False,
+) -> None:
+    """Fetch a version's file, checked by its hash; prints where it lies."""
+    from guardianflow.console import print_json
+    from guardianflow.core.registry import ModelRegistry
+
+    path = ModelRegistry().download(name, version, to)
+    if json:
+        print_json({"name": name, "version": version, "path": str(path)})
+    else:
+        typer.echo(str(path))
+
+
 @app.command("list")
 @_verb
 def list_(

@@ -101,6 +101,24 @@ def test_a_rejected_version_is_refused_with_exit_code_3(workplace: Path, weights
     assert "finds nothing" in refused.stderr
 
 
+def test_only_a_version_without_a_role_is_deleted(workplace: Path, weights: Path) -> None:
+    call("register", MODEL, "--run", finished_run(weights, 0.1))
+    call("register", MODEL, "--run", finished_run(weights, 0.2))
+    assert "can't be deleted" in call("delete", MODEL, "2", code=3).stderr
+    assert call_json("delete", MODEL, "1")["status"] == "deleted"
+    assert [row["version"] for row in call_json("list", "versions", MODEL)["versions"]] == ["2"]
+
+
+def test_the_champions_file_is_fetched_whole(workplace: Path, weights: Path, tmp_path: Path) -> None:
+    call("register", MODEL, "--run", finished_run(weights, 0.1))
+    assert "no @champion" in call("download", MODEL, code=2).stderr
+    call("promote", MODEL)
+    shared = Path(call("download", MODEL).stdout.strip())
+    assert shared.read_bytes() == weights.read_bytes()
+    document = call_json("download", MODEL, "--version", "1", "--to", str(tmp_path / "받은.pt"))
+    assert Path(str(document["path"])).read_bytes() == weights.read_bytes()
+
+
 def test_force_needs_a_reason(workplace: Path) -> None:
     assert "--reason" in call("promote", MODEL, "1", "--force", code=2).stderr
 
