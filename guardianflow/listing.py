@@ -1,4 +1,4 @@
-"""What `list`, `history`, `metrics` and a finished run show: tables made from the library's answers."""
+"""What `list`, `history` and `metrics` show: tables made from the library's answers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
     from guardianflow.core.config import Settings
     from guardianflow.core.registry import ModelEvent
-    from guardianflow.execution.executors import RunOutcome
 
-__all__ = ["TABLES", "Filters", "Listed", "history_table", "metrics_table", "show_outcome"]
+__all__ = ["TABLES", "Filters", "Listed", "history_table", "metrics_table"]
 
 _SHORT = 12
-_HEADLINE = ("map50", "map50_95", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -187,23 +185,6 @@ def metrics_table(frame: pd.DataFrame) -> Listed:
     ]
     columns = ("time", "metric", "value", "model", "version", "site", "experiment", "run", "source", "tags")
     return Listed(columns, rows, items, "no measurement fits")
-
-
-def show_outcome(outcome: RunOutcome) -> None:
-    """What a person wants to know after a run."""
-    from guardianflow.console import print_table, say
-
-    metrics = outcome.result.get("metrics", {})
-    rows = [(name, format_metric(name, metrics[name])) for name in _HEADLINE if name in metrics]
-    print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
-    if outcome.result.get("verdict"):
-        say(str(outcome.result["verdict"]))
-    say(f"run       {outcome.run_id}")
-    if outcome.result.get("model_uri"):
-        say(f"model     {outcome.result['model_uri']}")
-    if outcome.html or outcome.notebook:
-        say(f"notebook  {outcome.notebook}")
-        say(f"page      {outcome.html}")
 
 
 def _figure(metric: str, value: float | None) -> str:

@@ -1,0 +1,135 @@
+"""Verbs that look things up: list, runs, metrics."""
+
+from __future__ import annotations
+
+import json as json_module
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from guardianflow.exceptions import InputError
+from guardianflow.option_values import moment_of
+from guardianflow.verbs.frame import Json, RunId, full_run_id, record_of, verb
+
+__all__ = ["list_", "metrics_app", "runs_app"]
+
+
+runs_app = typer.Typer(help="Runs: their state, and those whose process died.", no_args_is_help=True)
+metrics_app = typer.Typer(help="Measurements in the metrics store.", invoke_without_command=True)
+
+
+class Listing(StrEnum):
+    """What `list` can show."""
+
+    EXPERIMENTS = "experiments"
+    RUNS = "runs"
+    MODELS = "models"
+    VERSIONS = "versions"
+
+
+@verb
+def list_(
+    what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.RUNS,
+    name: Annotated[str | None, typer.Argument(help="For versions: the model name.")] = None,
+    experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Only runs of this experiment.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only runs with this status.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
+    json: Json = False,
+) -> None:
+    """List experiments, runs, models, or the versions of a model."""
+    from guardianflow import listing
+    from guardianflow.console import print_json, print_table
+    from guardianflow.core.config import Settings
+
+    if what is Listing.VERSIONS and not name:
+        raise InputError("say which model: guardianflow list versions NAME (`guardianflow list models` shows them)")
+    table = listing.TABLES[what.value](
+        Settings(), listing.Filters(name=name, experiment=experiment, status=status, limit=limit)
+    )
+    if json:
+        print_json({what.value: table.items})
+    else:
+        print_table(table.columns, table.rows, empty=table.empty)
+
+
+@runs_app.command("reap")
+@verb
+def reap(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False, json: Json = False
+) -> None:
+    """End the runs whose process died, and send what MLflow missed."""
+    from guardianflow.console import print_json, say
+    from guardianflow.core.config import Settings
+    from guardianflow.execution.reaping import reap_runs
+
+    report = reap_runs(Settings(), dry_run=dry_run)
+    if json:
+        print_json(report.to_dict())
+        return
+    for record in report.ended:
+        say(f"{'would end' if dry_run else 'ended'} {record.run_id} · {record.kind} · {record.experiment}")
+    for sentence in report.sentences():
+        say(sentence)
+
+
+@runs_app.command("show")
+@verb
+def show(run_id: RunId, json: Json = False) -> None:
+    """Show one run: state, parameters, files."""
+    from guardianflow.console import print_json, print_table
+
+    record = record_of(run_id)
+    if json:
+        print_json(record.to_dict())
+        return
+    rows = [
+        (key, json_module.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
+        for key, value in record.to_dict().items()
+        if value not in (None, {}, "")
+    ]
+    print_table(("run", record.run_id), rows)
+
+
+@verb
+def query(
+    context: typer.Context,
+    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Metric name; may be repeated.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Registered model name.")] = None,
+    site: Annotated[str | None, typer.Option("--site", help="Site name.")] = None,
+    experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Experiment name.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="Run id.")] = None,
+    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="From this time on (ISO 8601).")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Before this time (ISO 8601).")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 50,
+    invalid: Annotated[bool, typer.Option("--invalid", help="Show values that are no numbers, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Query the metrics store."""
+    if context.invoked_subcommand is not None:
+        return
+    from guardianflow import listing
+    from guardianflow.console import print_json, print_table
+    from guardianflow.core.config import Settings
+    from guardianflow.dashboard.metrics_store import MetricsStore
+
+    frame = MetricsStore(Settings().database_url).query_metrics(
+        metric=metric,
+        model=model,
+        site=site,
+        experiment=experiment,
+        run_id=full_run_id(run) if run else None,
+        start=moment_of(start) if start else None,
+        end=moment_of(end) if end else None,
+        limit=limit,
+        include_invalid=invalid,
+    )
+    table = listing.metrics_table(frame)
+    if json:
+        print_json({"metrics": table.items})
+    else:
+        print_table(table.columns, table.rows, empty=table.empty)
+
+
+metrics_app.callback(invoke_without_command=True)(query)
+metrics_app.command("query")(query)
