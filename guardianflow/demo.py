@@ -39,7 +39,7 @@ class DemoRecipe:
     imgsz: int = 256
     batch: int = 6
     weak_epochs: int = 3
-    better_epochs: int = 8
+    better_epochs: int = 9
     min_map50: float = 0.75
     seed: int = 7
     options: Mapping[str, Any] = field(
@@ -102,7 +102,8 @@ def run_demo(
     demo = _Demo(settings, story, recipe, fresh=fresh)
     data = story.step("Draw scenes of a gate: people and vehicles, with labels", demo.scenes)["data_yaml"]
     weak = story.step(
-        f"Train a weak model ({recipe.weak_epochs} epochs) and register it", demo.training(data, recipe.weak_epochs)
+        f"Train a weak model ({recipe.weak_epochs} epochs) and register it",
+        demo.training(data, recipe.weak_epochs, drawn=False),
     )
     story.step("Promote it: it becomes the champion", demo.change("promote", weak["version"], "the first one there is"))
     better = story.step(
@@ -150,8 +151,14 @@ class _Demo:
         verb = "reused" if made.reused else "drawn"
         return f"{verb}: {counts} images, {made.boxes:,} boxes", {"data_yaml": str(made.data_yaml)}
 
-    def training(self, data_yaml: str, epochs: int) -> Callable[[], tuple[str, dict[str, Any]]]:
-        """Train and register; an earlier demo's run with the same parameters is reused."""
+    def training(self, data_yaml: str, epochs: int, *, drawn: bool = True) -> Callable[[], tuple[str, dict[str, Any]]]:
+        """Train and register; an earlier demo's run with the same parameters is reused.
+
+        Args:
+            data_yaml: The scenes.
+            epochs: How long.
+            drawn: Let Ultralytics draw its curves; the weak model isn't worth the seconds.
+        """
 
         def work() -> tuple[str, dict[str, Any]]:
             from guardianflow.scenario.factory import plan_run
@@ -166,7 +173,7 @@ class _Demo:
                 imgsz=self._recipe.imgsz,
                 seed=self._recipe.seed,
                 register_as=DEMO_MODEL,
-                options=dict(self._recipe.options),
+                options={**self._recipe.options, "plots": drawn},
             )
             earlier = None if self._fresh else self._find(dict(plan.parameters))
             outcome = earlier or self._execute(plan)
