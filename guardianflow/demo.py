@@ -35,10 +35,10 @@ class DemoRecipe:
             and no mosaic keeps the objects large: a model from random weights then learns in minutes.
     """
 
-    images: int = 280
+    images: int = 300
     imgsz: int = 256
     batch: int = 6
-    weak_epochs: int = 3
+    weak_epochs: int = 2
     better_epochs: int = 9
     min_map50: float = 0.75
     seed: int = 7
