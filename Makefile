@@ -17,10 +17,10 @@ demo: set-up-base ## Train two small models, register, promote, roll back: each 
 	@$(BIN)/guardianflow demo $(ARGS)
 
 test: set-up-dev ## Run the tests (ARGS="-k registry" for some of them)
-	@$(BIN)/pytest -q $(ARGS)
+	@$(BIN)/pytest $(ARGS)
 
 test-fire: set-up-dev ## Run only the slow tests: crashes, kills, many processes at once
-	@$(BIN)/pytest -q -m slow $(ARGS)
+	@$(BIN)/pytest -m slow $(ARGS)
 
 lint: set-up-dev ## Check style and layout with ruff, and that notebooks hold no output
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -130,16 +131,18 @@ def test_this_machine_can_be_asked_whatever_it_has():
 
 
 def burn(seconds):
+    """Work as a training does, outside of the GIL: a loop in pure Python would keep the sampler from its turn."""
+    block = bytes(1_000_000)
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
-        pass
+        hashlib.sha256(block)
 
 
 def test_sampler_sees_the_load_and_memory_of_this_process():
     ballast = bytearray(60_000_000)
     ballast[::4096] = b"x" * len(ballast[::4096])
     with SystemSampler(0.05) as sampler:
-        burn(0.6)
+        burn(1.2)
 
     figures = sampler.summary()
     assert figures["rss_mb"].max > 60
