@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import Generic, TypeVar
 
@@ -27,7 +28,7 @@ P = TypeVar("P", bound=RunParameters)
 R = TypeVar("R")
 
 
-class Runner(Generic[P, R]):
+class Runner(ABC, Generic[P, R]):
     """The life of one run; subclasses say what to check and what to do.
 
     Attributes:
@@ -43,13 +44,13 @@ class Runner(Generic[P, R]):
         self.settings = settings or Settings()
         self._sink = sink
 
+    @abstractmethod
     def check(self) -> None:
         """Find what is wrong with the input before any run exists.
 
         Raises:
             InputError: Names the file or value and the next step.
         """
-        raise NotImplementedError
 
     def run(self) -> R:
         """Check, do the work in a run, and return the result.
@@ -69,9 +70,9 @@ class Runner(Generic[P, R]):
         """Whether what an earlier :meth:`check` found may no longer hold."""
         return True
 
+    @abstractmethod
     def work(self, run: TrackedRun) -> R:
         """Do the work inside a run."""
-        raise NotImplementedError
 
     @property
     def sink(self) -> MetricSink:

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine.url import make_url
 
 from guardianflow.core.config import Settings, env_names, find_env_file, mask_secrets, sqlite_path, sqlite_url
+from guardianflow.core.database import Database
 from guardianflow.exceptions import ConfigError
 
 NAMES = tuple(env_names().values())
@@ -136,18 +138,16 @@ def test_the_nearest_dotenv_inside_the_workspace_wins_and_one_above_it_is_not_re
 
 @pytest.mark.parametrize("name", ["a b", "100%", "50%41", "what?", "#1", "현장", "a+b&c=d", "%25"])
 def test_a_sqlite_url_leads_back_to_its_file_whatever_the_folder_is_called(workspace, name):
-    sqlalchemy_url = pytest.importorskip("sqlalchemy.engine.url")
     path = workspace / name / "mlflow.db"
 
     assert sqlite_path(sqlite_url(path)) == path
-    assert Path(sqlalchemy_url.make_url(sqlite_url(path)).database) == path
+    assert Path(make_url(sqlite_url(path)).database) == path
     assert sqlite_path(Settings(work_dir=path.parent).database_url) == path.parent / "guardianflow.db"
 
 
 def test_the_state_database_is_created_in_a_folder_with_difficult_letters(workspace):
-    database = pytest.importorskip("guardianflow.core.database")
     settings = Settings(work_dir=workspace / "50%41 #1 현장?")
-    opened = database.Database.open(settings.database_url)
+    opened = Database.open(settings.database_url)
     opened.close()
 
     assert (settings.work_dir / "guardianflow.db").is_file()
