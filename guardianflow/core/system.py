@@ -25,6 +25,7 @@ __all__ = ["GpuMetrics", "MetricSummary", "SystemSample", "SystemSampler", "get_
 log = logging.getLogger(__name__)
 
 _ENOUGH_SAMPLES = 2
+_SLIVER_S = 0.03
 _JOIN_SECONDS = 5.0  # a driver call that hangs must not hold up the end of a run
 
 
@@ -216,7 +217,11 @@ class _ProcessTree:
     _at: float | None = None
 
     def read(self) -> tuple[float | None, float, int]:
-        """CPU percent since the last call (``None`` the first time), MB resident, processes."""
+        """CPU percent since the last call, MB resident, processes.
+
+        CPU time is counted in ticks of 10 ms: over a sliver of time there is no figure (``None``), as
+        the first time, and the next call measures from where this one would have.
+        """
         import psutil  # compiled, and not needed where nothing is sampled
 
         self._scan()
@@ -229,8 +234,10 @@ class _ProcessTree:
             seen[key] = cpu
             rss += memory
             used += cpu - self._seen.get(key, 0.0)
+        if self._at is not None and now - self._at < _SLIVER_S:
+            return None, rss / 1e6, len(seen)
         before, self._at, self._seen = self._at, now, seen
-        util = None if before is None or now <= before else max(0.0, used) / (now - before) * 100.0
+        util = None if before is None else max(0.0, used) / (now - before) * 100.0
         return util, rss / 1e6, len(seen)
 
     def _scan(self) -> None:
@@ -354,10 +361,9 @@ class SystemSampler:
         self.stop()
 
     def _warm_up(self) -> None:
-        """Import here and not in the thread, where it would fight the measured work for the GIL."""
+        """Import and begin to count here, not in the thread: beside busy Python code it gets its turn late."""
         try:
-            import psutil  # noqa: F401
-
+            self._tree.read()
             if self._has_gpu is None:
                 self._has_gpu = bool(self._read_gpus())  # where there is none, don't ask again
         except Exception as error:  # noqa: BLE001 - see the class
