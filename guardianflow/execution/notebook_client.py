@@ -9,13 +9,10 @@ Importing this module imports papermill (2–3 s): import it inside functions on
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
 import signal
 import time
-import uuid
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -26,12 +23,13 @@ from papermill.engines import NotebookExecutionManager
 from papermill.iorw import write_ipynb
 
 from guardianflow import __version__
+from guardianflow.core.run_folder import write_text
 from guardianflow.exceptions import InputError
 from guardianflow.execution.kernel_process import KernelWorkspace, kernel_specs
 from guardianflow.execution.outcome import CellError, CellStatus, NotebookEvent
 from guardianflow.execution.session import NotebookSession
 
-__all__ = ["NotebookClient", "NotebookState", "write_atomically", "write_notebook"]
+__all__ = ["NotebookClient", "NotebookState", "write_notebook"]
 
 log = logging.getLogger(__name__)
 
@@ -41,29 +39,9 @@ _TRACEBACK_LINES = 25
 _OUTPUT_TIMEOUT_S = 120
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash at any moment, sees the old one or the new one.
-
-    Raises:
-        OSError: The folder can't be written, or the disk is full; the old file is untouched.
-    """
-    # The name doesn't repeat the target's: that one may already be as long as a name can be.
-    beside = path.with_name(f".guardianflow-{os.getpid()}-{uuid.uuid4().hex[:12]}.part")
-    try:
-        with beside.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-
-
 def write_notebook(notebook: Any, path: Path) -> None:
-    """Write a notebook, see :func:`write_atomically`."""
-    write_atomically(path, nbformat.writes(notebook) + "\n")
+    """Write a notebook, see :func:`~guardianflow.core.run_folder.write_text`."""
+    write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def plain_traceback(lines: list[str]) -> str:

@@ -59,7 +59,7 @@ def render(notebook: Path, *, hide_code: bool) -> Path:
     """Write the page, see :func:`guardianflow.execution.notebook.render_html`."""
     import nbformat
 
-    from guardianflow.execution.notebook_client import write_atomically
+    from guardianflow.core.run_folder import write_text
 
     try:
         document = nbformat.read(notebook, as_version=4)
@@ -72,7 +72,7 @@ def render(notebook: Path, *, hide_code: bool) -> Path:
     script = f"<script>{_plotly_script()}</script>" if any(drawn) else ""
     target = notebook.with_suffix(".html")
     try:
-        write_atomically(target, page.replace(_SCRIPT_PLACE, script, 1))
+        write_text(target, page.replace(_SCRIPT_PLACE, script, 1))
     except OSError as error:
         raise InputError(f"the page {target} can't be written ({error.strerror}). Free space, or move it.") from error
     return target
