@@ -12,8 +12,8 @@ lock() { # lock NAME OPTIONS…
     echo "requirements/$name.lock: $(grep -c '^[a-z0-9].*==' "requirements/$name.lock") packages"
 }
 
-lock base pyproject.toml "$@"
+lock base pyproject.toml --extra onnx --extra openvino "$@"
 lock dev pyproject.toml --extra dev -c requirements/base.lock "$@"
-lock lab pyproject.toml --extra lab --extra dashboard -c requirements/dev.lock "$@"
+lock lab pyproject.toml --extra onnx --extra openvino --extra lab --extra dashboard -c requirements/dev.lock "$@"
 lock build --group build -c requirements/dev.lock "$@"
 lock bootstrap --group bootstrap "$@"

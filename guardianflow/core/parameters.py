@@ -5,11 +5,18 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from guardianflow.exceptions import ParameterError
 
-__all__ = ["RegistryParameters", "RunParameters", "TrainingParameters", "parse_parameters"]
+__all__ = [
+    "InferenceParameters",
+    "QuantizationParameters",
+    "RegistryParameters",
+    "RunParameters",
+    "TrainingParameters",
+    "parse_parameters",
+]
 
 
 STRIDE = 32  # of the coarsest feature map of the detectors that Ultralytics ships
@@ -72,10 +79,133 @@ class TrainingParameters(RunParameters):
     @field_validator("imgsz")
     @classmethod
     def _fits_the_stride(cls, value: int) -> int:
-        if value % STRIDE:
-            below = value - value % STRIDE
-            raise ValueError(f"must be a multiple of {STRIDE}, such as {max(below, STRIDE)} or {below + STRIDE}")
-        return value
+        return _multiple_of_the_stride(value)
+
+
+def _multiple_of_the_stride(value: int) -> int:
+    if value % STRIDE:
+        below = value - value % STRIDE
+        raise ValueError(f"must be a multiple of {STRIDE}, such as {max(below, STRIDE)} or {below + STRIDE}")
+    return value
+
+
+Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_stride)]
+"""Side of the square input in pixels; 0 takes what the model was trained with."""
+
+Confidence = Annotated[float, Field(gt=0, lt=1)]
+
+
+class InferenceParameters(RunParameters):
+    """What a benchmark is asked: one model, measured on every combination of the lists below.
+
+    Attributes:
+        model_path: A model file or folder, a run id, or ``models:/NAME@champion``.
+        data_yaml: A labelled dataset: accuracy is measured on it. May be empty where ``source`` is given.
+        source: Video file, folder of images or MOT sequence folder: tracking is measured on it.
+        split: Which split of the dataset.
+        backends: Names from the catalogue of backends.
+        precision: What to run them at, such as ``fp32``; combinations that a backend can't do are left out
+            of the matrix and named.
+        batch_sizes: Images per forward pass.
+        modes: ``single_stream`` (latency), ``offline`` (throughput), ``server`` (Poisson arrivals).
+        device: ``""`` chooses; else ``"cpu"``, ``"0"``.
+        imgsz: Side of the square input, in pixels; 0 takes the model's own.
+        confidence: Operating confidence of precision, recall and F1, and of what is timed.
+        iou: Overlap above which non-maximum suppression drops the weaker box.
+        max_det: Boxes kept per image.
+        tracker: Tracker for ``source``, such as ``bytetrack``; empty: no tracking.
+        images: Measure on so many images at most, drawn by the seed; 0: all.
+        seconds: Least measured time of one repetition.
+        repeats: Repetitions; their spread is the noise floor.
+        target_rate: Arrivals per second in server mode; 0 takes 70 % of the offline throughput.
+        latency_bound_ms: Bound of the 99th percentile in server mode; 0: none is stated.
+        threads: CPU threads of the runtime; 0 leaves it the choice.
+        memory_limit_mb: A cell that takes more is ended and reported; 0: nine tenths of what is free.
+        cell_timeout_s: A cell that takes longer is ended and reported.
+        seed: Of the draw of images and of the arrivals.
+    """
+
+    model_path: str
+    data_yaml: str = ""
+    source: str = ""
+    split: str = "val"
+    backends: list[str] = Field(default_factory=lambda: ["torch"], min_length=1)
+    precision: list[str] = Field(default_factory=lambda: ["fp32"], min_length=1)
+    batch_sizes: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(default_factory=lambda: [1], min_length=1)
+    modes: list[Literal["single_stream", "offline", "server"]] = Field(
+        default_factory=lambda: ["single_stream", "offline"], min_length=1
+    )
+    device: str = ""
+    imgsz: Imgsz = 0
+    confidence: Confidence = 0.25
+    iou: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_det: Annotated[int, Field(ge=1, le=100_000)] = 300
+    tracker: str = ""
+    images: Annotated[int, Field(ge=0)] = 0
+    seconds: Annotated[float, Field(gt=0, le=86_400)] = 3.0
+    repeats: Annotated[int, Field(ge=1, le=100)] = 3
+    target_rate: Annotated[float, Field(ge=0)] = 0.0
+    latency_bound_ms: Annotated[float, Field(ge=0)] = 0.0
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
+    memory_limit_mb: Annotated[int, Field(ge=0)] = 0
+    cell_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _has_something_to_look_at(self) -> InferenceParameters:
+        if not self.data_yaml and not self.source:
+            raise ValueError("data_yaml (labelled images) or source (a video or a sequence) must be given")
+        if self.tracker and not self.source:
+            raise ValueError("a tracker needs source: a video file, a folder of images or a MOT sequence")
+        return self
+
+
+class QuantizationParameters(RunParameters):
+    """What a quantization is asked.
+
+    Attributes:
+        source_run_id: Run whose weights are made smaller, or ``models:/NAME@champion``, or a weights file.
+        backend: Which quantizer: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``torch``.
+        precision: ``int8``, ``fp16`` or ``bf16``.
+        data_yaml: Where the calibration images (training split) and the images of the comparison are;
+            empty: the dataset that the source was trained on.
+        split: Where original and quantized model are compared.
+        imgsz: Side of the square input, in pixels; 0 takes the model's own.
+        calibration_images: How many training images are drawn.
+        calibration_method: How activations are ranged: ``minmax``, ``entropy`` or ``percentile``.
+        per_channel: One scale a channel of the weights instead of one a tensor.
+        max_drop: Accuracy-aware quantization: the greatest loss of mAP50-95 allowed; layers go back to
+            full precision until it holds. 0: plain post-training quantization.
+        collapse: A class that loses more than this share of its AP fails the damage report.
+        confidence: Operating confidence of the comparison.
+        max_det: Boxes kept per image.
+        register_as: Model name to register the variant under; empty: the source's own, if it has one.
+        device: ``""`` chooses; else ``"cpu"``, ``"0"``.
+        seconds: Least measured time of one repetition of the timings.
+        repeats: Repetitions; their spread is the noise floor.
+        allow_damage: Register the variant even where the damage report fails it.
+        seed: Of the draw of the calibration set and of the bootstrap.
+    """
+
+    source_run_id: str
+    backend: str = "openvino"
+    precision: Literal["int8", "fp16", "bf16"] = "int8"
+    data_yaml: str = ""
+    split: str = "val"
+    imgsz: Imgsz = 0
+    calibration_images: Annotated[int, Field(ge=1, le=100_000)] = 128
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    per_channel: bool = True
+    max_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    collapse: Annotated[float, Field(gt=0, le=1)] = 0.5
+    confidence: Confidence = 0.25
+    max_det: Annotated[int, Field(ge=1, le=100_000)] = 300
+    register_as: str = ""
+    device: str = ""
+    seconds: Annotated[float, Field(gt=0, le=86_400)] = 3.0
+    repeats: Annotated[int, Field(ge=1, le=100)] = 3
+    allow_damage: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class RegistryParameters(RunParameters):
