@@ -18,7 +18,16 @@ import numpy.typing as npt
 from guardianflow.data.dataset import Dataset
 from guardianflow.vision._ultralytics import import_ultralytics
 
-__all__ = ["SampleBox", "SampleImage", "box_sizes", "label_boxes", "match_boxes", "sample_predictions"]
+__all__ = [
+    "SampleBox",
+    "SampleImage",
+    "box_sizes",
+    "compare_boxes",
+    "label_boxes",
+    "match_boxes",
+    "sample_predictions",
+    "thumbnail",
+]
 
 MATCH_IOU = 0.5
 THUMBNAIL_PX = 480
@@ -91,10 +100,10 @@ def sample_predictions(
         result = model.predict(pixels, imgsz=imgsz, conf=confidence, verbose=False, device=device or None)[0]
         found = result.boxes
         corners = found.xyxy.cpu().numpy().astype(float) / np.array([width, height, width, height])
-        boxes = _compare(
+        boxes = compare_boxes(
             dataset.names, classes, truth, found.cls.cpu().numpy().astype(int), corners, found.conf.cpu().numpy()
         )
-        samples.append(SampleImage(dataset.relative_name(image), width, height, _thumbnail(pixels), boxes))
+        samples.append(SampleImage(dataset.relative_name(image), width, height, thumbnail(pixels), boxes))
     return samples
 
 
@@ -179,10 +188,20 @@ def _choose(
     return chosen
 
 
-def _compare(
-    names: Sequence[str], classes: Sequence[int], truth: Boxes, found: npt.NDArray[np.int64], corners: Boxes,
-    confidence: npt.NDArray[np.float32],
+def compare_boxes(
+    names: Sequence[str], classes: npt.ArrayLike, truth: Boxes, found: npt.NDArray[Any], corners: Boxes,
+    confidence: npt.NDArray[Any],
 ) -> tuple[SampleBox, ...]:  # fmt: skip
+    """What was found, missed and imagined on one image.
+
+    Args:
+        names: Class names by id.
+        classes: Class ids of the labels, (n,).
+        truth: Corners of the labels as fractions of width and height, (n, 4).
+        found: Class ids of the predictions, (m,).
+        corners: Their corners, likewise, (m, 4).
+        confidence: Their confidence, (m,).
+    """
     boxes: list[SampleBox] = []
     labelled = np.asarray(classes, dtype=int)
     for index, name in enumerate(names):
@@ -214,7 +233,8 @@ def _iou(first: Boxes, second: Boxes) -> Boxes:
     return np.asarray(shared / np.maximum(area_first[:, None] + area_second[None, :] - shared, 1e-12))
 
 
-def _thumbnail(pixels: npt.NDArray[Any]) -> str:
+def thumbnail(pixels: npt.NDArray[Any]) -> str:
+    """A JPEG of at most 480 px a side, in base64; ``pixels`` are BGR, (H, W, 3)."""
     import cv2
 
     scale = THUMBNAIL_PX / max(pixels.shape[:2])
