@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -25,6 +25,7 @@ from pydantic_settings import (
     DotEnvSettingsSource,
     EnvSettingsSource,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -139,6 +140,14 @@ class Settings(BaseSettings):
         experiments_base: ``GUARDIANFLOW_EXPERIMENTS_BASE``. The folder of the user's own code.
         database_url: ``GUARDIANFLOW_DATABASE_URL``. Default ``sqlite:///<work_dir>/guardianflow.db``.
         actor: ``GUARDIANFLOW_ACTOR``. Who is written into the ledger. Default: the login name.
+        gate: ``GUARDIANFLOW_GATE``. ``evidence``: a promotion must show that it is no step back; ``off``.
+        gate_margin: mAP50-95 that a smaller or faster candidate may lose at most.
+        gate_latency_ratio: Median latency that a candidate may have at most, as a multiple of the champion's.
+        gate_size_ratio: The same for the size of the file.
+        gate_latency_ms_p95: 95th percentile of the latency, in ms, that no champion may exceed; 0: none.
+        gate_size_mb: Size, in millions of bytes, that no champion may exceed; 0: none.
+        gate_override_actors: Who may force a promotion against the gate; empty: everybody. A list, or
+            names with commas between them.
 
     Raises:
         ConfigError: A value can't be used; the message names the setting, its layer and the rule.
@@ -164,6 +173,13 @@ class Settings(BaseSettings):
     experiments_base: Path = Field(Path())
     database_url: str = Field("")
     actor: str = Field("")
+    gate: Literal["evidence", "off"] = "evidence"
+    gate_margin: float = Field(0.02, ge=0, le=1)
+    gate_latency_ratio: float = Field(1.5, gt=0)
+    gate_size_ratio: float = Field(3.0, gt=0)
+    gate_latency_ms_p95: float = Field(0.0, ge=0)
+    gate_size_mb: float = Field(0.0, ge=0)
+    gate_override_actors: Annotated[list[str], NoDecode] = Field(default_factory=list)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -200,6 +216,11 @@ class Settings(BaseSettings):
         if value and not re.match(r"^[a-z][a-z0-9+.-]+:", value, re.IGNORECASE) and value != "databricks":
             raise ValueError("must be a URL such as sqlite:///folder/file.db, postgresql://… or http://…")
         return value
+
+    @field_validator("gate_override_actors", mode="before")
+    @classmethod
+    def _names_with_commas(cls, value: object) -> object:
+        return [name for part in value.split(",") if (name := part.strip())] if isinstance(value, str) else value
 
     @property
     def origins(self) -> dict[str, str]:

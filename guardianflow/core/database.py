@@ -26,6 +26,7 @@ from guardianflow.core.process_lock import process_lock
 from guardianflow.core.tables import (
     metadata,
     metric_records,
+    model_evaluations,
     model_events,
     model_states,
     model_versions,
@@ -45,6 +46,7 @@ __all__ = [
     "Database",
     "metadata",
     "metric_records",
+    "model_evaluations",
     "model_events",
     "model_states",
     "model_versions",
@@ -53,7 +55,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration this code expects. A constant, so that opening a current database needs no Alembic."""
 
 VERSION_TABLE = "guardianflow_version"

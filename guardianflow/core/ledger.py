@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 
 from guardianflow.core.database import Database, model_events, model_states, model_versions
 from guardianflow.core.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
+from guardianflow.core.serving import Serving
 from guardianflow.exceptions import ConflictError, NotFoundError
 
 __all__ = ["DELETING", "Change", "Ledger", "Move"]
@@ -246,12 +247,14 @@ def _version(row: Mapping[Any, Any], state: ModelState) -> ModelVersion:
     values = dict(row)
     if values["status"] == DELETING:  # how far MLflow is, is nobody's business
         values["status"] = "deleted"
-    return ModelVersion(**values, aliases=state.aliases_of(row["version"]))
+    serving = Serving(**{field.name: values.pop(field.name) for field in fields(Serving)})
+    return ModelVersion(**values, aliases=state.aliases_of(row["version"]), serving=serving)
 
 
 def _version_row(version: ModelVersion) -> dict[str, Any]:
-    row = {column.name: getattr(version, column.name) for column in model_versions.columns}
-    return row | {"metrics": dict(version.metrics)}
+    served = version.serving.to_dict()
+    row = {name: getattr(version, name) for column in model_versions.columns if (name := column.name) not in served}
+    return row | served | {"metrics": dict(version.metrics)}
 
 
 def _event(row: Mapping[Any, Any]) -> ModelEvent:

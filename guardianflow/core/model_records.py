@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from guardianflow.core.serving import Serving
 from guardianflow.exceptions import NotFoundError
 
 __all__ = ["ALIASES", "ModelEvent", "ModelState", "ModelVersion"]
@@ -115,6 +116,7 @@ class ModelVersion:
         aliases: The aliases it holds now.
         created: When it was registered.
         created_by: Who registered it.
+        serving: Which backend serves it, how, and what it was made from.
     """
 
     name: str
@@ -129,6 +131,7 @@ class ModelVersion:
     created: datetime
     created_by: str
     aliases: tuple[str, ...] = ()
+    serving: Serving = field(default_factory=Serving)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
@@ -167,6 +170,7 @@ class ModelVersion:
             "metrics": dict(self.metrics),
             "created": self.created.isoformat(),
             "created_by": self.created_by,
+            **self.serving.to_dict(),
         }
 
     def _repr_html_(self) -> str:
@@ -175,11 +179,17 @@ class ModelVersion:
             "aliases": ", ".join(f"@{alias}" for alias in self.aliases) or "–",
             "run": self.run_id,
             "file": f"{self.artifact} ({self.size_bytes / 1e6:.2f} MB, sha256 {self.sha256[:12]}…)",
+            "served by": self.serving.conditions,
+            "made from": self._origin() or "–",
             "data": self.dataset_fingerprint or "–",
             "registered": f"{self.created:%Y-%m-%d %H:%M} UTC by {self.created_by}",
             **{name: f"{value:.4g}" for name, value in sorted(self.metrics.items())[:12]},
         }
         return _table(f"{self.name} version {self.version}", shown)
+
+    def _origin(self) -> str:
+        version, run = self.serving.parent_version, self.serving.parent_run
+        return ", ".join(filter(None, (version and f"version {version}", run and f"run {run[:12]}")))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = ["UtcDateTime", "metadata", "metric_records", "model_events", "model_states", "model_versions", "run_records"]
+__all__ = [
+    "UtcDateTime",
+    "metadata",
+    "metric_records",
+    "model_evaluations",
+    "model_events",
+    "model_states",
+    "model_versions",
+    "run_records",
+]
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -77,11 +86,44 @@ model_versions = sa.Table(
     sa.Column("status", sa.String(20), nullable=False),
     sa.Column("created", _TIME, nullable=False),
     sa.Column("created_by", sa.String(200), nullable=False),
+    sa.Column("backend", sa.String(40), nullable=False, server_default="torch"),
+    sa.Column("precision", sa.String(40), nullable=False, server_default="fp32"),
+    sa.Column("imgsz", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("format", sa.String(40), nullable=False, server_default="torch"),
+    sa.Column("parent_version", sa.String(64)),
+    sa.Column("parent_run", sa.String(64)),
 )
-"""What was registered: one row a version, with the hash its file must have.
+"""What was registered: one row a version, with the hash its file must have and how it is served.
 
-Status: ready, rejected, deleting (perhaps still in MLflow), deleted.
+Status: ready, rejected, deleting (perhaps still in MLflow), deleted. The defaults are those of rows
+from before versions knew how they are served.
 """
+
+model_evaluations = sa.Table(
+    "gf_model_evaluations",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("dataset_fingerprint", sa.String(64), nullable=False),
+    sa.Column("split", sa.String(40), nullable=False),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("images_sha256", sa.String(64), nullable=False),
+    sa.Column("backend", sa.String(40), nullable=False),
+    sa.Column("precision", sa.String(40), nullable=False),
+    sa.Column("imgsz", sa.Integer, nullable=False),
+    sa.Column("device", sa.String(200), nullable=False),
+    sa.Column("machine", _JSON, nullable=False),
+    sa.Column("protocol", _JSON, nullable=False),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("artifact", sa.Text, nullable=False),
+    sa.Column("record_sha256", sa.String(64), nullable=False),
+    sa.Column("metrics", _JSON, nullable=False),
+    sa.Column("per_class", _JSON, nullable=False),
+    sa.Column("time", _TIME, nullable=False),
+)
+"""What is known of a model file on labelled images: one row an evaluation, and where its predictions lie."""
+sa.Index(None, model_evaluations.c.sha256, model_evaluations.c.dataset_fingerprint)
 
 model_events = sa.Table(
     "gf_model_events",

@@ -67,13 +67,35 @@ def test_each_layer_beats_the_ones_below_and_is_named_as_the_origin(workspace, m
 
 @pytest.mark.parametrize("name", env_names())
 def test_every_setting_is_read_from_its_environment_name(workspace, monkeypatch, name):
-    value = {"mlflow_tracking_uri": "http://127.0.0.1:5000", "database_url": "postgresql://h/d"}.get(name, "/a/b")
-    monkeypatch.setenv(env_names()[name], value)
+    known = {
+        "mlflow_tracking_uri": "http://127.0.0.1:5000",
+        "database_url": "postgresql://h/d",
+        "gate": "off",
+        "gate_override_actors": "['kim']",
+    }
+    value = known.get(name, "0.5" if name.startswith("gate_") else "/a/b")
+    monkeypatch.setenv(env_names()[name], value.strip("[']"))
     settings = Settings()
     read = getattr(settings, name)
 
     assert (read.get_secret_value() if hasattr(read, "get_secret_value") else str(read)) == value
     assert settings.origins == {key: "environment" if key == name else "default" for key in env_names()}
+
+
+def test_who_may_override_the_gate_is_a_list_or_names_with_commas(workspace, monkeypatch):
+    assert Settings().gate_override_actors == []
+    monkeypatch.setenv("GUARDIANFLOW_GATE_OVERRIDE_ACTORS", " kim, 이 영희 ,,")
+    assert Settings().gate_override_actors == ["kim", "이 영희"]
+    assert Settings(gate_override_actors=["lee"]).gate_override_actors == ["lee"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("gate", "no"), ("gate_margin", "2"), ("gate_size_ratio", "0"), ("gate_latency_ratio", "x")]
+)
+def test_a_gate_that_makes_no_sense_is_refused(workspace, monkeypatch, name, value):
+    monkeypatch.setenv(env_names()[name], value)
+    with pytest.raises(ConfigError, match=f"{name} = '{value}' \\(from environment\\)"):
+        Settings()
 
 
 def test_foreign_variables_of_similar_name_are_ignored(workspace, monkeypatch):

@@ -111,7 +111,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database, database_url):
     with database.write() as connection:
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     database.close()
-    with pytest.raises(SchemaTooNewError, match=r"'9999'.*newer GuardianFlow.*knows up to '0001'.*pip install"):
+    with pytest.raises(SchemaTooNewError, match=rf"'9999'.*newer GuardianFlow.*knows up to '{HEAD}'.*pip install"):
         Database.open(database_url)
 
 
