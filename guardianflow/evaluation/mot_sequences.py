@@ -1,0 +1,199 @@
+"""What multi-object tracking is scored on: the tracks of a sequence as flat arrays, one row a box.
+
+Nothing here knows a file format or a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from guardianflow.exceptions import InputError
+
+__all__ = ["MAX_ID", "Sequence", "Tracks", "compact"]
+
+MAX_ID = 2**53
+"""The largest identity: text files hold numbers that a double must be able to carry exactly."""
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_NO_NAMES: Mapping[int, str] = MappingProxyType({})
+_TABLE_CELLS = 1_000_000  # a look-up table up to this size is cheaper than a sort
+
+
+def compact(values: Ints) -> tuple[int, Ints]:
+    """Number the distinct values 0, 1, … in ascending order.
+
+    Returns:
+        How many distinct values there are, and the number of each value.
+    """
+    if not len(values):
+        return 0, np.zeros(0, np.int64)
+    low, high = int(values.min()), int(values.max())
+    if high - low < max(_TABLE_CELLS, 4 * len(values)):
+        table = np.zeros(high - low + 1, np.int64)
+        offsets = values - low
+        table[offsets] = 1
+        numbers = np.cumsum(table) - 1
+        return int(numbers[-1]) + 1, numbers[offsets]
+    unique, inverse = np.unique(values, return_inverse=True)
+    return len(unique), inverse.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Boxes with identities, as they were labelled or as a tracker reported them.
+
+    Attributes:
+        frame: (n,) frame of each box, counted from 0.
+        id: (n,) identity, from ``-MAX_ID`` to ``MAX_ID``; one box a frame at most.
+        box: (n, 4) x1, y1, x2, y2 in pixels.
+        label: (n,) class number; 1 throughout when left out.
+        confidence: (n,) score of a prediction. For MOTChallenge's ground truth: 0 = not to be scored. 1 when left out.
+        visibility: (n,) visible share 0–1, where the ground truth tells it.
+        truncation: (n,) KITTI's 0–2, where the ground truth tells it.
+        occlusion: (n,) KITTI's 0–3, where the ground truth tells it.
+
+    Raises:
+        InputError: Lengths that differ, numbers that are not finite, negative sizes, an identity twice in a frame.
+    """
+
+    frame: Ints
+    id: Ints
+    box: Floats
+    label: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    confidence: Floats = field(default_factory=lambda: np.zeros(0))
+    visibility: Floats | None = None
+    truncation: Ints | None = None
+    occlusion: Ints | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.frame)
+        store = object.__setattr__
+        store(self, "frame", _whole(self.frame, "frame"))
+        store(self, "id", _whole(self.id, "id"))
+        store(self, "box", np.ascontiguousarray(self.box, np.float64).reshape(-1, 4))
+        store(self, "label", _whole(self.label, "label") if len(self.label) else np.ones(count, np.int64))
+        scores = np.asarray(self.confidence, np.float64)
+        store(self, "confidence", scores if len(scores) else np.ones(count))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and len(value) != count:
+                raise InputError(
+                    f"every column of tracks needs one value a box: {count} frames, {item.name} {value.shape}"
+                )
+        self._check_values()
+
+    def _check_values(self) -> None:
+        if not len(self):
+            return
+        if not np.isfinite(self.box).all() or not np.isfinite(self.confidence).all():
+            raise InputError("boxes and confidences must be finite numbers; NaN or infinity was found")
+        bad = (self.box[:, 2:] < self.box[:, :2]).any(axis=1)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InputError(f"a box is x1, y1, x2, y2 with x2 ≥ x1 and y2 ≥ y1; box {row} is {self.box[row].tolist()}")
+        if int(self.frame.min()) < 0:
+            raise InputError(f"frames are counted from 0; {int(self.frame.min())} was found")
+        if max(abs(int(self.id.min())), abs(int(self.id.max()))) > MAX_ID:
+            raise InputError(f"identities lie within ±2**53; {int(self.id.min())} to {int(self.id.max())} were found")
+        row = first_repeat(self.frame, self.id)
+        if row is not None:
+            raise InputError(
+                f"an identity stands once a frame at most; id {int(self.id[row])} is twice in frame "
+                f"{int(self.frame[row])} (counted from 0)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No boxes at all."""
+        return cls(frame=np.zeros(0, np.int64), id=np.zeros(0, np.int64), box=np.zeros((0, 4)))
+
+    def take(self, rows: npt.NDArray[Any]) -> Tracks:
+        """These rows, by index or by mask, in the order given."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Tracks(**{name: None if value is None else value[rows] for name, value in values.items()})
+
+    def by_frame(self) -> Tracks:
+        """The same boxes by ascending frame; boxes of a frame keep their order."""
+        if not len(self) or (np.diff(self.frame) >= 0).all():
+            return self
+        return self.take(np.argsort(self.frame, kind="stable"))
+
+
+def first_repeat(frame: Ints, identity: Ints) -> int | None:
+    """The first row whose identity stood in its frame before; ``None`` where there is none."""
+    count, numbers = compact(identity)
+    frames, frame = compact(frame)
+    if frames * count < max(_TABLE_CELLS, 64 * len(frame)):
+        seen = np.zeros(frames * count, np.bool_)
+        seen[frame * count + numbers] = True
+        if int(np.count_nonzero(seen)) == len(frame):
+            return None
+    order = np.lexsort((numbers, frame))
+    same = (np.diff(frame[order]) == 0) & (np.diff(numbers[order]) == 0)
+    return int(order[1:][same].min()) if same.any() else None
+
+
+def _whole(values: npt.ArrayLike, what: str) -> Ints:
+    """Whole numbers as int64; floats are taken where they are whole."""
+    array = np.asarray(values)
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64, copy=False).reshape(-1)
+    whole = array.astype(np.float64).reshape(-1)
+    if not np.isfinite(whole).all() or (whole != np.floor(whole)).any() or (np.abs(whole) > MAX_ID).any():
+        raise InputError(f"{what} must hold whole numbers within ±2**53")
+    return whole.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """One sequence: what was labelled in it and what a tracker reported.
+
+    Attributes:
+        name: Of the sequence.
+        frames: How many frames it has.
+        gt: Labelled tracks.
+        tracker: Reported tracks.
+        class_names: Names of the class numbers; a number without one is called by its digits.
+        ignore_frame: (r,) frame of each region in which nothing is labelled (KITTI's DontCare).
+        ignore_box: (r, 4) those regions, x1, y1, x2, y2.
+
+    Raises:
+        InputError: A frame beyond the sequence's end.
+    """
+
+    name: str
+    frames: int
+    gt: Tracks
+    tracker: Tracks
+    class_names: Mapping[int, str] = _NO_NAMES
+    ignore_frame: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    ignore_box: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gt", self.gt.by_frame())
+        object.__setattr__(self, "tracker", self.tracker.by_frame())
+        for what, tracks in (("ground truth", self.gt), ("result", self.tracker)):
+            if len(tracks) and int(tracks.frame[-1]) >= self.frames:
+                raise InputError(
+                    f"sequence {self.name!r} has {self.frames} frames; the {what} has a box in frame "
+                    f"{int(tracks.frame[-1])} (counted from 0)"
+                )
+
+    def class_name(self, label: int) -> str:
+        """What a class number is called."""
+        return self.class_names.get(label, str(label))
+
+    def labels(self) -> list[int]:
+        """Class numbers that occur, ascending."""
+        return sorted({int(label) for label in np.unique(np.concatenate([self.gt.label, self.tracker.label]))})
