@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import ast
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ModelFile", "read_model_file"]
+from guardianflow.core.model_cache import measure
+from guardianflow.exceptions import ModelFileError
+from guardianflow.vision.backends.graph_facts import GraphFacts
+
+__all__ = ["ModelFile", "model_format", "read_model_file"]
+
+DEFAULT_SIDE = 640
+DEFAULT_STRIDE = 32
+MAX_METADATA = 1 << 20
+"""Characters of a metadata value that is still parsed; 10,000 classes have a quarter of it."""
+
+_FILES = {
+    ".pt": "torch", "_qnn.onnx": "qnn", ".onnx": "onnx", ".engine": "tensorrt", ".torchscript": "torchscript",
+    "_edgetpu.tflite": "edgetpu", ".tflite": "litert", ".mnn": "mnn", ".pb": "pb",
+}  # fmt: skip
+_FOLDERS = {
+    "_openvino_model": "openvino", "_ncnn_model": "ncnn", "_saved_model": "saved_model", "_paddle_model": "paddle",
+    ".mlpackage": "coreml", ".aimodel": "coreai", "_rknn_model": "rknn", "_imx_model": "imx",
+    "_executorch_model": "executorch", "_axelera_model": "axelera", "_deepx_model": "deepx", "_hailo_model": "hailo",
+    "_ascend_model": "ascend", "_xilinx_model": "xilinx",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,10 +74,224 @@ class ModelFile:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read what a model file says of itself, safely.
+    """Read what a model file says of itself, without running anything in it.
+
+    A file without Ultralytics' metadata is taken for a detector whose output has one of the two known
+    forms; its classes are called ``class0``, ``class1`` …
+
+    Args:
+        path: A file (.pt, .onnx, .engine, …) or a folder (OpenVINO, NCNN, …).
 
     Raises:
-        ModelFileError: Missing, damaged, of another task, or holding what must not be followed (links,
-            weights in other files).
+        ModelFileError: Missing, damaged, of another task, or holding what is not followed (links, weights
+            in other files).
+        MissingDependencyError: The package that reads this format is missing.
     """
-    raise NotImplementedError(path)
+    if not path.exists():
+        msg = f"there is no model file {path}; check the path"
+        raise ModelFileError(msg)
+    kind = model_format(path)
+    if kind == "torch":
+        return _read_torch(path)
+    facts = _graph_facts(path, kind)
+    metadata = {key: _plain(value) for key, value in facts.metadata.items()}
+    _check_task(path, metadata)
+    shape = _input_shape(path, facts, metadata)
+    return _model_file(
+        path,
+        kind,
+        names=_names(path, metadata, facts),
+        imgsz=shape[2] or _side(path, metadata.get("imgsz")) or DEFAULT_SIDE,
+        stride=_whole(metadata.get("stride"), DEFAULT_STRIDE),
+        end_to_end=_selects_itself(metadata, facts),
+        precision=facts.precision,
+        batch=shape[0],
+    )
+
+
+def model_format(path: Path) -> str:
+    """The format of a model by its name.
+
+    Raises:
+        ModelFileError: No known one.
+    """
+    name = path.name.lower()
+    if path.is_dir():
+        if any(path.glob("*.xml")):
+            return "openvino"
+        known = next((kind for suffix, kind in _FOLDERS.items() if name.endswith(suffix)), None)
+    else:
+        known = next((kind for suffix, kind in _FILES.items() if name.endswith(suffix)), None)
+    if known is None:
+        msg = (
+            f"model {path} has a form that is not known; pass a .pt, .onnx or .engine file, an OpenVINO folder, or "
+            f"one of {', '.join([*_FILES, *_FOLDERS])}"
+        )
+        raise ModelFileError(msg)
+    return known
+
+
+def _read_torch(path: Path) -> ModelFile:
+    from guardianflow.vision.model_files import class_names, load_checkpoint
+
+    model, checkpoint = load_checkpoint(path)
+    _check_task(path, {"task": getattr(model, "task", "detect")})
+    if type(model.model[-1]).__name__ == "RTDETRDecoder":
+        msg = f"weights {path} are an RT-DETR model, whose input and output have another form; use a YOLO model"
+        raise ModelFileError(msg)
+    arguments = checkpoint.get("train_args")
+    side = arguments.get("imgsz") if isinstance(arguments, dict) else None
+    return _model_file(
+        path,
+        "torch",
+        names=class_names(model),
+        imgsz=_side(path, side) or DEFAULT_SIDE,
+        stride=int(max(model.stride)),
+        end_to_end=bool(getattr(model, "end2end", False)),
+        precision=_stored_precision(path, max(item.numel() for item in model.parameters())),
+        batch=0,
+    )
+
+
+def _stored_precision(path: Path, largest: int) -> str:
+    """Whether the weights lie in the file as halves, which loading makes float32 of.
+
+    Args:
+        path: A file that was loaded, so it is no bomb.
+        largest: Elements of the largest weight; its bytes are one entry of the archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {item.file_size for item in archive.infolist()}
+    except (zipfile.BadZipFile, OSError):  # torch's format before 1.6
+        return "fp32"
+    return "fp16" if 2 * largest in sizes else "fp32"
+
+
+def _graph_facts(path: Path, kind: str) -> GraphFacts:
+    if kind == "onnx":
+        from guardianflow.vision.backends.onnx_file import read_onnx
+
+        return read_onnx(path)
+    if kind == "openvino":
+        from guardianflow.vision.backends.openvino_file import read_openvino
+
+        return read_openvino(path)
+    if kind == "tensorrt":
+        from guardianflow.vision.backends.engine_file import read_engine_header
+
+        metadata: Mapping[str, Any] = read_engine_header(path)
+    else:
+        from guardianflow.vision.backends.ultralytics import read_metadata
+
+        metadata = read_metadata(path)
+    return GraphFacts(metadata, (), (), _precision_by_arguments(metadata))
+
+
+def _precision_by_arguments(metadata: Mapping[str, Any]) -> str:
+    """What Ultralytics' exporter was asked; older ones wrote ``half`` and ``int8``."""
+    arguments = _plain(metadata.get("args"))
+    if not isinstance(arguments, dict):
+        return "fp32"
+    asked = str(arguments.get("quantize"))
+    if arguments.get("int8") or asked in {"8", "w8a16"}:
+        return "int8"
+    return "fp16" if arguments.get("half") or asked == "16" else "fp32"
+
+
+def _model_file(path: Path, kind: str, *, batch: int, **facts: Any) -> ModelFile:
+    content = measure(path)
+    size_mb = content.size_bytes / 1e6
+    return ModelFile(path, kind, sha256=content.sha256, size_mb=size_mb, dynamic=batch == 0, batch=batch, **facts)
+
+
+def _check_task(path: Path, metadata: Mapping[str, Any]) -> None:
+    task = metadata.get("task") or "detect"
+    if task != "detect":
+        msg = f"model {path} is for the task {str(task)[:40]!r}; a detection model is needed"
+        raise ModelFileError(msg)
+
+
+def _input_shape(path: Path, facts: GraphFacts, metadata: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """(batch, 3, side, side) with 0 where any size fits."""
+    if not facts.inputs:
+        arguments = metadata.get("args")
+        dynamic = isinstance(arguments, dict) and bool(arguments.get("dynamic"))
+        side = _side(path, metadata.get("imgsz")) or 0
+        return (0 if dynamic else _whole(metadata.get("batch"), 1)), 3, side, side
+    shape = facts.inputs[0]
+    if len(facts.inputs) != 1 or len(facts.outputs) != 1 or len(shape) != 4 or shape[1] not in {0, 3}:
+        msg = (
+            f"model {path} takes {list(facts.inputs)} and gives {len(facts.outputs)} outputs; a detector takes one "
+            "batch of RGB images (B, 3, side, side) and gives one output"
+        )
+        raise ModelFileError(msg)
+    if shape[2] != shape[3]:
+        msg = f"model {path} takes images of {shape[3]}×{shape[2]} pixels; only square inputs are used: export it again"
+        raise ModelFileError(msg)
+    return shape[0], 3, shape[2], shape[3]
+
+
+def _selects_itself(metadata: Mapping[str, Any], facts: GraphFacts) -> bool:
+    arguments = metadata.get("args")
+    if metadata.get("end2end") or (isinstance(arguments, dict) and arguments.get("nms")):
+        return True
+    if "end2end" in metadata or not facts.outputs:
+        return False
+    shape = facts.outputs[0]
+    return len(shape) == 3 and shape[2] == 6 and "names" not in metadata
+
+
+def _names(path: Path, metadata: Mapping[str, Any], facts: GraphFacts) -> tuple[str, ...]:
+    names = metadata.get("names")
+    if isinstance(names, (list, tuple)):
+        names = dict(enumerate(names))
+    if isinstance(names, dict) and names:
+        try:
+            by_id = {int(key): str(name) for key, name in names.items()}
+        except (TypeError, ValueError):
+            by_id = {}
+        if sorted(by_id) == list(range(len(by_id))) and by_id:
+            return tuple(by_id[number] for number in range(len(by_id)))
+        msg = f"model {path} names its classes in a form that is not known; export it again"
+        raise ModelFileError(msg)
+    shape = facts.outputs[0] if facts.outputs else ()
+    count = shape[1] - 4 if len(shape) == 3 and shape[2] != 6 and shape[1] > 4 else 0
+    if not count and not _selects_itself(metadata, facts):
+        msg = f"model {path} doesn't say how many classes it knows; export it again with Ultralytics' metadata"
+        raise ModelFileError(msg)
+    return tuple(f"class{number}" for number in range(count))
+
+
+def _plain(value: object) -> Any:
+    """A value as Python; in ONNX metadata everything is text, and a class may well be called ``None``."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if len(text) > MAX_METADATA or not text.startswith(("{", "[", "(", "True", "False")):
+        return value
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+
+
+def _side(path: Path, value: Any) -> int | None:
+    """The side of a square, from ``640``, ``"640"`` or ``[640, 640]``."""
+    sides = list(value) if isinstance(value, (list, tuple)) else [value]
+    try:
+        numbers = {int(side) for side in sides if side is not None}
+    except (TypeError, ValueError):
+        return None
+    if len(numbers) > 1:
+        msg = f"model {path} takes images of {value} pixels; only square inputs are used: export it again"
+        raise ModelFileError(msg)
+    return next(iter(numbers), None)
+
+
+def _whole(value: Any, default: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        return default
+    return number if number > 0 else default

@@ -1,0 +1,132 @@
+"""OpenVINO model folders: what they say of themselves, read without OpenVINO and without following links."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from guardianflow.data.yaml_safety import load_yaml_mapping
+from guardianflow.exceptions import DatasetError, ModelFileError
+from guardianflow.vision.backends.graph_facts import GraphFacts
+
+__all__ = ["find_graph", "read_openvino"]
+
+_MAX_XML_BYTES = 256 << 20
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
+
+def find_graph(folder: Path) -> Path:
+    """The .xml of a model folder, whose weights lie beside it.
+
+    Raises:
+        ModelFileError: There isn't exactly one, its weights are missing, or a link leads out of the folder.
+    """
+    graphs = sorted(folder.glob("*.xml"))
+    if len(graphs) != 1:
+        msg = f"OpenVINO model {folder} must hold exactly one .xml file, it holds {len(graphs)}; export it again"
+        raise ModelFileError(msg)
+    weights = graphs[0].with_suffix(".bin")
+    if not weights.is_file():
+        msg = f"OpenVINO model {folder} lacks its weights {weights.name}; copy the whole folder"
+        raise ModelFileError(msg)
+    for item in folder.rglob("*"):
+        if item.is_symlink():
+            msg = (
+                f"OpenVINO model {folder} holds a link ({item.name}), which is not followed; put the file itself there"
+            )
+            raise ModelFileError(msg)
+    return graphs[0]
+
+
+def read_openvino(folder: Path) -> GraphFacts:
+    """What an OpenVINO model folder says of itself.
+
+    Raises:
+        ModelFileError: Incomplete, damaged, or with links.
+    """
+    graph = find_graph(folder)
+    scan = _scan(graph)
+    metadata: dict[str, Any] = {"names": scan.labels} if scan.labels else {}
+    sidecar = folder / "metadata.yaml"
+    if sidecar.exists():
+        try:
+            metadata = {str(key): value for key, value in load_yaml_mapping(sidecar, what="metadata.yaml").items()}
+        except DatasetError as error:
+            raise ModelFileError(str(error)) from error
+    return GraphFacts(metadata, tuple(scan.inputs), tuple(scan.outputs), scan.precision())
+
+
+@dataclass
+class _Scan:
+    """What is collected while the XML streams by."""
+
+    inputs: list[tuple[int, ...]] = field(default_factory=list)
+    outputs: list[tuple[int, ...]] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    constants: Counter[str] = field(default_factory=Counter)
+    quantized: bool = False
+    _layer: str = ""
+    _dims: list[int] | None = None
+    _text: str = ""
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._text = ""
+        if tag == "layer":
+            self._layer = attributes.get("type", "")
+            self.quantized |= self._layer == "FakeQuantize"
+        elif tag == "data" and self._layer == "Parameter":
+            self.inputs.append(_sides(attributes.get("shape", "")))
+        elif tag == "data" and self._layer == "Const":
+            self.constants[attributes.get("element_type", "")] += int(attributes.get("size", 0))
+        elif tag == "port" and self._layer == "Result":
+            self._dims = []
+        elif tag == "labels" and attributes.get("value"):
+            self.labels = attributes["value"].split()
+
+    def end(self, tag: str) -> None:
+        if tag == "dim" and self._dims is not None:
+            self._dims.append(max(0, int(self._text)))
+        elif tag == "port" and self._dims is not None:
+            self.outputs.append(tuple(self._dims))
+            self._dims = None
+
+    def text(self, text: str) -> None:
+        self._text += text
+
+    def precision(self) -> str:
+        if self.quantized:
+            return "int8"
+        floats = {kind: size for kind, size in self.constants.items() if kind in _PRECISIONS}
+        return _PRECISIONS[max(floats, key=lambda kind: floats[kind])] if floats else "fp32"
+
+
+def _scan(path: Path) -> _Scan:
+    scan = _Scan()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = scan.start
+    parser.EndElementHandler = scan.end
+    parser.CharacterDataHandler = scan.text
+    parser.EntityDeclHandler = _refuse_entity
+    try:
+        if path.stat().st_size > _MAX_XML_BYTES:
+            raise ValueError("it is larger than any graph")
+        with path.open("rb") as file:
+            parser.ParseFile(file)
+        if not scan.inputs or not scan.outputs:
+            raise ValueError("it holds no graph")
+    except (expat.ExpatError, OSError, ValueError) as error:
+        msg = f"OpenVINO model {path} can't be read ({error}); the file may be cut off: copy or export it again"
+        raise ModelFileError(msg) from error
+    return scan
+
+
+def _refuse_entity(*_: object) -> None:
+    raise ValueError("it defines entities, which no exporter does")
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    """``"?,3,640,640"`` → (0, 3, 640, 640); a range such as ``1..8`` is any size."""
+    return tuple(int(side) if side.strip().isdigit() else 0 for side in text.split(",")) if text else ()
