@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from guardianflow.core.config import Settings
+    from guardianflow.core.inference_results import InferenceResult
+    from guardianflow.core.inference_runner import InferenceRunner
     from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
     from guardianflow.core.registry import ModelRegistry, ModelVersion
     from guardianflow.core.results import TrainingResult
@@ -19,6 +21,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "guardianflow.core.config": ["Settings"],
+    "guardianflow.core.inference_results": ["InferenceResult"],
+    "guardianflow.core.inference_runner": ["InferenceRunner"],
     "guardianflow.core.metrics": ["MetricRecord", "get_gpu_metrics", "get_model_size"],
     "guardianflow.core.registry": ["ModelRegistry", "ModelVersion"],
     "guardianflow.core.runner": ["TrainingResult", "TrainingRunner"],
@@ -31,6 +35,8 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = [
     "Dataset",
     "GuardianFlowError",
+    "InferenceResult",
+    "InferenceRunner",
     "MetricRecord",
     "MetricsStore",
     "ModelRegistry",

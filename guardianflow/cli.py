@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from guardianflow import __version__
-from guardianflow.verbs import models, records, work
+from guardianflow.verbs import benchmarks, models, records, work
 
 __all__ = ["app", "main"]
 
@@ -24,6 +24,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "doctor": work.doctor,
     "demo": work.demo,
     "train": work.train,
+    "infer": benchmarks.infer,
+    "quant": benchmarks.quant,
     "run": work.run,
     "register": models.register,
     "promote": models.promote,

@@ -103,9 +103,9 @@ class InferenceParameters(RunParameters):
         data_yaml: A labelled dataset: accuracy is measured on it. May be empty where ``source`` is given.
         source: Video file, folder of images or MOT sequence folder: tracking is measured on it.
         split: Which split of the dataset.
-        backends: Names from the catalogue of backends.
-        precision: What to run them at, such as ``fp32``; combinations that a backend can't do are left out
-            of the matrix and named.
+        backends: Names from the catalogue of backends; none: the one that serves the model.
+        precision: What to run them at, such as ``fp32``; none: what the model file holds. Combinations that
+            a backend can't do are left out of the matrix and named.
         batch_sizes: Images per forward pass.
         modes: ``single_stream`` (latency), ``offline`` (throughput), ``server`` (Poisson arrivals).
         device: ``""`` chooses; else ``"cpu"``, ``"0"``.
@@ -129,8 +129,8 @@ class InferenceParameters(RunParameters):
     data_yaml: str = ""
     source: str = ""
     split: str = "val"
-    backends: list[str] = Field(default_factory=lambda: ["torch"], min_length=1)
-    precision: list[str] = Field(default_factory=lambda: ["fp32"], min_length=1)
+    backends: list[str] = Field(default_factory=list)
+    precision: list[str] = Field(default_factory=list)
     batch_sizes: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(default_factory=lambda: [1], min_length=1)
     modes: list[Literal["single_stream", "offline", "server"]] = Field(
         default_factory=lambda: ["single_stream", "offline"], min_length=1

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from guardianflow._imports import is_installed
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.core.parameters import TrainingParameters
+from guardianflow.core.progress_bar import in_a_kernel, progress_bar
 from guardianflow.core.results import format_metric
 from guardianflow.core.tracking import TrackedRun
 
@@ -45,7 +43,8 @@ class TrainingLog:
         self._sink = sink
         self._asked = asked
         self._file = run.folder / HISTORY_FILE
-        self._bar = _progress_bar(asked.epochs, shown=not asked.run_id or _in_a_kernel())
+        shown = not asked.run_id or in_a_kernel()
+        self._bar = progress_bar(asked.epochs, desc="epochs", unit="epoch", shown=shown)
         self._said = 0.0
         self._figure = ""
         self._rows: dict[int, dict[str, float]] = {}
@@ -146,17 +145,3 @@ def _read_rows(file: Path) -> dict[int, dict[str, float]]:
                 row = json.loads(line)
                 rows[int(row["epoch"])] = row
     return rows
-
-
-def _progress_bar(total: int, *, shown: bool) -> Any:
-    """The bar of tqdm for where we are; ``tqdm.auto`` warns in kernels that lack ipywidgets."""
-    module = import_module("tqdm.auto" if is_installed("ipywidgets") else "tqdm")
-    # A kernel shows stderr as an alarm; a terminal keeps stdout for data.
-    stream = sys.stdout if _in_a_kernel() else sys.stderr
-    return module.tqdm(total=total, desc="epochs", unit="epoch", dynamic_ncols=True, disable=not shown, file=stream)
-
-
-def _in_a_kernel() -> bool:
-    # Behind an executor that is no kernel, the executor's own display follows the run's record.
-    interactive = sys.modules.get("IPython")
-    return interactive is not None and interactive.get_ipython() is not None

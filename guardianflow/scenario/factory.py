@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._plugins import Registry
-from guardianflow.core.parameters import RegistryParameters, RunParameters, TrainingParameters, parse_parameters
+from guardianflow.core.parameters import (
+    InferenceParameters,
+    QuantizationParameters,
+    RegistryParameters,
+    RunParameters,
+    TrainingParameters,
+    parse_parameters,
+)
 from guardianflow.core.run_records import RunRecord
 from guardianflow.exceptions import InputError
 from guardianflow.scenario.experiment_design import RunPlan
@@ -44,11 +51,22 @@ class Kind:
 
 TRAIN = Kind("train", TrainingParameters, "guardianflow.core.runner:TrainingRunner", resumable=True)
 
+INFER = Kind("infer", InferenceParameters, "guardianflow.core.inference_runner:InferenceRunner")
+
+QUANTIZE = Kind("quantize", QuantizationParameters, "guardianflow.core.quantization_runner:QuantizationRunner")
+
 REGISTRY = Kind("registry", RegistryParameters, "guardianflow.core.registry_runner:RegistryRunner")
 
 KINDS: Registry[Kind] = Registry(
     "kind of run",
-    {"train": "guardianflow.scenario.factory:TRAIN", "registry": "guardianflow.scenario.factory:REGISTRY"},
+    {
+        "train": "guardianflow.scenario.factory:TRAIN",
+        "infer": "guardianflow.scenario.factory:INFER",
+        # A cell of a benchmark is recorded as a run of its own; repeated, it is a benchmark of that one cell.
+        "cell": "guardianflow.scenario.factory:INFER",
+        "quantize": "guardianflow.scenario.factory:QUANTIZE",
+        "registry": "guardianflow.scenario.factory:REGISTRY",
+    },
     group="guardianflow.kinds",
 )
 
@@ -67,7 +85,7 @@ def plan_run(kind: str, **parameters: Any) -> RunPlan:
 def plan_again(record: RunRecord) -> RunPlan:
     """A plan that repeats a run from its recorded parameters, as a new run."""
     values = {key: value for key, value in record.parameters.items() if key != "resume"}
-    plan = plan_run(record.kind, **values)
+    plan = plan_run(KINDS.get(record.kind).name, **values)
     return RunPlan(plan.kind, plan.parameters, again_of=record.run_id)
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from guardianflow.option_values import absolute_if_file, key_values, percent
+from guardianflow.verbs.execution import execute_plan
 from guardianflow.verbs.frame import Direct, Json, record_of, require, verb
 
-if TYPE_CHECKING:
-    from guardianflow.execution.executors import RunOutcome
-
 __all__ = ["demo", "doctor", "init", "run", "train"]
-
-_HEADLINE = ("map50", "map50_95", "precision", "recall")
 
 
 @verb
@@ -134,7 +130,7 @@ def train(
             new_head=new_head,
             options=key_values(options or []),
         )
-    _execute(plan, direct=direct, as_json=json)
+    execute_plan(plan, direct=direct, as_json=json)
 
 
 @verb
@@ -147,36 +143,4 @@ def run(
     from guardianflow.scenario.factory import plan_again
 
     require({"--again": again})
-    _execute(plan_again(record_of(again or "")), direct=direct, as_json=json)
-
-
-def _execute(plan: Any, *, direct: bool, as_json: bool) -> None:
-    from guardianflow.console import ProgressWatch, print_json
-    from guardianflow.core.config import Settings
-    from guardianflow.execution.executors import LocalExecutor
-
-    settings = Settings()
-    with ProgressWatch(settings).watching() as watch:
-        outcome = LocalExecutor(settings, direct=direct, on_run=watch.start).execute(plan)
-    if as_json:
-        print_json(outcome.to_dict())
-    else:
-        _show_outcome(outcome)
-
-
-def _show_outcome(outcome: RunOutcome) -> None:
-    """What a person wants to know after a run."""
-    from guardianflow.console import print_table, say
-    from guardianflow.core.results import format_metric
-
-    metrics = outcome.result.get("metrics", {})
-    rows = [(name, format_metric(name, metrics[name])) for name in _HEADLINE if name in metrics]
-    print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
-    if outcome.result.get("verdict"):
-        say(str(outcome.result["verdict"]))
-    say(f"run       {outcome.run_id}")
-    if outcome.result.get("model_uri"):
-        say(f"model     {outcome.result['model_uri']}")
-    if outcome.html or outcome.notebook:
-        say(f"notebook  {outcome.notebook}")
-        say(f"page      {outcome.html}")
+    execute_plan(plan_again(record_of(again or "")), direct=direct, as_json=json)

@@ -1,0 +1,236 @@
+"""What a benchmark hands back: one row a cell of the matrix, what it comes to in words, and its pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardianflow.core.benchmark_verdict import benchmark_verdict
+from guardianflow.core.results import SAMPLES_FILE, format_metric, run_link
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from guardianflow.plots.predictions import PredictionGallery
+
+__all__ = ["CLIP_FILE", "InferenceResult"]
+
+CLIP_FILE = "clip.html"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """A finished benchmark.
+
+    Attributes:
+        run_id: The MLflow run; each cell is a child run of it.
+        experiment: Experiment name.
+        status: ``"FINISHED"``; single cells may have failed, their rows say how.
+        model: The model's facts: what was asked for, file, classes, input side, hash, size.
+        dataset: File, fingerprint, split, images; empty where only a source was looked at.
+        cells: One row a cell: backend, precision asked and executed, batch, mode, status, reason, metrics,
+            noise, confidence interval of the median, stages, detection figures, child run.
+        left_out: Combinations that a backend can't do, with the reason.
+        detection: Figures of the first cell that was scored.
+        mot: Tracking figures, where a source with ground truth was tracked.
+        system: Speed and memory of the first cell that ran in each mode.
+        tracking: Facts of the tracked source.
+        folder: The run's folder.
+        seconds: Of the whole benchmark.
+        tracking_uri: MLflow, with the password masked.
+    """
+
+    run_id: str
+    experiment: str
+    status: str
+    model: Mapping[str, Any]
+    folder: Path
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    cells: Sequence[Row] = ()
+    left_out: Sequence[Mapping[str, str]] = ()
+    detection: Mapping[str, float] = field(default_factory=dict)
+    mot: Mapping[str, float] = field(default_factory=dict)
+    system: Mapping[str, float] = field(default_factory=dict)
+    tracking: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    tracking_uri: str = ""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The headline figures: detection, tracking and system in one."""
+        return {**self.detection, **self.mot, **self.system}
+
+    @property
+    def verdict(self) -> str:
+        """What the matrix comes to, in a few plain sentences."""
+        return benchmark_verdict(self.cells, left_out=self.left_out, mot=self.mot)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        values = asdict(self)
+        values.update(
+            folder=str(self.folder),
+            cells=[dict(row) for row in self.cells],
+            left_out=[dict(row) for row in self.left_out],
+        )
+        return {**values, "metrics": self.metrics, "verdict": self.verdict}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InferenceResult:
+        """The inverse of :meth:`to_dict`."""
+        known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
+        return cls(**{**known, "folder": Path(values["folder"])})
+
+    def plot_latency(self) -> Figure:
+        """How long one image takes in each cell, from file to boxes."""
+        from guardianflow.plots.benchmark import latency_spreads, plot_latency
+
+        return plot_latency(latency_spreads(self.cells))
+
+    def plot_stages(self) -> Figure:
+        """Where the time of one image goes."""
+        from guardianflow.plots.benchmark import plot_stages, stage_bars
+
+        return plot_stages(stage_bars(self.cells))
+
+    def plot_throughput(self) -> Figure:
+        """Images per second against batch size."""
+        from guardianflow.plots.benchmark import plot_throughput, throughput_lines
+
+        return plot_throughput(throughput_lines(self.cells))
+
+    def plot_quality(self) -> Figure:
+        """Accuracy against latency, with the Pareto front."""
+        from guardianflow.plots.benchmark import plot_quality, quality_points
+
+        return plot_quality(quality_points(self.cells))
+
+    def plot_curves(self) -> Figure | Nothing:
+        """Precision against recall, class by class, of the first cell that was scored."""
+        from guardianflow.evaluation.detection import DetectionResult
+        from guardianflow.plots.detection import plot_pr_curves, pr_curves
+
+        file = self.folder / "detection.json"
+        if not file.is_file():
+            return Nothing("No labelled images were scored.")
+        return plot_pr_curves(pr_curves(DetectionResult.from_dict(json.loads(file.read_text(encoding="utf-8")))))
+
+    def show_misses(self) -> PredictionGallery:
+        """The images with the most mistakes."""
+        from guardianflow.plots.predictions import PredictionGallery
+
+        path = self.folder / SAMPLES_FILE
+        return PredictionGallery(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
+
+    def show_tracking(self) -> TrackingView:
+        """The tracked source: figures and a short clip."""
+        return TrackingView(self)
+
+    def _repr_html_(self) -> str:
+        link = run_link(self.tracking_uri, self.run_id)
+        data = self.dataset
+        about = (
+            f"{data['images']:,} images of {escape(str(data['split']))} in "
+            f"<code>{escape(str(data['data_yaml']))}</code>"
+            if data
+            else f"<code>{escape(str(self.tracking.get('source', '')))}</code>"
+        )
+        model = self.model
+        return (
+            f"<h4>Benchmark of {escape(str(model.get('spec', '')))} · {escape(self.status.lower())}</h4>"
+            f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
+            f"{cells_table_html(self.cells)}{_left_out_html(self.left_out)}"
+            f"<p>On {about}, {model.get('imgsz')}×{model.get('imgsz')} px, boxes above "
+            f"{model.get('confidence')}, at most {model.get('max_det')} an image. “±” is the noise: how far apart "
+            "the repetitions were. Latency is one image from file to boxes.<br>"
+            f"Run {link} · files in <code>{escape(str(self.folder))}</code></p>"
+        )
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A sentence where there is nothing to draw."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.text)}</p>"
+
+
+@dataclass(frozen=True)
+class TrackingView:
+    """The tracked source as a page: what was tracked, its figures, a clip."""
+
+    result: InferenceResult
+
+    def _repr_html_(self) -> str:
+        facts = self.result.tracking
+        if not facts:
+            return "<p>No source was tracked (<code>source</code> and <code>tracker</code> were not given).</p>"
+        rows = "".join(
+            f'<tr><td style="text-align:left"><code>{escape(name)}</code></td>'
+            f"<td>{escape(format_metric(name, value))}</td></tr>"
+            for name, value in self.result.mot.items()
+        )
+        note = f"<p>{escape(str(facts['note']))}</p>" if facts.get("note") else ""
+        file = self.result.folder / CLIP_FILE
+        clip = file.read_text(encoding="utf-8") if file.is_file() else ""
+        return (
+            f"<p>{escape(str(facts.get('verdict', '')))}</p>{note}{'<table>' + rows + '</table>' if rows else ''}{clip}"
+        )
+
+
+_COLUMNS = (
+    ("backend", "backend"),
+    ("precision_executed", "precision run"),
+    ("batch", "batch"),
+    ("mode", "mode"),
+)
+_FIGURES = ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99", "throughput_fps", "rss_mb")
+
+
+def cell_line(row: Row) -> list[str]:
+    """One cell as a person reads it: what ran, its figures with the noise beside them, and what went wrong."""
+    figures = row.get("metrics") or {}
+    noise = row.get("noise") or {}
+    texts = [str(row.get(key) or row.get("precision") or "") for key, _ in _COLUMNS]
+    texts += [_with_noise(name, figures.get(name), noise.get(name)) for name in _FIGURES]
+    quality = (row.get("detection") or {}).get("map50_95")
+    texts.append("" if quality is None else f"{quality:.4f}")
+    texts.append("" if row.get("status") == "ok" else f"{row.get('status')}: {row.get('reason')}")
+    return texts
+
+
+def cell_columns() -> list[str]:
+    """Headings of :func:`cell_line`."""
+    return [text for _, text in _COLUMNS] + ["p50", "p95", "p99", "images/s", "memory", "mAP50-95", ""]
+
+
+def cells_table_html(cells: Sequence[Row]) -> str:
+    """The matrix as a table."""
+    left = ' style="text-align:left"'
+    head = "".join(f"<th{left}>{escape(text)}</th>" for text in cell_columns())
+    body = "".join(
+        "<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in cell_line(row)) + "</tr>" for row in cells
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _with_noise(name: str, value: float | None, noise: float | None) -> str:
+    if value is None:
+        return ""
+    text = f"{value:,.1f}" if name == "throughput_fps" else format_metric(name, value)
+    return text if noise is None else f"{text} ±{100 * noise:.1f}%"
+
+
+def _left_out_html(left_out: Sequence[Mapping[str, str]]) -> str:
+    if not left_out:
+        return ""
+    items = "".join(f"<li>{escape(row['label'])}: {escape(row['reason'])}</li>" for row in left_out)
+    return f"<p>Left out:</p><ul>{items}</ul>"

@@ -1,0 +1,53 @@
+"""How a verb executes a plan, and what it says of the outcome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guardianflow.execution.executors import RunOutcome
+
+__all__ = ["execute_plan"]
+
+_HEADLINE = (
+    "map50", "map50_95", "precision", "recall", "hota", "latency_ms_p50", "latency_ms_p95", "throughput_fps",
+    "model_size_mb",
+)  # fmt: skip
+
+
+def execute_plan(plan: Any, *, direct: bool, as_json: bool) -> None:
+    """Execute a plan with progress on stderr, and show the outcome or print it as JSON."""
+    from guardianflow.console import ProgressWatch, print_json
+    from guardianflow.core.config import Settings
+    from guardianflow.execution.executors import LocalExecutor
+
+    settings = Settings()
+    with ProgressWatch(settings).watching() as watch:
+        outcome = LocalExecutor(settings, direct=direct, on_run=watch.start).execute(plan)
+    if as_json:
+        print_json(outcome.to_dict())
+    else:
+        _show_outcome(outcome)
+
+
+def _show_outcome(outcome: RunOutcome) -> None:
+    """What a person wants to know after a run."""
+    from guardianflow.console import print_table, say
+    from guardianflow.core.results import format_metric
+
+    metrics = outcome.result.get("metrics", {})
+    cells = outcome.result.get("cells")
+    if cells:
+        from guardianflow.core.inference_results import cell_columns, cell_line
+
+        print_table(cell_columns(), [cell_line(row) for row in cells], title=f"{outcome.experiment} · {outcome.kind}")
+    rows = [(name, format_metric(name, metrics[name])) for name in _HEADLINE if name in metrics]
+    print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
+    if outcome.result.get("verdict"):
+        say(str(outcome.result["verdict"]))
+    say(f"run       {outcome.run_id}")
+    if outcome.result.get("model_uri"):
+        say(f"model     {outcome.result['model_uri']}")
+    if outcome.html or outcome.notebook:
+        say(f"notebook  {outcome.notebook}")
+        say(f"page      {outcome.html}")
