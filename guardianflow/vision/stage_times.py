@@ -70,7 +70,8 @@ class StageTimes:
     def from_rows(cls, rows: Iterable[StageRow], *, wall_s: float) -> StageTimes:
         """Columns of the rows."""
         table = np.array([dataclasses.astuple(row) for row in rows], dtype=float).reshape(-1, len(STAGES))
-        return cls(*(np.ascontiguousarray(column) for column in table.T), wall_s=wall_s)
+        columns = {name: np.ascontiguousarray(table[:, place]) for place, name in enumerate(STAGES)}
+        return cls(**columns, wall_s=wall_s)
 
     @property
     def images(self) -> int:
