@@ -1,7 +1,8 @@
-"""The demo: the main job from end to end on generated scenes, each step a notebook that ran."""
+"""The demo: a model's life from end to end on generated scenes, each step a notebook that ran."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 from guardianflow import __version__
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.run_records import RunStatus
+from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.exceptions import NotFoundError, RunFailedError
 
 __all__ = ["DEMO_EXPERIMENT", "DEMO_MODEL", "DemoRecipe", "run_demo"]
@@ -21,7 +22,7 @@ DEMO_MODEL = "demo-gate"
 
 @dataclass(frozen=True)
 class DemoRecipe:
-    """How much the demo trains; the defaults need under four minutes on two cores.
+    """How much the demo does; the defaults need under six minutes on two cores.
 
     Attributes:
         images: Generated scenes, a fifth of them for validation.
@@ -30,6 +31,9 @@ class DemoRecipe:
         weak_epochs: Of the first model.
         better_epochs: Of the second one.
         min_map50: What the second one must reach on its validation scenes; less fails the demo.
+        backends: What the benchmark runs the better model on.
+        seconds: Least measured time of one repetition of the benchmark and of the quantization.
+        calibration_images: Training images that the quantization looks at.
         seed: Of scenes and trainings.
         options: Further training options. A small batch without accumulation makes many steps,
             and no mosaic keeps the objects large: a model from random weights then learns in minutes.
@@ -41,6 +45,9 @@ class DemoRecipe:
     weak_epochs: int = 2
     better_epochs: int = 9
     min_map50: float = 0.75
+    backends: tuple[str, ...] = ("torch", "onnxruntime", "openvino")
+    seconds: float = 0.5
+    calibration_images: int = 64
     seed: int = 7
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
@@ -81,7 +88,7 @@ class _Story:
 def run_demo(
     settings: Settings, *, fresh: bool = False, quiet: bool = False, recipe: DemoRecipe | None = None
 ) -> dict[str, Any]:
-    """Scenes → train twice → register → promote → promote → roll back → promote again.
+    """Scenes → train twice → register → promote → promote → roll back → promote again → benchmark → quantize.
 
     Args:
         settings: Where everything goes.
@@ -98,7 +105,7 @@ def run_demo(
     from guardianflow.console import say
 
     recipe = recipe or DemoRecipe()
-    story = _Story(say=_silent if quiet else say, total=7)
+    story = _Story(say=_silent if quiet else say, total=10)
     demo = _Demo(settings, story, recipe, fresh=fresh)
     data = story.step("Draw scenes of a gate: people and vehicles, with labels", demo.scenes)["data_yaml"]
     weak = story.step(
@@ -121,8 +128,17 @@ def run_demo(
         "Promote the better one: the first becomes the rollback", demo.change("promote", better["version"], reason)
     )
     story.step("Roll back: the first is in charge again", demo.change("rollback", None, "a drill: could we go back?"))
-    last = story.step("Promote the better one again", demo.change("promote", better["version"], "the drill is over"))
-    return _ending(settings, story, better, last, quiet=quiet)
+    story.step("Promote the better one again", demo.change("promote", better["version"], "the drill is over"))
+    measured = story.step(f"Benchmark it on {', '.join(recipe.backends)}", demo.benchmark(data, better["version"]))
+    smaller = story.step("Quantize it: int8 for OpenVINO", demo.quantization(data, better["version"]))
+    last = story.step("Ask the gate to put the small one in charge", demo.trade(smaller["version"]))
+    pages = {
+        "the better model's page": better["html"],
+        "how fast it is on each runtime": measured["html"],
+        "what quantization cost and brought": smaller["html"],
+        "who was in charge when": last["html"],
+    }
+    return _ending(settings, story, pages, quiet=quiet)
 
 
 def _silent(_: str) -> None:
@@ -175,15 +191,71 @@ class _Demo:
                 register_as=DEMO_MODEL,
                 options={**self._recipe.options, "plots": drawn},
             )
-            earlier = None if self._fresh else self._find(dict(plan.parameters))
-            outcome = earlier or self._execute(plan)
+            outcome, reused = self._once(plan)
             version = self._version_of(outcome["run_id"])
             text = (
-                f"{'reused' if earlier else 'trained'}: mAP50 {outcome['metrics']['map50']:.3f}, "
+                f"{'reused' if reused else 'trained'}: mAP50 {outcome['metrics']['map50']:.3f}, "
                 f"version {version.version} of {DEMO_MODEL}"
             )
-            facts = {key: outcome[key] for key in ("run_id", "metrics", "notebook", "html")}
-            return text, {**facts, "version": version.version}
+            return text, {**_facts(outcome), "version": version.version}
+
+        return work
+
+    def benchmark(self, data_yaml: str, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+        """Measure a version on each runtime; an earlier demo's benchmark of it is reused."""
+
+        def work() -> tuple[str, dict[str, Any]]:
+            from guardianflow.scenario.factory import plan_run
+
+            plan = plan_run(
+                "infer",
+                experiment_name=DEMO_EXPERIMENT,
+                model_path=f"models:/{DEMO_MODEL}/{version}",
+                data_yaml=data_yaml,
+                backends=list(self._recipe.backends),
+                seconds=self._recipe.seconds,
+                seed=self._recipe.seed,
+            )
+            outcome, reused = self._once(plan, unit="cells")
+            return f"{'reused: ' if reused else ''}{outcome['verdict']}", _facts(outcome)
+
+        return work
+
+    def quantization(self, data_yaml: str, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+        """Make a version smaller and register what comes of it; an earlier demo's is reused."""
+
+        def work() -> tuple[str, dict[str, Any]]:
+            from guardianflow.scenario.factory import plan_run
+
+            plan = plan_run(
+                "quantize",
+                experiment_name=DEMO_EXPERIMENT,
+                source_run_id=f"models:/{DEMO_MODEL}/{version}",
+                backend="openvino",
+                precision="int8",
+                data_yaml=data_yaml,
+                calibration_images=self._recipe.calibration_images,
+                register_as=DEMO_MODEL,
+                seconds=self._recipe.seconds,
+                seed=self._recipe.seed,
+                # Scenes are few and easy: what is damaged is shown, not refused.
+                allow_damage=True,
+            )
+            outcome, reused = self._once(plan, unit="steps")
+            made = self._version_of(outcome["run_id"])
+            return f"{'reused: ' if reused else ''}{outcome['verdict']}", {**_facts(outcome), "version": made.version}
+
+        return work
+
+    def trade(self, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+        """Promote the quantized version if the gate lets it pass; say why where it doesn't."""
+
+        def work() -> tuple[str, dict[str, Any]]:
+            verdict = self._registry.judge(DEMO_MODEL, version)
+            if verdict.passed:
+                return self.change("promote", version, "as good, smaller and faster")()
+            outcome = self._latest("registry")
+            return f"refused, as a gate should: {'; '.join(verdict.reasons)}", outcome
 
         return work
 
@@ -201,43 +273,49 @@ class _Demo:
                 version=version or "",
                 reason=reason,
             )
-            outcome = self._execute(plan)
+            outcome = self._execute(plan, "changes")
             state = self._registry.reconcile(DEMO_MODEL)
             text = f"champion is version {state.champion}, rollback is {state.rollback or 'none'}"
             return text, {key: outcome[key] for key in ("run_id", "notebook", "html")}
 
         return work
 
-    def _execute(self, plan: Any) -> dict[str, Any]:
+    def _execute(self, plan: Any, unit: str) -> dict[str, Any]:
         from guardianflow.console import ProgressWatch
         from guardianflow.execution.executors import LocalExecutor
 
-        quiet = plan.kind != "train" or self._story.say is _silent
-        with ProgressWatch(self._settings, quiet=quiet, label="      epochs").watching() as watch:
-            return LocalExecutor(self._settings, on_run=watch.start).execute(plan).to_dict()
+        quiet = plan.kind == "registry" or self._story.say is _silent
+        with ProgressWatch(self._settings, quiet=quiet, label=f"      {unit}").watching() as watch:
+            outcome = LocalExecutor(self._settings, on_run=watch.start).execute(plan)
+        return outcome.to_dict()
 
-    def _find(self, parameters: dict[str, Any]) -> dict[str, Any] | None:
-        from guardianflow.core.database import Database
-        from guardianflow.core.run_records import RunRecords
-        from guardianflow.core.runner import load_result
+    def _once(self, plan: Any, unit: str = "epochs") -> tuple[dict[str, Any], bool]:
+        """The outcome of an earlier demo's run with the same parameters, else of a new one; and which it is."""
+        earlier = None if self._fresh else self._find(plan)
+        return (earlier, True) if earlier else (self._execute(plan, unit), False)
 
-        records = RunRecords(Database.open(self._settings.database_url))
-        for record in records.list(experiment=DEMO_EXPERIMENT, status=RunStatus.FINISHED, kind="train"):
-            if dict(record.parameters) != parameters or record.notebook is None:
+    def _find(self, plan: Any) -> dict[str, Any] | None:
+        for record in self._records(plan.kind):
+            if dict(record.parameters) != dict(plan.parameters) or record.notebook is None:
                 continue
             try:
-                result = load_result(record.folder)
-                self._version_of(record.run_id)
-            except NotFoundError:
+                result = json.loads((record.folder / RESULT_FILE).read_text(encoding="utf-8"))
+                if plan.kind in {"train", "quantize"}:
+                    self._version_of(record.run_id)
+            except (NotFoundError, OSError, ValueError):
                 continue
-            page = record.notebook.with_suffix(".html")
-            return {
-                "run_id": record.run_id,
-                "metrics": dict(result.metrics),
-                "notebook": str(record.notebook),
-                "html": str(page),
-            }
+            return {**result, **_pages(record)}
         return None
+
+    def _latest(self, kind: str) -> dict[str, Any]:
+        return _pages(self._records(kind)[0])
+
+    def _records(self, kind: str) -> list[Any]:
+        from guardianflow.core.database import Database
+        from guardianflow.core.run_records import RunRecords, RunStatus
+
+        records = RunRecords(Database.open(self._settings.database_url))
+        return records.list(experiment=DEMO_EXPERIMENT, status=RunStatus.FINISHED, kind=kind)
 
     def _version_of(self, run_id: str) -> Any:
         for version in self._registry.list_versions(DEMO_MODEL):
@@ -246,9 +324,16 @@ class _Demo:
         raise NotFoundError(f"run {run_id} has no version of {DEMO_MODEL}; run the demo with --fresh")
 
 
-def _ending(
-    settings: Settings, story: _Story, better: dict[str, Any], last: dict[str, Any], *, quiet: bool
-) -> dict[str, Any]:
+def _facts(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: outcome[key] for key in ("run_id", "metrics", "notebook", "html")}
+
+
+def _pages(record: Any) -> dict[str, Any]:
+    notebook = record.notebook
+    return {"run_id": record.run_id, "notebook": str(notebook), "html": str(notebook.with_suffix(".html"))}
+
+
+def _ending(settings: Settings, story: _Story, pages: Mapping[str, str], *, quiet: bool) -> dict[str, Any]:
     from guardianflow.console import print_table
     from guardianflow.listing import history_table
 
@@ -256,8 +341,7 @@ def _ending(
     history = registry.history(DEMO_MODEL)
     seconds = time.perf_counter() - story.began
     look = {
-        "the better model's page": better["html"],
-        "who was in charge when": last["html"],
+        **pages,
         "all runs": "guardianflow list runs",
         "the versions": f"guardianflow list versions {DEMO_MODEL}",
         "MLflow's own pages": f"mlflow ui --backend-store-uri {settings.mlflow_tracking_uri}",

@@ -28,6 +28,7 @@ class Filters:
     experiment: str | None = None
     status: str | None = None
     limit: int = 50
+    cells: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def runs(settings: Settings, filters: Filters) -> Listed:
     found = RunRecords(Database.open(settings.database_url)).list(
         experiment=filters.experiment or filters.name,
         status=filters.status.upper() if filters.status else None,
+        but=() if filters.cells else ("cell",),
         limit=filters.limit,
     )
     rows = []

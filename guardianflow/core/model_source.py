@@ -15,12 +15,12 @@ from typing import Any
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
 from guardianflow.core.registry import ModelRegistry, ModelVersion
+from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.core.run_records import RunRecord, RunRecords
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
 
 __all__ = ["FoundModel", "find_model_source"]
 
-RESULT_FILE = "result.json"
 DATASET_FILE = "dataset.json"
 
 _RUN_ID = re.compile(r"^[0-9a-f]{6,32}$")

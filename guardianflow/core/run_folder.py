@@ -10,7 +10,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-__all__ = ["folder_name", "write_json", "write_text"]
+__all__ = ["RESULT_FILE", "folder_name", "write_json", "write_text"]
+
+RESULT_FILE = "result.json"
+"""What a run hands back, in its folder."""
 
 _MAX_FOLDER = 120  # bytes; file systems end at 255, and Windows counts the whole path
 _PLAIN = "-_~+,=&()"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -222,14 +222,22 @@ class RunRecords:
         return _record(rows[0])
 
     def list(
-        self, *, experiment: str | None = None, status: str | None = None, kind: str | None = None, limit: int = 100
+        self,
+        *,
+        experiment: str | None = None,
+        status: str | None = None,
+        kind: str | None = None,
+        but: Collection[str] = (),
+        limit: int = 100,
     ) -> list[RunRecord]:
-        """The newest runs first."""
+        """The newest runs first; those of the kinds in ``but`` are left out."""
         table = run_records
         query = sa.select(table).order_by(table.c.started.desc(), table.c.run_id).limit(limit)
         for column, value in ((table.c.experiment, experiment), (table.c.status, status), (table.c.kind, kind)):
             if value is not None:
                 query = query.where(column == value)
+        if but:
+            query = query.where(table.c.kind.not_in(list(but)))
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
 

@@ -15,14 +15,13 @@ from guardianflow.core.config import Settings
 from guardianflow.core.interrupts import signals_raise
 from guardianflow.core.metrics import MetricSink, NullSink
 from guardianflow.core.parameters import RunParameters
+from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import GuardianFlowError
 
 __all__ = ["RESULT_FILE", "Runner"]
 
 log = logging.getLogger(__name__)
-
-RESULT_FILE = "result.json"
 
 P = TypeVar("P", bound=RunParameters)
 R = TypeVar("R")

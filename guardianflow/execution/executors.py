@@ -74,11 +74,34 @@ class RunOutcome:
             "verdict": self.result.get("verdict"),
             "per_class": list(self.result.get("per_class", [])),
             "dataset": dict(self.result.get("dataset", {})),
+            **{name: _shown(name, self.result[name]) for name in _ANSWERS if name in self.result},
             "folder": str(self.folder),
             "notebook": str(self.notebook) if self.notebook else None,
             "html": str(self.html) if self.html else None,
             "seconds": round(self.seconds, 3),
         }
+
+
+_ANSWERS = (
+    "model",
+    "cells",
+    "left_out",
+    "detection",
+    "mot",
+    "system",
+    "tracking",
+    "original",
+    "quantized",
+    "comparison",
+)
+"""What a benchmark and a quantization answer; a training's answer is its metrics."""
+
+
+def _shown(name: str, answer: Any) -> Any:
+    """An answer without the raw latencies, which lie in the run's files."""
+    if name != "cells":
+        return answer
+    return [{key: value for key, value in row.items() if key != "latencies_ms"} for row in answer]
 
 
 class LocalExecutor:

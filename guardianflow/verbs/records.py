@@ -35,6 +35,7 @@ def list_(
     experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Only runs of this experiment.")] = None,
     status: Annotated[str | None, typer.Option("--status", help="Only runs with this status.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
+    cells: Annotated[bool, typer.Option("--cells", help="Show the cells of benchmarks, too.")] = False,
     json: Json = False,
 ) -> None:
     """List experiments, runs, models, or the versions of a model."""
@@ -45,7 +46,7 @@ def list_(
     if what is Listing.VERSIONS and not name:
         raise InputError("say which model: guardianflow list versions NAME (`guardianflow list models` shows them)")
     table = listing.TABLES[what.value](
-        Settings(), listing.Filters(name=name, experiment=experiment, status=status, limit=limit)
+        Settings(), listing.Filters(name=name, experiment=experiment, status=status, limit=limit, cells=cells)
     )
     if json:
         print_json({what.value: table.items})
