@@ -15,7 +15,10 @@ import numpy.typing as npt
 
 from guardianflow.exceptions import InputError
 
-__all__ = ["MAX_ID", "Sequence", "Tracks", "compact"]
+__all__ = ["MAX_FRAMES", "MAX_ID", "Sequence", "Tracks", "compact", "first_repeat"]
+
+MAX_FRAMES = 10_000_000
+"""The longest sequence: more than four days at 25 frames a second."""
 
 MAX_ID = 2**53
 """The largest identity: text files hold numbers that a double must be able to carry exactly."""
@@ -52,7 +55,7 @@ class Tracks:
 
     Attributes:
         frame: (n,) frame of each box, counted from 0.
-        id: (n,) identity, from ``-MAX_ID`` to ``MAX_ID``; one box a frame at most.
+        id: (n,) identity, from ``-MAX_ID`` to ``MAX_ID``; at most one box of it in each frame and class.
         box: (n, 4) x1, y1, x2, y2 in pixels.
         label: (n,) class number; 1 throughout when left out.
         confidence: (n,) score of a prediction. For MOTChallenge's ground truth: 0 = not to be scored. 1 when left out.
@@ -103,10 +106,10 @@ class Tracks:
             raise InputError(f"frames are counted from 0; {int(self.frame.min())} was found")
         if max(abs(int(self.id.min())), abs(int(self.id.max()))) > MAX_ID:
             raise InputError(f"identities lie within ±2**53; {int(self.id.min())} to {int(self.id.max())} were found")
-        row = first_repeat(self.frame, self.id)
+        row = first_repeat(self.frame, self.label, self.id)
         if row is not None:
             raise InputError(
-                f"an identity stands once a frame at most; id {int(self.id[row])} is twice in frame "
+                f"an identity stands once a frame and class at most; id {int(self.id[row])} is twice in frame "
                 f"{int(self.frame[row])} (counted from 0)"
             )
 
@@ -130,17 +133,16 @@ class Tracks:
         return self.take(np.argsort(self.frame, kind="stable"))
 
 
-def first_repeat(frame: Ints, identity: Ints) -> int | None:
-    """The first row whose identity stood in its frame before; ``None`` where there is none."""
-    count, numbers = compact(identity)
-    frames, frame = compact(frame)
-    if frames * count < max(_TABLE_CELLS, 64 * len(frame)):
-        seen = np.zeros(frames * count, np.bool_)
-        seen[frame * count + numbers] = True
+def first_repeat(frame: Ints, label: Ints, identity: Ints) -> int | None:
+    """The first row whose identity stood in its frame and class before; ``None`` where there is none."""
+    (labels, label), (count, numbers), (frames, frame) = compact(label), compact(identity), compact(frame)
+    if frames * labels * count < max(_TABLE_CELLS, 64 * len(frame)):
+        seen = np.zeros(frames * labels * count, np.bool_)
+        seen[(frame * labels + label) * count + numbers] = True
         if int(np.count_nonzero(seen)) == len(frame):
             return None
-    order = np.lexsort((numbers, frame))
-    same = (np.diff(frame[order]) == 0) & (np.diff(numbers[order]) == 0)
+    order = np.lexsort((numbers, label, frame))
+    same = (np.diff(frame[order]) == 0) & (np.diff(label[order]) == 0) & (np.diff(numbers[order]) == 0)
     return int(order[1:][same].min()) if same.any() else None
 
 
@@ -169,7 +171,7 @@ class Sequence:
         ignore_box: (r, 4) those regions, x1, y1, x2, y2.
 
     Raises:
-        InputError: A frame beyond the sequence's end.
+        InputError: A frame beyond the sequence's end, or a sequence without a sensible length.
     """
 
     name: str
@@ -181,6 +183,8 @@ class Sequence:
     ignore_box: Floats = field(default_factory=lambda: np.zeros((0, 4)))
 
     def __post_init__(self) -> None:
+        if not 0 <= self.frames <= MAX_FRAMES:
+            raise InputError(f"a sequence has 0 to {MAX_FRAMES:,} frames; {self.name!r} has {self.frames:,}")
         object.__setattr__(self, "gt", self.gt.by_frame())
         object.__setattr__(self, "tracker", self.tracker.by_frame())
         for what, tracks in (("ground truth", self.gt), ("result", self.tracker)):
