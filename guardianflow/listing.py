@@ -127,6 +127,7 @@ def versions(settings: Settings, filters: Filters) -> Listed:
             version.status,
             version.run_id[:_SHORT],
             *(format_metric(metric, version.metrics.get(metric)) for metric in ("map50", "map50_95")),
+            f"{version.serving.backend} {version.serving.precision}",
             f"{version.size_bytes / 1e6:.1f} MB",
             version.sha256[:_SHORT],
             _local(version.created),
@@ -134,7 +135,19 @@ def versions(settings: Settings, filters: Filters) -> Listed:
         )
         for version in found
     ]
-    columns = ("version", "aliases", "status", "run", "mAP50", "mAP50-95", "size", "sha256", "created", "by")
+    columns = (
+        "version",
+        "aliases",
+        "status",
+        "run",
+        "mAP50",
+        "mAP50-95",
+        "served by",
+        "size",
+        "sha256",
+        "created",
+        "by",
+    )
     return Listed(columns, rows, [version.to_dict() for version in found], f"{filters.name!r} has no version")
 
 

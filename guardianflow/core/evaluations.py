@@ -286,7 +286,8 @@ def _subject_sha256(record: DetectionRecord) -> str:
     truth = record.truth
     for column in (record.images.width, record.images.height, truth.image, truth.label, truth.crowd):
         digest.update(column.tobytes())
-    digest.update(truth.box.round(2).tobytes())  # hundredths of a pixel: not the rounding of another machine
+    # In hundredths of a pixel, without the rounding of another machine and without a negative zero.
+    digest.update((truth.box.round(2) + 0.0).tobytes())
     return digest.hexdigest()
 
 

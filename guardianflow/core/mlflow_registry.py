@@ -127,13 +127,12 @@ class MlflowRegistry:
         found = self._ask(lambda: list(self.client.search_model_versions(f"run_id = '{run_id}'")))
         return [(str(item.version), dict(item.tags)) for item in found if item.name == name]
 
-    def create_version(self, name: str, run_id: str, artifact: str, sha256: str) -> str:
+    def create_version(self, name: str, run_id: str, artifact: str, *, tags: Mapping[str, str]) -> str:
         """Enter a version, and the model where it is the first one; returns its number."""
-        tags = {SHA256_TAG: sha256, ARTIFACT_TAG: artifact}
         self._ask(lambda: self._create_model(name))
         # A bare .pt has no MLmodel file, which mlflow.register_model() would insist on.
         source = f"runs:/{run_id}/{artifact}"
-        created = self._ask(lambda: self.client.create_model_version(name, source, run_id=run_id, tags=tags))
+        created = self._ask(lambda: self.client.create_model_version(name, source, run_id=run_id, tags=dict(tags)))
         return str(created.version)
 
     def delete_version(self, name: str, version: str) -> None:

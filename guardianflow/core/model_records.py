@@ -6,10 +6,11 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from guardianflow.core.serving import Serving
+from guardianflow.core.serving import ServedModel, Serving
 from guardianflow.exceptions import NotFoundError
 
 __all__ = ["ALIASES", "ModelEvent", "ModelState", "ModelVersion"]
@@ -140,6 +141,21 @@ class ModelVersion:
     def uri(self) -> str:
         """``models:/NAME/3``."""
         return f"models:/{self.name}/{self.version}"
+
+    def served_from(self, path: Path) -> ServedModel:
+        """What a server needs, with the file at a place on this machine."""
+        how = self.serving
+        return ServedModel(
+            name=self.name,
+            version=self.version,
+            uri=self.uri,
+            path=path,
+            backend=how.backend,
+            precision=how.precision,
+            imgsz=how.imgsz,
+            format=how.format,
+            sha256=self.sha256,
+        )
 
     def present(self) -> ModelVersion:
         """This version, if it wasn't deleted.

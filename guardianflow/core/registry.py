@@ -8,44 +8,29 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any
 
-from guardianflow._plugins import Registry
 from guardianflow.core.config import Settings
-from guardianflow.core.evidence import finite_metrics, legal_text, plain_json
+from guardianflow.core.evidence import legal_text, plain_json
+from guardianflow.core.gate import Gate, Verdict, make_gate
 from guardianflow.core.ledger import DELETING, Change, Ledger, Move
-from guardianflow.core.mlflow_registry import ARTIFACT_TAG, SHA256_TAG, MlflowRegistry
-from guardianflow.core.model_cache import (
-    Measured,
-    ModelCache,
-    check_content,
-    copy_checked,
-    legal_artifact,
-    measure,
-)
+from guardianflow.core.mlflow_registry import MlflowRegistry
+from guardianflow.core.model_cache import ModelCache, copy_checked
 from guardianflow.core.model_records import ModelEvent, ModelState, ModelVersion
 from guardianflow.core.names import validate_name
 from guardianflow.core.projection import AliasProjection
-from guardianflow.exceptions import ConflictError, GuardianFlowError, InputError, NotFoundError, RefusedError
+from guardianflow.core.promotion import Promotion
+from guardianflow.core.registration import Registration
+from guardianflow.core.rollback import PREFLIGHTS, Preflight, Rollback
+from guardianflow.core.serving import ServedModel, Serving
+from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RefusedError
 
-__all__ = ["ModelEvent", "ModelRegistry", "ModelState", "ModelVersion"]
+__all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVersion"]
 
 log = logging.getLogger(__name__)
 
-Preflight: TypeAlias = Callable[[Path], None]
-
-PREFLIGHTS: Registry[Preflight] = Registry("preflight", {"inference": "guardianflow.vision.preflight:check_loads"})
-"""What a rollback asks of its target's file before it puts it in charge. Raises where it isn't fit."""
-
-FINGERPRINT_TAG = "guardianflow.dataset_fingerprint"
-
-_TRIES = 50
 _MAX_REASON = 2000
 _URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))$")
-
-
-class _StaleError(Exception):
-    """What was checked before a move is no longer what the move would take."""
 
 
 class ModelRegistry:
@@ -61,6 +46,7 @@ class ModelRegistry:
         clock: What time it is, time-zone aware.
         preflight: What :meth:`rollback` asks of its target's file: a function that raises, or a name
             from :data:`PREFLIGHTS`. The default loads the weights and runs one inference.
+        gate: What :meth:`promote` asks of a candidate: a gate, a name, ``"off"``. Default: ``settings.gate``.
     """
 
     def __init__(
@@ -70,14 +56,23 @@ class ModelRegistry:
         actor: str | None = None,
         clock: Callable[[], datetime] | None = None,
         preflight: Preflight | str = "inference",
+        gate: Gate | str | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.actor = legal_text((actor or self.settings.actor)[:200], "actor", most=200) or "unknown"
-        self._preflight = preflight
         self._clock = clock or (lambda: datetime.now(UTC))
         self._ledger = Ledger(self.settings.database_url, clock=self._clock)
         self._mlflow = MlflowRegistry(self.settings)
         self._projection = AliasProjection(self._ledger, self._mlflow)
+        self._registration = Registration(self._ledger, self._mlflow, actor=self.actor, clock=self._clock)
+        self._promotion = Promotion(
+            self._ledger,
+            self._mlflow,
+            gate=make_gate(gate, self.settings),
+            overriders=self.settings.gate_override_actors,
+            actor=self.actor,
+        )
+        self._rollback = Rollback(self._ledger, self._mlflow, preflight=preflight, actor=self.actor)
         self._cache = ModelCache(self.settings.work_dir / "models")
 
     # --- moves ------------------------------------------------------------------------------------
@@ -90,10 +85,12 @@ class ModelRegistry:
         artifact: str = "weights/best.pt",
         metrics: Mapping[str, float] | None = None,
         dataset_fingerprint: str | None = None,
+        serving: Serving | None = None,
     ) -> ModelVersion:
         """Enter the model file of a run as a new version, and make it @candidate.
 
-        The same file of the same run is entered once: registering it again returns its version.
+        The same file of the same run, served the same way, is entered once: registering it again returns
+        its version.
 
         Args:
             name: Model name, new or known.
@@ -101,46 +98,23 @@ class ModelRegistry:
             artifact: Path of the file (or model folder) within the run's artifacts.
             metrics: Its figures. Default: the run's last ones.
             dataset_fingerprint: What it was trained on. Default: the run's tag.
+            serving: Backend, precision and image size to serve it with, and what it was made from.
+                Default: what the file's name and the run say.
 
         Raises:
             InvalidNameError: The name is not allowed.
             NotFoundError: There is no such run, or it has no such file.
             TrackingUnavailableError: MLflow doesn't answer.
         """
-        name = validate_name(name, "model name")
-        artifact = legal_artifact(artifact)
-        run = self._mlflow.run(run_id)
-        with self._mlflow.artifact(run_id, artifact) as path:
-            content = measure(path)
-        figures = finite_metrics(run.data.metrics if metrics is None else metrics)
-        fingerprint = legal_text(
-            dataset_fingerprint or run.data.tags.get(FINGERPRINT_TAG), "dataset fingerprint", most=64
+        version, move = self._registration.enter(
+            validate_name(name, "model name"),
+            run_id,
+            artifact=artifact,
+            metrics=metrics,
+            dataset_fingerprint=dataset_fingerprint,
+            serving=serving,
         )
-        with self._ledger.database.lock(f"the versions of model {name!r}"):
-            known = self._registered(name, run_id, artifact, content)
-            if known is not None:
-                return known
-            version = ModelVersion(
-                name=name,
-                version=self._enter(name, run_id, artifact, content),
-                run_id=run_id,
-                artifact=artifact,
-                sha256=content.sha256,
-                size_bytes=content.size_bytes,
-                dataset_fingerprint=fingerprint,
-                metrics=figures,
-                status="ready",
-                created=self._clock(),
-                created_by=self.actor,
-            )
-            evidence = {"run_id": run_id, "artifact": artifact, "sha256": content.sha256}
-            move = self._ledger.move(
-                name,
-                "register",
-                lambda state, _: Change(version.version, state.nominated(version.version), None, version, evidence),
-                actor=self.actor,
-            )
-        return self._shown(move, version.version)
+        return version if move is None else self._shown(move, version.version)
 
     def promote(
         self,
@@ -153,38 +127,43 @@ class ModelRegistry:
     ) -> ModelVersion:
         """Make a version the champion; the old champion is what a rollback goes back to.
 
-        Promoting the champion changes nothing.
+        The gate judges it first, against the champion of now; what it found goes into the ledger. If
+        somebody else moves the champion meanwhile, it is judged anew. Promoting the champion changes
+        nothing.
 
         Args:
             name: Model name.
             version: Number or alias. Default: @candidate.
-            force: Promote a rejected version all the same; ``reason`` is then needed.
+            force: Promote it against the gate, or although it was rejected; ``reason`` is then needed.
             reason: Why, for the ledger.
-            evidence: On what grounds, as plain JSON types, for the ledger.
+            evidence: Further grounds, as plain JSON types, for the ledger.
 
         Raises:
             NotFoundError: No such model or version, no candidate, or MLflow no longer has the version.
-            RefusedError: The version was rejected.
+            RefusedError: The gate refuses it, with all its reasons; it was rejected; or the actor may
+                not force it.
+            ConflictError: Candidate or champion change all the time.
             TrackingUnavailableError: MLflow doesn't answer; nothing was moved.
         """
         why, grounds = legal_text(reason, "reason", most=_MAX_REASON), plain_json(evidence)
         if force and not why:
             raise InputError("a forced promotion must say why: pass reason='…' (on the command line --reason)")
-        if force:
-            grounds["forced"] = True
         name = self._known(name).name
+        move, number = self._promotion.promote(name, version, force=force, reason=why, evidence=grounds)
+        return self._shown(move, number)
 
-        for _ in range(_TRIES):
-            number = self._promotable(self._ledger.state(name), version)
-            self._mlflow.require_version(name, number)
-            try:
-                move = self._ledger.move(
-                    name, "promote", self._promotion(number, version, force, grounds), actor=self.actor, reason=why
-                )
-            except _StaleError:
-                continue  # another candidate meanwhile
-            return self._shown(move, number)
-        raise ConflictError(f"the candidate of model {name!r} changes all the time; name the version to promote")
+    def judge(self, name: str, version: str | int | None = None) -> Verdict:
+        """What the gate would say of a promotion; nothing is changed.
+
+        Args:
+            name: Model name.
+            version: Number or alias. Default: @candidate.
+
+        Raises:
+            NotFoundError: No such model or version, or no candidate.
+            RefusedError: The version was rejected.
+        """
+        return self._promotion.judge(self._known(name), version)
 
     def rollback(self, name: str, *, reason: str | None = None) -> ModelVersion:
         """Put the champion before this one back in charge.
@@ -207,29 +186,8 @@ class ModelRegistry:
             TrackingUnavailableError: MLflow doesn't answer; nothing was moved.
         """
         why = legal_text(reason, "reason", most=_MAX_REASON)
-        seen = self._known(name)
-        name = seen.name
-        if seen.rollback is None:
-            raise RefusedError(self._nothing_behind(seen))
-        target = self._ledger.version(name, seen.rollback)
-        self._check_fit(target, champion=seen.champion)
-
-        def decide(state: ModelState, _: object) -> Change:
-            if (state.champion, state.rollback) != (seen.champion, seen.rollback):
-                raise _StaleError
-            evidence = {"displaced": seen.champion, "preflight": {"sha256": target.sha256, "passed": True}}
-            return Change(target.version, state.rolled_back(), evidence=evidence)
-
-        try:
-            move = self._ledger.move(name, "rollback", decide, actor=self.actor, reason=why)
-        except _StaleError as error:
-            now = self._ledger.state(name)
-            raise ConflictError(
-                f"model {name!r} was moved by somebody else while version {target.version} was being checked: the "
-                f"champion was {seen.champion} and is {now.champion} now, and nothing was rolled back. Look at "
-                f"`guardianflow history {name!r}` and decide again."
-            ) from error
-        return self._shown(move, target.version)
+        move, number = self._rollback.roll_back(self._known(name), reason=why)
+        return self._shown(move, number)
 
     def reject(self, name: str, version: str | int, *, reason: str) -> ModelVersion:
         """Mark a version as unfit: it loses its aliases and can't be promoted any more.
@@ -374,6 +332,22 @@ class ModelRegistry:
         place = target / PurePosixPath(found.artifact).name if target.is_dir() else target
         return copy_checked(source, place, found)
 
+    def serving(self, name: str, version: str | int = "champion") -> ServedModel:
+        """What a server needs: the file on this machine, and the backend and precision to open it with.
+
+        Args:
+            name: Model name.
+            version: Number or alias.
+
+        Raises:
+            NotFoundError: No such model or version, or its file is gone.
+            HashMismatchError: The file was changed after it was registered.
+            TrackingUnavailableError: MLflow doesn't answer and there is no copy here.
+        """
+        found = self.get(name, version)
+        path = self.download(found.name, found.version)
+        return found.served_from(path)
+
     def resolve(self, uri: str) -> Path:
         """The file behind ``models:/NAME@alias`` or ``models:/NAME/3``, as :meth:`download` gives it.
 
@@ -403,83 +377,6 @@ class ModelRegistry:
             )
         return state
 
-    def _registered(self, name: str, run_id: str, artifact: str, content: Measured) -> ModelVersion | None:
-        wanted = (run_id, artifact, content.sha256)
-        versions = self._ledger.versions(name)
-        return next((item for item in versions if (item.run_id, item.artifact, item.sha256) == wanted), None)
-
-    def _enter(self, name: str, run_id: str, artifact: str, content: Measured) -> str:
-        """A version in MLflow: one that a killed registration left behind, or a new one."""
-        taken = {item.version for item in self._ledger.versions(name, include_deleted=True)}
-        for number, tags in self._mlflow.versions_of_run(name, run_id):
-            left = (tags.get(ARTIFACT_TAG), tags.get(SHA256_TAG)) == (artifact, content.sha256)
-            if left and number not in taken:
-                return number
-        while (number := self._mlflow.create_version(name, run_id, artifact, content.sha256)) in taken:
-            # Somebody deleted the whole model in MLflow, which then counts from 1 again. A number
-            # that our ledger knows must not come to mean another file.
-            log.warning("version %s of model %r was taken already; MLflow counts anew", number, name)
-            self._mlflow.delete_version(name, number)
-        return number
-
-    def _promotable(self, state: ModelState, version: str | int | None) -> str:
-        if version is not None:
-            return state.resolve(version)
-        if state.candidate is not None:
-            return state.candidate
-        last = self._ledger.history(state.name, limit=2)
-        if len(last) == 2 and last[0].action == "promote" and last[1].candidate == state.champion is not None:
-            return state.champion  # the call before this one promoted the candidate: a retry
-        raise NotFoundError(
-            f"model {state.name!r} has no candidate to promote; register a run, or name the version "
-            f"(champion is {state.champion or 'none'}; `guardianflow list versions {state.name!r}` shows them)"
-        )
-
-    def _promotion(
-        self, number: str, asked: str | int | None, force: bool, evidence: Mapping[str, Any]
-    ) -> Callable[[ModelState, Callable[[str], ModelVersion]], Change | None]:
-        def decide(state: ModelState, look: Callable[[str], ModelVersion]) -> Change | None:
-            if self._promotable(state, asked) != number:
-                raise _StaleError
-            if number == state.champion:
-                return None
-            status = look(number).present().status
-            if status == "rejected" and not force:
-                why = next((e.reason for e in self._ledger.history(state.name) if _rejects(e, number)), None)
-                raise RefusedError(
-                    f"version {number} of {state.name!r} was rejected ({why}); promote another version, "
-                    "or force it and say why"
-                )
-            return Change(
-                number, state.promoted(number), status="ready" if status == "rejected" else None, evidence=evidence
-            )
-
-        return decide
-
-    def _check_fit(self, target: ModelVersion, *, champion: str | None) -> None:
-        preflight = PREFLIGHTS.get(self._preflight) if isinstance(self._preflight, str) else self._preflight
-        refusal = f"{target.name!r} was not rolled back to version {target.version}; champion stays {champion}: "
-        try:
-            self._mlflow.require_version(target.name, target.version)
-            with self._mlflow.artifact(target.run_id, target.artifact) as path:
-                check_content(path, target)
-                preflight(path)
-        except GuardianFlowError as error:
-            raise type(error)(refusal + str(error)) from error
-        except Exception as error:
-            raise RefusedError(f"{refusal}its trial failed ({type(error).__name__}: {error})") from error
-
-    def _nothing_behind(self, state: ModelState) -> str:
-        last = next((event for event in self._ledger.history(state.name) if event.action != "register"), None)
-        if last is not None and last.action == "rollback":
-            done = f"it was rolled back to version {last.version} at {last.time:%Y-%m-%d %H:%M:%S} UTC by {last.actor}"
-        else:
-            done = f"its champion is {state.champion or 'none'}, with no champion before it"
-        return (
-            f"model {state.name!r} has nothing to roll back to: {done}. Promote the version you want: "
-            f"`guardianflow list versions {state.name!r}` shows them."
-        )
-
     def _shown(self, move: Move, version: str) -> ModelVersion:
         self._draw(move.after.name, before=move.before if move.changed else None)
         return self._ledger.version(move.after.name, version)
@@ -489,7 +386,3 @@ class ModelRegistry:
             self._projection.reconcile(name, before=before)
         except GuardianFlowError as error:
             log.warning("MLflow does not show the state of model %r yet; the next call puts it right. %s", name, error)
-
-
-def _rejects(event: ModelEvent, version: str) -> bool:
-    return event.action == "reject" and event.version == version

@@ -12,12 +12,14 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.config import Settings
+from guardianflow.core.gate import verdict_html
 from guardianflow.core.names import validate_name
 from guardianflow.core.parameters import RegistryParameters, parse_parameters
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.core.run_records import RunStatus
 from guardianflow.core.runner import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
+from guardianflow.exceptions import GuardianFlowError
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from guardianflow.core.metrics import MetricSink
     from guardianflow.core.model_records import ModelVersion
 
-__all__ = ["RegistryResult", "RegistryRunner"]
+__all__ = ["RegistryResult", "RegistryRunner", "VerdictTable"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class RegistryResult:
         aliases: Alias → version afterwards.
         versions: All versions, newest first.
         history: The ledger, newest first.
+        verdict: What the gate said, as :meth:`~guardianflow.core.gate.Verdict.to_dict` gives it; empty
+            where none was asked.
     """
 
     run_id: str
@@ -51,6 +55,7 @@ class RegistryResult:
     aliases: Mapping[str, str]
     versions: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    verdict: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_uri(self) -> str:
@@ -70,6 +75,7 @@ class RegistryResult:
             "aliases": dict(self.aliases),
             "versions": [dict(row) for row in self.versions],
             "history": [dict(row) for row in self.history],
+            "verdict": dict(self.verdict),
         }
 
     def plot_champions(self) -> Figure:
@@ -86,6 +92,7 @@ class RegistryResult:
                 " ".join(f"@{alias}" for alias in row["aliases"]),
                 row["status"],
                 *(_figure(row["metrics"].get(name)) for name in ("map50", "map50_95")),
+                f"{row['backend']} {row['precision']}",
                 row["run_id"][:12],
                 row["created"][:19].replace("T", " "),
                 row["created_by"],
@@ -93,7 +100,8 @@ class RegistryResult:
             for row in self.versions
         ]
         return RegistryTable(
-            ("version", "in the role of", "status", "mAP50", "mAP50-95", "run", "registered (UTC)", "by"), rows
+            ("version", "in the role of", "status", "mAP50", "mAP50-95", "served by", "run", "entered (UTC)", "by"),
+            rows,
         )
 
     def show_history(self) -> RegistryTable:
@@ -111,6 +119,10 @@ class RegistryResult:
             for row in self.history
         ]
         return RegistryTable(("when (UTC)", "what", "version", "champion then", "rollback then", "who", "why"), rows)
+
+    def show_verdict(self) -> VerdictTable:
+        """What the gate said before the change."""
+        return VerdictTable(self.verdict)
 
     def _repr_html_(self) -> str:
         name, number = escape(str(self.version["name"])), escape(str(self.version["version"]))
@@ -136,6 +148,20 @@ class RegistryTable:
             for row in self.rows
         )
         return f"<table><tr>{head}</tr>{body}</table>"
+
+
+@dataclass(frozen=True)
+class VerdictTable:
+    """A gate's verdict, as a notebook shows it."""
+
+    verdict: Mapping[str, Any]
+
+    def _repr_html_(self) -> str:
+        if "checks" in self.verdict:
+            return verdict_html(self.verdict)
+        if "error" in self.verdict:
+            return f"<p>The gate could not judge: {escape(str(self.verdict['error']))}</p>"
+        return "<p>No gate was asked: it judges promotions, where it is on.</p>"
 
 
 class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
@@ -200,6 +226,16 @@ class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
         if self.parameters.action != "register":
             ModelRegistry(self.settings).list_versions(self.parameters.model_name)
 
+    def judge(self) -> VerdictTable:
+        """What the gate says of the promotion that is asked for, before anything is changed."""
+        asked = self.parameters
+        if asked.action != "promote":
+            return VerdictTable({})
+        try:
+            return VerdictTable(ModelRegistry(self.settings).judge(asked.model_name, asked.version or None).to_dict())
+        except GuardianFlowError as error:  # the change itself says it again, or is forced
+            return VerdictTable({"error": str(error)})
+
     def work(self, run: TrackedRun) -> RegistryResult:
         """Make the change and read back what the registry says."""
         asked = self.parameters
@@ -208,6 +244,7 @@ class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
         version = self._act(registry)
         run.set_tags({"guardianflow.model": version.name, "guardianflow.model_version": version.version})
         run.log_metrics(version.metrics)
+        history = [event.to_dict() for event in registry.history(asked.model_name)]
         result = RegistryResult(
             run_id=run.run_id,
             experiment=run.experiment,
@@ -216,7 +253,8 @@ class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
             version=version.to_dict(),
             aliases=registry.reconcile(asked.model_name).aliases,
             versions=[item.to_dict() for item in registry.list_versions(asked.model_name)],
-            history=[event.to_dict() for event in registry.history(asked.model_name)],
+            history=history,
+            verdict=_verdict_in(history, version.version) if asked.action == "promote" else {},
         )
         run.log_artifact(write_json(run.folder / RESULT_FILE, result.to_dict()))
         return result
@@ -232,6 +270,14 @@ class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
             "reject": lambda: registry.reject(asked.model_name, asked.version, reason=asked.reason),
         }
         return actions[asked.action]()
+
+
+def _verdict_in(history: Sequence[Mapping[str, Any]], version: str) -> Mapping[str, Any]:
+    """What the gate said of the last promotion of a version; empty where it was off."""
+    moves = (event for event in history if (event["action"], event["version"]) == ("promote", version))
+    last = next(moves, None)
+    said = last["evidence"].get("gate") if last else None
+    return said if isinstance(said, dict) else {}
 
 
 def _figure(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import InputError, RefusedError
 from guardianflow.option_values import moment_of
 from guardianflow.verbs.frame import Json, ModelName, Reason, full_run_id, verb
 
@@ -34,11 +34,15 @@ def promote(
     version: Annotated[str | None, typer.Argument(help="Version; left out, the candidate.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote against the gate; needs --reason.")] = False,
     reason: Reason = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what the gate says, and change nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Put a version in charge: it becomes the champion, the old champion the rollback."""
+    """Put a version in charge, if the gate lets it: it becomes the champion, the old champion the rollback."""
     from guardianflow.core.registry import ModelRegistry
 
+    if dry_run:
+        _show_verdict(ModelRegistry().judge(name, version), as_json=json)
+        return
     if force and not reason:
         raise InputError("--force needs --reason, so that the ledger says why")
     promoted = ModelRegistry().promote(name, version, force=force, reason=reason)
@@ -88,13 +92,15 @@ def download(
     to: Annotated[Path | None, typer.Option("--to", metavar="PATH", help="File or folder to write to.")] = None,
     json: Json = False,
 ) -> None:
-    """Fetch a version's file, checked by its hash; prints where it lies."""
+    """Fetch a version's file, checked by its hash; prints where it lies (--json: and what serves it)."""
     from guardianflow.console import print_json
     from guardianflow.core.registry import ModelRegistry
 
-    path = ModelRegistry().download(name, version, to)
+    registry = ModelRegistry()
+    found = registry.get(name, version)
+    path = registry.download(name, found.version, to)
     if json:
-        print_json({"name": name, "version": version, "path": str(path)})
+        print_json(found.served_from(path).to_dict())
     else:
         typer.echo(str(path))
 
@@ -137,3 +143,16 @@ def _show_version(version: Any, sentence: str, *, as_json: bool) -> None:
         print_json(version.to_dict())
     else:
         say(sentence)
+
+
+def _show_verdict(verdict: Any, *, as_json: bool) -> None:
+    from guardianflow.console import print_json, print_table, say
+
+    if as_json:
+        print_json(verdict.to_dict())
+    else:
+        rows = [(check.name, check.outcome, check.text) for check in verdict.checks]
+        print_table(("check", "outcome", "what was found"), rows)
+        say(f"{verdict.sentence}; nothing was changed")
+    if not verdict.passed:
+        raise typer.Exit(RefusedError.exit_code)

@@ -19,6 +19,7 @@ import pytest
 from guardianflow.core.model_cache import measure
 from guardianflow.core.names import validate_name
 from guardianflow.core.registry import PREFLIGHTS, ModelRegistry
+from guardianflow.core.serving import Serving
 from guardianflow.exceptions import (
     ConflictError,
     HashMismatchError,
@@ -126,6 +127,70 @@ def test_a_model_folder_is_registered_by_the_hash_of_all_its_files(world, regist
     assert registry.register(name, run_id, artifact="openvino").version == "2"
 
 
+def test_a_version_knows_how_it_is_served_and_what_it_was_made_from(world, registry, name):
+    source = world.run()
+    registry.register(name, source)
+    run_id = world.run(b"weights int8", artifact="model/best_openvino_model/model.xml")
+    how = Serving("openvino", "int8", 320, "openvino", parent_version="1", parent_run=source)
+    version = registry.register(name, run_id, artifact="model/best_openvino_model", serving=how)
+    assert registry.get(name, version.version).serving == how
+    assert version.to_dict()["backend"] == "openvino"
+    tags = world.client.get_model_version(name, version.version).tags
+    assert (tags["guardianflow.backend"], tags["guardianflow.precision"], tags["guardianflow.imgsz"]) == (
+        "openvino", "int8", "320",
+    )  # fmt: skip
+    assert (tags["guardianflow.parent_version"], tags["guardianflow.parent_run"]) == ("1", source)
+    page = version._repr_html_()
+    assert "openvino int8 at 320 px" in page
+    assert "version 1, run" in page
+
+
+def test_the_champion_leads_to_its_file_and_the_backend_that_serves_it(world, registry, name):
+    run_id = world.run(b"weights onnx", artifact="model/best.onnx")
+    registry.register(name, run_id, artifact="model/best.onnx")
+    with pytest.raises(NotFoundError, match="no @champion"):
+        registry.serving(name)
+    registry.promote(name)
+    served = registry.serving(name)
+    assert (served.uri, served.backend, served.precision, served.format) == (
+        f"models:/{name}/1", "onnxruntime", "fp32", "onnx",
+    )  # fmt: skip
+    assert served.path.read_bytes() == b"weights onnx"
+    assert served.sha256 == measure(served.path).sha256
+    assert json.loads(json.dumps(served.to_dict()))["path"] == str(served.path)
+
+
+def test_a_training_is_served_at_the_size_it_was_trained_at(world, registry, name):
+    run_id = world.run()
+    world.client.log_param(run_id, "imgsz", 320)
+    assert registry.register(name, run_id).serving == Serving(imgsz=320)
+
+
+def test_the_same_file_served_another_way_is_another_version(world, registry, name):
+    run_id = world.run()
+    assert registry.register(name, run_id).version == "1"
+    half = Serving(precision="fp16", parent_version="1")
+    assert registry.register(name, run_id, serving=half).version == "2"
+    assert registry.register(name, run_id, serving=half).version == "2"
+    assert registry.register(name, run_id, serving=Serving()).version == "1"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"backend": "Open VINO"}, "backend 'Open VINO' must be a short word"),
+        ({"precision": ""}, "precision '' must be"),
+        ({"format": "a" * 41}, "format 'aaaa"),
+        ({"imgsz": -1}, "imgsz -1 must be between 0"),
+        ({"parent_version": ""}, "parent_version '' must be an id"),
+        ({"parent_run": "a\nb"}, "parent_run"),
+    ],
+)
+def test_what_no_server_could_be_told_is_refused(values, says):
+    with pytest.raises(InputError, match=says):
+        Serving(**values)
+
+
 def test_threads_that_register_one_run_at_once_get_one_version(world, registry, name):
     run_id = world.run()
     found, errors = [], []
@@ -149,9 +214,13 @@ def test_a_registration_killed_between_mlflow_and_the_ledger_is_taken_up_again(w
     run_id = world.run()
     first = registry.register(name, world.run())
     content = measure(world.artifact_path(run_id))
-    left_behind = registry._mlflow.create_version(name, run_id, "weights/best.pt", content.sha256)
+    tags = {"guardianflow.sha256": content.sha256, "guardianflow.artifact": "weights/best.pt"}
+    other_way = {"guardianflow.backend": "torch", "guardianflow.precision": "fp16", "guardianflow.format": "torch"}
+    this_way = {**other_way, "guardianflow.precision": "fp32"}
+    registry._mlflow.create_version(name, run_id, "weights/best.pt", tags=tags | other_way)
+    left_behind = registry._mlflow.create_version(name, run_id, "weights/best.pt", tags=tags | this_way)
     assert registry.register(name, run_id).version == left_behind
-    assert len(world.client.search_model_versions(f"run_id = '{run_id}'")) == 1
+    assert len(world.client.search_model_versions(f"run_id = '{run_id}'")) == 2
     assert first.version != left_behind
 
 
@@ -192,7 +261,7 @@ def test_promote_moves_old_champion_to_rollback(world, registry, name):
     assert_mlflow_agrees(world, registry, name)
     event = registry.history(name)[0]
     assert (event.action, event.version, event.actor, event.reason) == ("promote", "2", "kim", "better at night")
-    assert dict(event.evidence) == {"map50": [0.7, 0.8]}
+    assert dict(event.evidence) == {"map50": [0.7, 0.8], "gate": "off"}
 
 
 @pytest.mark.parametrize("version", ["2", 2, "champion", "@champion"])
