@@ -237,12 +237,13 @@ def plot_throughput(lines: Sequence[ThroughputLine]) -> Figure:
 
     figure = Figure()
     batches = sorted({batch for line in lines for batch in line.batches})
-    for number, line in enumerate(lines):
-        colour = SERIES[number % len(SERIES)]
+    styles = _styles([line.label for line in lines])
+    for line in lines:
+        colour, symbol = styles[line.label]
         figure.add_trace(
             Scatter(
                 x=[str(batch) for batch in line.batches], y=line.fps, name=line.label, mode="lines+markers",
-                line={"color": colour, "width": 2.5}, marker={"size": 9, "symbol": _SYMBOLS[number % len(_SYMBOLS)]},
+                line={"color": colour, "width": 2.5}, marker={"size": 9, "symbol": symbol},
                 error_y={
                     "type": "data",
                     "array": [fps * noise for fps, noise in zip(line.fps, line.noise, strict=True)],
@@ -304,26 +305,33 @@ def plot_quality(points: Sequence[QualityPoint]) -> Figure:
             hoverinfo="skip",
         )
     )  # fmt: skip
-    for number, point in enumerate(points):
+    styles = _styles([point.label for point in points])
+    for point in points:
+        colour, symbol = styles[point.label]
         size = "" if point.size_mb is None else f"<br>{point.size_mb:.1f} MB"
         figure.add_trace(
             Scatter(
-                x=[point.latency_ms], y=[point.quality], mode="markers", name=point.label,
-                marker={
-                    "color": SERIES[number % len(SERIES)], "size": 15, "symbol": _SYMBOLS[number % len(_SYMBOLS)],
-                    "line": {"color": "white", "width": 1.5},
-                },
+                x=[point.latency_ms], y=[point.quality], mode="markers+text", text=[point.label],
+                textposition="top center", showlegend=False, cliponaxis=False,
+                marker={"color": colour, "size": 15, "symbol": symbol, "line": {"color": "white", "width": 1.5}},
                 hovertemplate=f"{point.label}<br>%{{x:.1f}} ms · mAP50-95 %{{y:.3f}}{size}<extra></extra>",
             )
         )  # fmt: skip
     figure.update_layout(**LAYOUT, title=_title("What speed costs (upper left is better)"), height=430, legend=_LEGEND)
-    figure.update_xaxes(title_text="median latency of one image (ms)", rangemode="tozero")
+    edge = 1.15 * max((point.latency_ms for point in points), default=1.0)
+    figure.update_xaxes(title_text="median latency of one image (ms)", range=[0, edge])
     low, high = _span([point.quality for point in points])
     figure.update_yaxes(title_text="mAP50-95", range=[low, high], tickformat=".3f")
     return figure
 
 
 _LEGEND: dict[str, Any] = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
+
+
+def _styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and symbol of each label, the same in every plot of the same labels."""
+    names = sorted(set(labels))
+    return {name: (SERIES[number % len(SERIES)], _SYMBOLS[number % len(_SYMBOLS)]) for number, name in enumerate(names)}
 
 
 def _title(text: str) -> dict[str, Any]:
