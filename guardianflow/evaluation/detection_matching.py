@@ -131,7 +131,7 @@ def match_record(
         by_group = by_group[_rank_in_group(group[by_group]) < max_det]
     by_truth = np.argsort(truth_group, kind="stable")
     # Every position below counts in these two orders; `order` brings the predictions into COCO's at the end.
-    order = np.lexsort((group[by_group], -found.score[by_group], label[by_group]))
+    order = np.lexsort((-found.score[by_group], label[by_group].astype(np.int32)))  # stable: ties stay by image
 
     outside = _outside(truth.area[by_truth], sizes, len(thresholds))
     aside = np.where(truth.crowd[by_truth], _full(thresholds, sizes), outside)
@@ -282,13 +282,12 @@ def _overlapping(
     partners = np.searchsorted(truth_group, group, side="right") - first
     rows = np.flatnonzero(partners)
     first, partners = first[rows], partners[rows]
-    until = np.cumsum(partners)
+    until, groups = np.cumsum(partners), group[rows]
     begin = 0
     while begin < len(rows):
         done = until[begin - 1] if begin else 0
         end = max(int(np.searchsorted(until, done + _PAIRS_AT_ONCE, side="right")), begin + 1)
-        last = group[rows[end - 1]]
-        end = int(np.searchsorted(group[rows], last, side="right"))  # to the end of that group
+        end = int(np.searchsorted(groups, groups[end - 1], side="right"))  # to the end of that group
         counts = partners[begin:end]
         prediction = np.repeat(rows[begin:end], counts)
         inside = np.arange(len(prediction)) - np.repeat(until[begin:end] - counts - done, counts)

@@ -213,8 +213,9 @@ def _check_each(sound: npt.NDArray[np.bool_], rule: str, values: _Array) -> None
 
 
 def _check_boxes(boxes: npt.NDArray[np.float64], table: str) -> None:
-    _check_each(np.isfinite(boxes).all(axis=1), f"{table}: a box must be four finite numbers", boxes)
-    ordered = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
+    _check_each(finite, f"{table}: a box must be four finite numbers", boxes)
+    ordered = np.asarray((boxes[:, 2:] >= boxes[:, :2]).all(axis=1))
     _check_each(ordered, f"{table}: a box must be x1 y1 x2 y2 with x1 ≤ x2 and y1 ≤ y2", boxes)
 
 

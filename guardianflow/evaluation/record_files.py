@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from guardianflow._imports import require
 from guardianflow.evaluation.detection_matching import OUTCOMES, match_at
 from guardianflow.exceptions import InputError, NotFoundError
 
@@ -139,28 +138,30 @@ def _with_box(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
-    require("pyarrow", extra="", purpose="Parquet")
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    from pyarrow import parquet
 
-    table = pyarrow.table({name: pyarrow.array(np.ascontiguousarray(values)) if isinstance(values, np.ndarray)
-                           else pyarrow.array(values, pyarrow.string()) for name, values in columns.items()})  # fmt: skip
-    table = table.replace_schema_metadata({"guardianflow.version": str(SCHEMA)})
+    table = pa.table(
+        {
+            name: pa.array(values, pa.string()) if name == "name" else pa.array(np.ascontiguousarray(values))
+            for name, values in columns.items()
+        }
+    )
     with path.open("xb") as file:
-        pyarrow.parquet.write_table(table, file, compression="zstd")
+        parquet.write_table(table, file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, Any]:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    from pyarrow import parquet
 
     if not path.is_file():
         raise InputError(f"the record lacks {path.name} ({path}). Write it again with save().")
     try:
-        table = pyarrow.parquet.read_table(path, partitioning=None)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        table = parquet.ParquetFile(path).read()
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is no sound Parquet file: {reason}. Write the record again.") from error
     missing = [name for name in columns if name not in table.column_names]
