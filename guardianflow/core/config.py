@@ -132,10 +132,7 @@ class Settings(BaseSettings):
     Attributes:
         mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``. Default ``sqlite:///<work_dir>/mlflow.db``.
         mlflow_s3_endpoint_url: ``MLFLOW_S3_ENDPOINT_URL``, for artifacts on SeaweedFS or another S3.
-        aws_access_key_id: ``AWS_ACCESS_KEY_ID``.
-        aws_secret_access_key: ``AWS_SECRET_ACCESS_KEY``.
-        aws_session_token: ``AWS_SESSION_TOKEN``.
-        aws_default_region: ``AWS_DEFAULT_REGION``.
+        aws_access_key_id: ``AWS_ACCESS_KEY_ID``; the other three of AWS go by their usual names, too.
         work_dir: ``GUARDIANFLOW_WORK_DIR``. Notebooks, weights and the embedded databases.
         experiments_base: ``GUARDIANFLOW_EXPERIMENTS_BASE``. The folder of the user's own code.
         database_url: ``GUARDIANFLOW_DATABASE_URL``. Default ``sqlite:///<work_dir>/guardianflow.db``.
@@ -146,8 +143,7 @@ class Settings(BaseSettings):
         gate_size_ratio: The same for the size of the file.
         gate_latency_ms_p95: 95th percentile of the latency, in ms, that no champion may exceed; 0: none.
         gate_size_mb: Size, in millions of bytes, that no champion may exceed; 0: none.
-        gate_override_actors: Who may force a promotion against the gate; empty: everybody. A list, or
-            names with commas between them.
+        gate_override_actors: Who may force a promotion; empty: everybody. A list, or names with commas.
 
     Raises:
         ConfigError: A value can't be used; the message names the setting, its layer and the rule.
@@ -242,11 +238,18 @@ class Settings(BaseSettings):
         rows = []
         for name, env in env_names(type(self)).items():
             value = getattr(self, name)
-            shown = "" if value is None else str(value)
-            if not isinstance(value, SecretStr):
-                shown = mask_secrets(shown)
+            shown = str(value) if isinstance(value, SecretStr) else mask_secrets(_as_text(value))
             rows.append({"name": name, "env": env, "value": shown, "origin": self.origins[name]})
         return rows
+
+    def as_environment(self) -> dict[str, str]:
+        """The environment, secrets included, in which other processes have exactly these settings."""
+        values = {env: getattr(self, name) for name, env in env_names(type(self)).items()}
+        return {
+            env: value.get_secret_value() if isinstance(value, SecretStr) else _as_text(value)
+            for env, value in values.items()
+            if value is not None
+        }
 
     def export(self, environment: MutableMapping[str, str] | None = None) -> list[str]:
         """Hand the S3 settings to libraries that read only the environment (mlflow, boto3).
@@ -303,6 +306,12 @@ def env_names(cls: type[Settings] = Settings) -> dict[str, str]:
         name: info.validation_alias if isinstance(info.validation_alias, str) else f"{prefix}{name.upper()}"
         for name, info in cls.model_fields.items()
     }
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _absolute(path: Path, base: Path) -> Path:

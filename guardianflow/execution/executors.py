@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from guardianflow.core.config import Settings
 from guardianflow.core.interrupts import signals_raise
 from guardianflow.core.redaction import secret_places
@@ -232,11 +230,7 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
 
     Secrets go this way only: never as parameters, which are written into the notebook.
     """
-    found = {}
-    for row in settings.describe():
-        value = getattr(settings, row["name"])
-        if value is not None:
-            found[row["env"]] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    found = settings.as_environment()
     found["ULTRALYTICS_SAFE_LOAD"] = os.environ.get("ULTRALYTICS_SAFE_LOAD", "1")
     if importlib.util.find_spec("ipywidgets") is None:
         # tqdm would complain in every notebook that it draws its bar as text.

@@ -89,6 +89,19 @@ def test_who_may_override_the_gate_is_a_list_or_names_with_commas(workspace, mon
     assert Settings(gate_override_actors=["lee"]).gate_override_actors == ["lee"]
 
 
+@pytest.mark.parametrize("actors", [[], ["kim"], ["kim", "이 영희"]])
+def test_another_process_gets_the_same_settings_through_its_environment(workspace, monkeypatch, actors):
+    here = Settings(gate_override_actors=actors, gate="off", gate_margin=0.5, aws_secret_access_key="s3cret")
+    for name, value in here.as_environment().items():
+        monkeypatch.setenv(name, value)
+    there = Settings()
+    assert there.gate_override_actors == actors
+    assert (there.gate, there.gate_margin, there.work_dir) == ("off", 0.5, here.work_dir)
+    assert there.aws_secret_access_key.get_secret_value() == "s3cret"
+    [shown] = [row["value"] for row in there.describe() if row["name"] == "gate_override_actors"]
+    assert shown == ",".join(actors)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("gate", "no"), ("gate_margin", "2"), ("gate_size_ratio", "0"), ("gate_latency_ratio", "x")]
 )
