@@ -53,7 +53,7 @@ def accumulate(scene: Scene, *, match_iou: float = 0.5) -> Any:
 
 
 def count_with_motmetrics(scene: Scene, *, match_iou: float) -> tuple[MotFigures, Any]:
-    """motmetrics' figures of one sequence and class, without HOTA, and the accumulator behind them.
+    """The figures of motmetrics for one sequence and class, without HOTA, and the accumulator behind them.
 
     Raises:
         MissingDependencyError: motmetrics is absent.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,6 @@ MAX_ID = 2**53
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_NO_NAMES: Mapping[int, str] = MappingProxyType({})
 _TABLE_CELLS = 1_000_000  # a look-up table up to this size is cheaper than a sort
 
 
@@ -178,7 +176,7 @@ class Sequence:
     frames: int
     gt: Tracks
     tracker: Tracks
-    class_names: Mapping[int, str] = _NO_NAMES
+    class_names: Mapping[int, str] = field(default_factory=dict)
     ignore_frame: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     ignore_box: Floats = field(default_factory=lambda: np.zeros((0, 4)))
 
