@@ -24,7 +24,7 @@ __all__ = [
     "confidence_curves",
 ]
 
-_GRID = np.linspace(0.0, 1.0, 1001)
+_GRID = np.arange(1001) / 1000  # linspace would miss 0.7 by a bit
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
