@@ -13,7 +13,7 @@ from guardianflow.core.model_cache import measure
 from guardianflow.exceptions import ModelFileError
 from guardianflow.vision.backends.graph_facts import GraphFacts
 
-__all__ = ["ModelFile", "model_format", "read_model_file"]
+__all__ = ["ModelFile", "model_format", "plain_metadata", "read_model_file"]
 
 DEFAULT_SIDE = 640
 DEFAULT_STRIDE = 32
@@ -94,7 +94,7 @@ def read_model_file(path: Path) -> ModelFile:
     if kind == "torch":
         return _read_torch(path)
     facts = _graph_facts(path, kind)
-    metadata = {key: _plain(value) for key, value in facts.metadata.items()}
+    metadata = plain_metadata(facts.metadata)
     _check_task(path, metadata)
     shape = _input_shape(path, facts, metadata)
     return _model_file(
@@ -261,6 +261,11 @@ def _names(path: Path, metadata: Mapping[str, Any], facts: GraphFacts) -> tuple[
         msg = f"model {path} doesn't say how many classes it knows; export it again with Ultralytics' metadata"
         raise ModelFileError(msg)
     return tuple(f"class{number}" for number in range(count))
+
+
+def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata with its values as Python has them: an ONNX file keeps all of them as text."""
+    return {key: _plain(value) for key, value in metadata.items()}
 
 
 def _plain(value: object) -> Any:

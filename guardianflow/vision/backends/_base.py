@@ -13,7 +13,7 @@ from guardianflow.exceptions import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Backend", "BackendInfo", "BackendOptions", "Ticket", "check_images"]
+__all__ = ["Backend", "BackendInfo", "BackendOptions", "Ticket", "check_images", "check_open", "check_turn"]
 
 Ticket = NewType("Ticket", int)
 """Stands for a batch that was submitted; counts up from 0."""
@@ -135,6 +135,17 @@ class Backend(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_open(is_open: bool) -> None:
+    """Refuse to work with a backend that was closed.
+
+    Raises:
+        InputError: It was.
+    """
+    if not is_open:
+        msg = "the backend was closed, and its model is gone; open it again with open_backend"
+        raise InputError(msg)
 
 
 def check_images(images: NDArray[Any], *, batch: int, imgsz: int) -> None:

@@ -1,18 +1,22 @@
-"""OpenVINO model folders: what they say of themselves, read without OpenVINO and without following links."""
+"""OpenVINO model folders: what they say of themselves, and how one is made."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+import yaml
+
+from guardianflow._imports import require
 from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError, ModelFileError
 from guardianflow.vision.backends.graph_facts import GraphFacts
 
-__all__ = ["find_graph", "read_openvino"]
+__all__ = ["convert_onnx", "find_graph", "read_openvino", "write_openvino"]
 
 _MAX_XML_BYTES = 256 << 20
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
@@ -57,6 +61,36 @@ def read_openvino(folder: Path) -> GraphFacts:
         except DatasetError as error:
             raise ModelFileError(str(error)) from error
     return GraphFacts(metadata, tuple(scan.inputs), tuple(scan.outputs), scan.precision())
+
+
+def convert_onnx(source: Path, folder: Path, metadata: Mapping[str, Any], *, halves: bool) -> None:
+    """Make an OpenVINO model folder from an ONNX file, in the form that Ultralytics loads, too.
+
+    Args:
+        source: The ONNX file.
+        folder: Made; holds ``model.xml``, ``model.bin`` and ``metadata.yaml``.
+        metadata: For ``metadata.yaml``; plain values.
+        halves: Store the weights as fp16.
+
+    Raises:
+        MissingDependencyError: ``openvino`` is missing.
+    """
+    openvino = require("openvino", extra="openvino")
+    # read_model, not convert_model: the latter asks the network to count it.
+    network = openvino.Core().read_model(str(source))
+    write_openvino(network, folder, metadata, halves=halves)
+
+
+def write_openvino(network: Any, folder: Path, metadata: Mapping[str, Any], *, halves: bool) -> None:
+    """Write a network of OpenVINO's as a model folder; see :func:`convert_onnx`."""
+    openvino = require("openvino", extra="openvino")
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = [str(name).replace(" ", "_") for name in dict(metadata.get("names", {})).values()]
+    for key, value in (("model_type", "YOLO"), ("labels", labels), ("resize_type", "fit_to_window_letterbox")):
+        network.set_rt_info(value, ["model_info", key])
+    openvino.save_model(network, str(folder / "model.xml"), compress_to_fp16=halves)
+    text = yaml.safe_dump(dict(metadata), allow_unicode=True, sort_keys=False)
+    (folder / "metadata.yaml").write_text(text, encoding="utf-8")
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import InputError, ModelFileError
 from guardianflow.vision._ultralytics import import_ultralytics
-from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images
+from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,9 +89,7 @@ class UltralyticsBackend(Backend):
         import numpy as np
         import torch
 
-        if self._model is None:
-            msg = "the backend was closed; open it again"
-            raise InputError(msg)
+        check_open(self._model is not None)
         check_images(images, batch=self._options.batch, imgsz=self._options.imgsz)
         with torch.inference_mode():
             output = self._model(torch.from_numpy(images).to(self._device))
