@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -21,11 +20,10 @@ from guardianflow.vision.load_generator import Clock, ServedLoad, poisson_arriva
 from guardianflow.vision.pipeline import ImageDetections, Pipeline, PipelineConfig
 from guardianflow.vision.profile_results import AfterIdle, ProfileConfig, ServerFigures, Sustained, WarmUp
 from guardianflow.vision.profile_statistics import Stability, summarize
+from guardianflow.vision.read_ahead import Image
 from guardianflow.vision.stage_times import StageRow, StageTimes
 
-__all__ = ["Bench", "Detector", "Image", "Mode", "Offline", "Repetition", "Server", "SingleStream"]
-
-Image = Path | npt.NDArray[np.uint8]
+__all__ = ["Bench", "Detector", "Mode", "Offline", "Repetition", "Server", "SingleStream"]
 
 _LOAD_OF_SERVER = 0.7
 _LEAST_ARRIVALS = 10

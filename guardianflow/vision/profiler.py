@@ -17,9 +17,10 @@ import numpy as np
 from guardianflow.core.system import GpuMetrics, SystemSampler, get_gpu_metrics
 from guardianflow.exceptions import InputError
 from guardianflow.vision.load_generator import Clock, WallClock
-from guardianflow.vision.profile_modes import Detector, Image, Mode, Offline, Repetition, Server, SingleStream
+from guardianflow.vision.profile_modes import Detector, Mode, Offline, Repetition, Server, SingleStream
 from guardianflow.vision.profile_results import MODES, ModeResult, ProfileConfig, StageSummary, WarmUp
 from guardianflow.vision.profile_statistics import PERCENTILES, noise_floor, summarize, tail_warning
+from guardianflow.vision.read_ahead import Image
 from guardianflow.vision.stage_times import STAGES
 
 __all__ = ["profile"]
