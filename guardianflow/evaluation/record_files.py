@@ -74,9 +74,11 @@ def write_record(record: DetectionRecord, folder: Path) -> Path:
         if folder.exists():
             folder.rmdir()  # empty, as seen above; Windows renames onto no folder
         draft.rename(folder)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             shutil.rmtree(draft)
+        if isinstance(error, UnicodeEncodeError):  # a file name that is no text on this system
+            raise InputError(f"names in a record must be text; {error.object!r:.120} is not. Rename it.") from error
         raise
     return folder
 
