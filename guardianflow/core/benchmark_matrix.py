@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from guardianflow.core.model_source import FoundModel
 from guardianflow.core.parameters import InferenceParameters
 from guardianflow.exceptions import InputError
 from guardianflow.vision.backends.catalog import BACKENDS
@@ -36,13 +37,21 @@ class Matrix:
 
 
 def plan_matrix(
-    asked: InferenceParameters, model: ModelFile, *, folder: Path, exports: Path, fingerprint: str, labelled: bool
+    asked: InferenceParameters,
+    found: FoundModel,
+    model: ModelFile,
+    *,
+    folder: Path,
+    exports: Path,
+    fingerprint: str,
+    labelled: bool,
 ) -> Matrix:
     """Every combination of backend, precision and batch size; accuracy is measured once for each of the first two.
 
     Args:
         asked: The lists.
-        model: The model.
+        found: Where the model comes from: a registered version says how it is served.
+        model: The model's file.
         folder: Where the cells write, one folder each.
         exports: Cached exports.
         fingerprint: Of the dataset.
@@ -52,8 +61,8 @@ def plan_matrix(
         NotFoundError: A backend that the catalogue doesn't know.
         InputError: No combination is left.
     """
-    backends = asked.backends or [_SERVED_BY.get(model.format, "ultralytics")]
-    precisions = asked.precision or [model.precision]
+    backends = asked.backends or [found.backend or _SERVED_BY.get(model.format, "ultralytics")]
+    precisions = asked.precision or [found.precision or _own_precision(model)]
     cells: list[CellSpec] = []
     left_out: list[Mapping[str, str]] = []
     for backend in dict.fromkeys(backends):
@@ -99,6 +108,11 @@ def plan_matrix(
         reasons = "; ".join(f"{row['label']}: {row['reason']}" for row in left_out)
         raise InputError(f"no backend can run what was asked ({reasons}); change --backends or --precision")
     return Matrix(tuple(cells), tuple(left_out))
+
+
+def _own_precision(model: ModelFile) -> str:
+    """Ultralytics stores weights as halves to save space; they are meant to be computed at fp32."""
+    return "fp32" if model.format == "torch" else model.precision
 
 
 def cell_rows(result: CellResult, *, run_id: str = "") -> list[dict[str, Any]]:

@@ -205,6 +205,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
     def _matrix(self, prepared: PreparedBenchmark, folder: Path) -> Matrix:
         return plan_matrix(
             self.parameters,
+            prepared.found,
             prepared.model,
             folder=folder,
             exports=self.settings.work_dir / "cache" / "exports",

@@ -39,6 +39,8 @@ class FoundModel:
         version: Its registered version.
         data_yaml: The dataset it was trained on, where its run recorded one.
         fingerprint: That dataset's fingerprint.
+        backend: What serves the registered version; empty for other models.
+        precision: What that backend is asked for; likewise.
     """
 
     spec: str
@@ -48,6 +50,8 @@ class FoundModel:
     version: str = ""
     data_yaml: str = ""
     fingerprint: str = ""
+    backend: str = ""
+    precision: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -94,6 +98,8 @@ def _of_version(uri: str, settings: Settings) -> FoundModel:
         model_name=version.name,
         version=version.version,
         fingerprint=version.dataset_fingerprint or "",
+        backend=version.serving.backend,
+        precision=version.serving.precision,
     )
     try:
         record = RunRecords(Database.open(settings.database_url)).get(version.run_id)

@@ -104,7 +104,7 @@ class InferenceParameters(RunParameters):
         source: Video file, folder of images or MOT sequence folder: tracking is measured on it.
         split: Which split of the dataset.
         backends: Names from the catalogue of backends; none: the one that serves the model.
-        precision: What to run them at, such as ``fp32``; none: what the model file holds. Combinations that
+        precision: What to run them at, such as ``fp32``; none: what the model is served at. Combinations that
             a backend can't do are left out of the matrix and named.
         batch_sizes: Images per forward pass.
         modes: ``single_stream`` (latency), ``offline`` (throughput), ``server`` (Poisson arrivals).
