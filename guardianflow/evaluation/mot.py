@@ -71,7 +71,7 @@ class MotResult:
 
     Attributes:
         combined: Over all sequences and classes, every box counting the same.
-        class_averaged: Over all sequences, every class counting the same.
+        class_averaged: Over all sequences, every class counting the same; one without any box counts nothing.
         per_sequence: By sequence, over its classes.
         per_class: By class, over all sequences.
         cells: By sequence and class.
@@ -217,7 +217,9 @@ def _result(
     }
     return MotResult(
         combined=MotFigures.combined(list(per_class.values()), same_frames=True),
-        class_averaged=MotFigures.averaged(list(per_class.values())),
+        class_averaged=MotFigures.averaged(
+            [each for each in per_class.values() if each.gt_boxes + each.tracker_boxes] or list(per_class.values())
+        ),
         per_sequence=MappingProxyType(per_sequence),
         per_class=MappingProxyType(per_class),
         cells=MappingProxyType(figures),

@@ -66,19 +66,30 @@ class Preprocess:
 
         Raises:
             NotFoundError: The kit doesn't score that class.
+            InputError: The sequence's classes are those of another dataset.
         """
         if self.classes is None:
             known = {label: sequence.class_name(label) for label in {*sequence.labels(), *sequence.class_names}}
             if classes is None:
                 return {label: known[label] for label in sequence.labels()}
             return {label: name for label, name in known.items() if {name, label, str(label)} & set(classes)}
+        self._check_numbers(sequence)
         if classes is None:
             return dict(self.classes)
-        unknown = [str(name) for name in classes if name not in self.classes and name not in self.classes.values()]
+        scored = {label: name for label, name in self.classes.items() if {name, label, str(label)} & set(classes)}
+        unknown = set(classes) - {*scored, *scored.values(), *map(str, scored)}
         if unknown:
-            scored = ", ".join(f"{label} {name}" for label, name in self.classes.items())
-            raise NotFoundError(f"{self.name} scores no class {', '.join(unknown)}; it scores: {scored}")
-        return {label: name for label, name in self.classes.items() if name in classes or label in classes}
+            known = ", ".join(f"{label} {name}" for label, name in self.classes.items())
+            raise NotFoundError(f"{self.name} scores no class {', '.join(map(str, unknown))}; it scores: {known}")
+        return scored
+
+    def _check_numbers(self, sequence: Sequence) -> None:
+        for label, name in (self.classes or {}).items():
+            if sequence.class_names and sequence.class_names.get(label) != name:
+                raise InputError(
+                    f"{self.name} calls class {label} {name!r}; in sequence {sequence.name!r} it is "
+                    f"{sequence.class_name(label)!r}. Choose the preprocessing of the dataset that the files come from."
+                )
 
 
 def _matched(scene: Scene) -> tuple[Ints, Ints]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -141,11 +142,16 @@ def _fast(path: Path, data: bytes, first: bytes, width: int, word_column: int | 
         return None
     if any(column.null_count for column in table.columns):
         return None
-    numbers = tuple(
-        None if i == word_column else np.asarray(column.to_numpy()) for i, column in enumerate(table.columns)
-    )
+    numbers = tuple(None if i == word_column else _array(column) for i, column in enumerate(table.columns))
     words = _no_words() if word_column is None else _lowered(table.column(word_column).to_pylist())
     return TextTable(path, numbers, words, table.num_rows)
+
+
+def _array(column: Any) -> Floats:
+    """A pyarrow column of doubles; its own to_numpy() would import pandas, which takes longer than the reading."""
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    views = [np.frombuffer(chunk.buffers()[1], np.float64, len(chunk), 8 * chunk.offset) for chunk in chunks]
+    return np.concatenate(views) if views else np.zeros(0)
 
 
 def _lowered(words: Sequence[str]) -> npt.NDArray[np.str_]:

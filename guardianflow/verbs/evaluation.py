@@ -1,0 +1,120 @@
+"""Verbs that score predictions which lie in files, whoever made them: eval detection, eval mot."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from guardianflow.verbs.frame import Json, verb
+
+if TYPE_CHECKING:
+    from guardianflow.evaluation.mot import MotResult
+
+__all__ = ["eval_app"]
+
+eval_app = typer.Typer(help="Score predictions that lie in files: detection, tracking.", no_args_is_help=True)
+
+
+class PreprocessName(StrEnum):
+    """Whose rules choose the boxes that are scored."""
+
+    NONE = "none"
+    MOT17 = "mot17"
+    MOT20 = "mot20"
+    KITTI = "kitti"
+
+
+@eval_app.command("detection")
+@verb
+def detection(
+    gt: Annotated[Path, typer.Argument(metavar="GT.json", help="Ground truth in COCO's format.")],
+    predictions: Annotated[Path, typer.Argument(metavar="PRED.json", help="Detections in COCO's results format.")],
+    confidence: Annotated[
+        float, typer.Option(help="Precision, recall and F1 are taken at this confidence.", min=0, max=1)
+    ] = 0.25,
+    max_det: Annotated[int, typer.Option(help="At most so many detections an image, the best.", min=1)] = 300,
+    json: Json = False,
+) -> None:
+    """Average precision, precision, recall and F1 of detections against their ground truth."""
+    from guardianflow.console import print_json, print_table
+    from guardianflow.evaluation.coco_files import evaluate_coco_files
+
+    result = evaluate_coco_files(gt, predictions, confidence=confidence, max_det=max_det)
+    if json:
+        print_json(result.to_dict())
+        return
+    columns = ("class", "images", "boxes", "mAP50", "mAP50-95", "precision", "recall", "F1")
+    names = ("ap50", "ap50_95", "precision", "recall", "f1")
+    rows: list[tuple[object, ...]] = [
+        ("all", result.images, result.boxes, *(_percent(value) for value in result.metrics().values()))
+    ]
+    rows += [
+        (row.name, row.images, row.boxes, *(_percent(getattr(row, name)) for name in names)) for row in result.per_class
+    ]
+    title = f"in %; precision, recall and F1 at confidence {confidence:g}; at most {max_det} detections an image"
+    print_table(columns, rows, title=title)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+@eval_app.command("mot")
+@verb
+def mot(
+    gt: Annotated[Path, typer.Argument(metavar="GT", help="Ground truth: a file, a sequence, or a folder of them.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="The tracker's file, or a folder with NAME.txt.")],
+    preprocess: Annotated[
+        PreprocessName, typer.Option(help="Whose rules choose the boxes that are scored.")
+    ] = PreprocessName.NONE,
+    evaluator: Annotated[
+        str, typer.Option(help="Who counts: guardianflow, or the package motmetrics (without HOTA).")
+    ] = "guardianflow",
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Name or number of a class to score; may be repeated.")
+    ] = None,
+    match_iou: Annotated[float, typer.Option(help="IoU of a match in CLEAR and Identity.")] = 0.5,
+    json: Json = False,
+) -> None:
+    """HOTA, MOTA, IDF1 and their parts of a tracker's results, in MOTChallenge's or KITTI's text format."""
+    from guardianflow.console import print_json
+    from guardianflow.evaluation.mot import evaluate_mot
+    from guardianflow.evaluation.mot_folders import read_sequences
+
+    found = evaluate_mot(
+        read_sequences(gt, result),
+        classes=classes or None,
+        preprocess=preprocess.value,
+        evaluator=evaluator,
+        match_iou=match_iou,
+    )
+    if json:
+        print_json(found.to_dict())
+    else:
+        _show(found)
+    if preprocess is PreprocessName.NONE and len(found.per_class) > 1 and not classes:
+        _hint(len(found.per_class))
+
+
+def _show(found: MotResult) -> None:
+    from guardianflow.console import print_table
+
+    columns, rows = found.table()
+    frames = found.combined.clear.frames
+    title = (
+        f"{len(found.per_sequence)} sequence(s), {frames:,} frames, {found.combined.gt_tracks:,} labelled tracks; "
+        f"HOTA to IDF1 in %; preprocessing {found.preprocess}, counted by {found.evaluator}"
+    )
+    print_table(columns, rows, title=title)
+
+
+def _hint(classes: int) -> None:
+    from guardianflow.console import say
+
+    say(
+        f"note: there are {classes} classes, and each was scored apart. MOTChallenge and KITTI score "
+        "by rules of their own: --preprocess mot17, mot20 or kitti; --class NAME scores one class."
+    )
