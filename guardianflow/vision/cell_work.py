@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import psutil
 
 from guardianflow.core.system import GpuMetrics, get_gpu_metrics
@@ -108,11 +107,9 @@ def timing_images(spec: CellSpec) -> list[Image]:
 
 
 def _drawn(spec: CellSpec, dataset: Dataset) -> list[Path]:
-    files = dataset.images(spec.split)
-    if not 0 < spec.images < len(files):
-        return files
-    chosen = np.random.default_rng(spec.seed).permutation(len(files))[: spec.images]
-    return [files[place] for place in sorted(chosen)]
+    from guardianflow.vision.evaluation_set import choose_images
+
+    return choose_images(dataset, spec.split, count=spec.images, seed=spec.seed)
 
 
 def _first_frames(spec: CellSpec) -> list[Image]:
@@ -269,7 +266,12 @@ def _evaluate(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, report:
         fingerprint=spec.fingerprint or fingerprint_dataset(dataset).total,
         images=_drawn(spec, dataset),
         progress=lambda done, total: report.often("evaluate", done, total),
+        facts={"model_sha256": spec.model["sha256"], "served_sha256": found["model"]["sha256"]},
     )
+    left_out = {**record.facts["unreadable"], **record.facts["unusable_labels"]}
+    if left_out:
+        name, reason = next(iter(left_out.items()))
+        found["warnings"] += (f"{len(left_out)} images are left out of the evaluation; the first, {name}: {reason}",)
     result = evaluate_detection(record, confidence=spec.confidence, max_det=spec.max_det)
     record.save(Path(spec.folder) / "evaluation")
     found |= {"detection": result.metrics(), "detection_details": result.to_dict()}

@@ -136,7 +136,8 @@ class Bench:
 
     def warm_up(self) -> tuple[WarmUp, float]:
         """Queries until they take the same time; that time too, ms."""
-        stability, longest = Stability(), self.config.warm_up_s or max(2.0, self.config.seconds)
+        stability = Stability() if self.batch == 1 else Stability(window=4, least=8)
+        longest = self.config.warm_up_s or max(2.0, self.config.seconds)
         started = self.clock.now()
         good, stable = 0, False
         while not stable and (stability.count < 2 or self.clock.now() - started < longest):

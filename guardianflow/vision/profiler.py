@@ -26,7 +26,7 @@ from guardianflow.vision.stage_times import STAGES
 __all__ = ["profile"]
 
 _SAMPLE_S = 0.2
-_DRIFT = 0.1
+_DRIFT, _DRIFT_COUNT = 0.1, 40
 _MODES: MappingProxyType[str, type[Mode]] = MappingProxyType(
     {"single_stream": SingleStream, "offline": Offline, "server": Server}
 )
@@ -163,7 +163,7 @@ def _warnings(result: ModeResult) -> Iterator[str]:
     tail = tail_warning(result.latency.count) if result.latency else None
     if tail:
         yield f"{result.mode}: {tail}"
-    if result.sustained and result.sustained.drift > _DRIFT:
+    if result.sustained and result.sustained.latency.count >= _DRIFT_COUNT and result.sustained.drift > _DRIFT:
         yield f"{result.mode}: {result.sustained.drift:.0%} slower at the end of the sustained run than at its start"
     if result.server and not result.server.sustained:
         yield (
