@@ -145,6 +145,29 @@ class DetectionResult:
             "confusion": self.confusion.tolist(),
         }
 
+    def curves(self) -> dict[str, Any]:
+        """The curves as plain JSON types, in 201 steps of confidence: what ``guardianflow.plots.detection`` draws."""
+        over, against = self.confidence_curves, self.pr_curves
+        step = slice(None, None, 5)
+        return {
+            "names": list(over.names),
+            "confidence": over.confidence[step].tolist(),
+            "over_confidence": {
+                name: {
+                    "mean": _plain(getattr(over, f"mean_{name}")[step]),
+                    "classes": _plain(getattr(over, name)[:, step]),
+                }
+                for name in ("precision", "recall", "f1")
+            },
+            "recall": against.recall.tolist(),
+            "precision_at_iou": {
+                f"{iou:g}": {"mean": _plain(against.mean[iou]), "classes": _plain(curve)}
+                for iou, curve in against.by_iou.items()
+            },
+            "stated_confidence": self.confidence,
+            "best_f1_confidence": self.best_f1_confidence,
+        }
+
     def _repr_html_(self) -> str:
         every = ClassDetection(
             "all classes", self.images, self.boxes, int(self.confusion[:, :-1].sum()), self.map50, self.map50_95,
@@ -265,6 +288,14 @@ def _per_class(
             )
         )
     return tuple(rows)
+
+
+def _plain(figures: _Floats) -> list[Any]:
+    """Figures to four places; ``None`` where there is none."""
+    rounded = np.round(figures, 4).astype(object)
+    rounded[np.isnan(figures)] = None
+    plain: list[Any] = rounded.tolist()
+    return plain
 
 
 def _figure(value: float) -> float | None:
