@@ -151,7 +151,9 @@ def evaluation_row(
     Raises:
         InputError: Neither the record nor the caller says what was evaluated.
     """
-    known: dict[str, Any] = {**record.facts, "sha256": record.facts.get("model_sha256"), **facts}
+    said = record.facts
+    asked = {"sha256": said.get("model_sha256"), "precision": said.get("precision_asked") or said.get("precision")}
+    known: dict[str, Any] = {**said, **asked, **facts}
     needed = ("sha256", "dataset_fingerprint", "split", "backend", "precision")
     missing = [name for name in needed if not known.get(name)]
     if missing:

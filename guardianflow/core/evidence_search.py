@@ -13,10 +13,7 @@ from guardianflow.core.model_records import ModelVersion
 from guardianflow.core.run_records import RunRecords
 from guardianflow.exceptions import NotFoundError
 
-__all__ = ["BESIDE_EVALUATION", "Common", "EvidenceSearch"]
-
-BESIDE_EVALUATION = "beside an evaluation"
-"""How latencies were measured that say roughly how fast a model is: too roughly to refuse one."""
+__all__ = ["Common", "EvidenceSearch"]
 
 _TRAINING_SPLIT = "train"
 
@@ -91,8 +88,7 @@ class EvidenceSearch:
         """The command that gathers evidence of a version, on the data of another one if that is given."""
         served = version.serving
         words = ["guardianflow", "infer", "--model", version.uri, "--data", self._data_of(on or version)]
-        if (served.backend, served.precision) != ("torch", "fp32"):
-            words += ["--backends", served.backend, "--precision", served.precision]
+        words += ["--backends", served.backend, "--precision", served.precision]
         if served.imgsz:
             words += ["--imgsz", str(served.imgsz)]
         return f"`{' '.join(shlex.quote(word) if word != _SOME_DATA else word for word in words)}`"
@@ -108,11 +104,7 @@ class EvidenceSearch:
         ]
 
     def _timed(self, version: ModelVersion) -> list[EvaluationRow]:
-        return [
-            row
-            for row in self._of(version)
-            if row.metrics.get("latency_ms_p50", 0) > 0 and row.machine.get("timing") != BESIDE_EVALUATION
-        ]
+        return [row for row in self._of(version) if row.metrics.get("latency_ms_p50", 0) > 0]
 
     def _nothing(self, version: ModelVersion) -> str:
         return (

@@ -15,7 +15,7 @@ from guardianflow.exceptions import ConflictError, GuardianFlowError, NotFoundEr
 
 __all__ = ["Promotion"]
 
-_TRIES = 50
+_TRIES = 20
 
 
 class _StaleError(Exception):

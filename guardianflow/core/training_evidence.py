@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.evaluations import EVALUATION_FOLDER, Evaluations, evaluation_row
 from guardianflow.core.metrics import get_model_size
 from guardianflow.core.parameters import TrainingParameters
 from guardianflow.core.results import SAMPLES_FILE, TrainingResult
 from guardianflow.core.run_records import RunStatus
+from guardianflow.core.serving import Serving
 from guardianflow.core.system import SystemSampler
 from guardianflow.core.tracking import TrackedRun, environment_facts, write_json
 from guardianflow.core.training_log import TrainingLog
@@ -20,6 +23,7 @@ from guardianflow.data.dataset import Dataset, DatasetReport
 from guardianflow.exceptions import GuardianFlowError
 
 if TYPE_CHECKING:
+    from guardianflow.evaluation.detections import DetectionRecord
     from guardianflow.vision.epochs import TrainingOutcome
     from guardianflow.vision.model_files import ModelSource
 
@@ -30,6 +34,7 @@ log = logging.getLogger(__name__)
 DATASET_FILE = "dataset.json"
 _MEANS = ("gpu_util", "gpu_mem_mb", "gpu_power_w", "gpu_temp_c", "cpu_util")
 _REGISTER_TIMEOUT_S = 60.0
+_EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class TrainingEvidence:
         result = self._result(outcome, metrics, epochs)
         self._keep_samples(outcome)
         self._keep_files(outcome, result)
+        self._keep_evaluation(outcome)
         return self._registered(result)
 
     def _final_metrics(self, outcome: TrainingOutcome, epochs: TrainingLog, sampler: SystemSampler) -> dict[str, float]:
@@ -180,6 +186,52 @@ class TrainingEvidence:
         for path in outcome.pictures:
             run.log_artifact(path, "samples" if "batch" in path.name else "curves")
 
+    def _keep_evaluation(self, outcome: TrainingOutcome) -> None:
+        """What the best weights see on the validation images, by our own pipeline: a gate compares by that."""
+        folder = self._run.folder / EVALUATION_FOLDER
+        try:
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that broke off after its training
+            record = self._seen_by(outcome.best)
+            self._index(record, record.save(folder))
+            self._run.log_artifact(folder, EVALUATION_FOLDER)
+        except Exception as error:  # noqa: BLE001 - hours of training must not be lost over this
+            log.warning(
+                "there is no evidence of how good the weights are, so a gate will refuse them (%s: %s); "
+                "`guardianflow infer` gathers it later",
+                type(error).__name__, error,
+            )  # fmt: skip
+
+    def _seen_by(self, weights: Path) -> DetectionRecord:
+        from guardianflow.vision.backends._base import BackendOptions
+        from guardianflow.vision.backends.catalog import open_backend
+        from guardianflow.vision.evaluation_set import collect_record
+        from guardianflow.vision.model_artifacts import read_model_file
+        from guardianflow.vision.pipeline import Pipeline, PipelineConfig
+
+        asked, prepared = self._asked, self._prepared
+        batch = min(asked.batch, _EVALUATION_BATCH)
+        options = BackendOptions(device=asked.device.split(",")[0], imgsz=asked.imgsz, batch=batch, compiled=False)
+        model = read_model_file(weights)
+        with open_backend(model, backend="torch", options=options) as backend:
+            return collect_record(
+                Pipeline(backend, PipelineConfig(imgsz=asked.imgsz, batch=batch)),
+                prepared.dataset,
+                "val",
+                fingerprint=prepared.fingerprint,
+                facts={"model_sha256": model.sha256},
+            )
+
+    def _index(self, record: DetectionRecord, folder: Path) -> None:
+        from guardianflow.evaluation.detection import evaluate_detection
+
+        result = evaluate_detection(record)
+        per_class = [{"name": row.name, "ap50_95": row.ap50_95} for row in result.per_class]
+        row = evaluation_row(
+            record, folder, run_id=self._run.run_id, metrics=result.metrics(), per_class=per_class, backend="torch",
+            precision="fp32",
+        )  # fmt: skip
+        Evaluations(self._settings).record(row)
+
     def _registered(self, result: TrainingResult) -> TrainingResult:
         name = self._asked.register_as
         if not name:
@@ -193,8 +245,9 @@ class TrainingEvidence:
         metrics: dict[str, Any] = dict(result.metrics)
         try:
             version = ModelRegistry(self._settings).register(
-                name, self._run.run_id, metrics=metrics, dataset_fingerprint=result.dataset["fingerprint"]
-            )
+                name, self._run.run_id, metrics=metrics, dataset_fingerprint=result.dataset["fingerprint"],
+                serving=Serving(imgsz=self._asked.imgsz),
+            )  # fmt: skip
         except GuardianFlowError as error:
             log.warning("%r was not registered (%s); later: %s", name, error, again)
             return result
