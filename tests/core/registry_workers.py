@@ -54,6 +54,24 @@ def promote_in_step(
     out.send(problems)
 
 
+def promote_against_the_gate(
+    place: tuple[str, str, str], name: str, version: int, barrier: Barrier, out: Connection
+) -> None:
+    """Promote a version at the same moment as another process, the gate on."""
+    folder, mlflow_uri, database_url = place
+    settings = Settings(work_dir=folder, mlflow_tracking_uri=mlflow_uri, database_url=database_url)
+    registry = ModelRegistry(settings, actor=f"worker {version}", preflight=accept)
+    registry.judge(name, version)  # imports and connections first
+    barrier.wait(60)
+    try:
+        registry.promote(name, version)
+        out.send("promoted")
+    except RefusedError:
+        out.send("refused")
+    except Exception:
+        out.send(traceback.format_exc())
+
+
 def move_until_killed(place: tuple[str, str, str], name: str, seed: int, out: Connection) -> None:
     """Promote and roll back without an end; the first move done is reported."""
     registry = open_registry(*place, f"victim {seed}")
