@@ -170,6 +170,7 @@ def _figures(mode: ModeResult) -> dict[str, Any]:
         "stages": {stage.name: {"p50": stage.p50_ms, "p95": stage.p95_ms} for stage in mode.stages},
         "latencies_ms": _even_sample(mode.latencies_ms),
         "images": mode.images,
+        "query_images": mode.query_images,
         "warm": mode.warm_up.stable,
         "sustained": None if mode.sustained is None else asdict(mode.sustained),
         "after_idle": None if mode.after_idle is None else asdict(mode.after_idle),

@@ -82,4 +82,12 @@ def _agreement(cells: Sequence[Row]) -> list[str]:
 
 
 def _ran(cells: Sequence[Row], mode: str) -> list[Row]:
-    return [row for row in cells if row.get("status") == "ok" and row.get("mode") == mode and row.get("metrics")]
+    """Rows of a mode that were measured; in single_stream those of one image at a time."""
+    return [
+        row
+        for row in cells
+        if row.get("status") == "ok"
+        and row.get("mode") == mode
+        and row.get("metrics")
+        and (mode != "single_stream" or row.get("query_images", 1) == 1)
+    ]

@@ -200,6 +200,8 @@ def cell_line(row: Row) -> list[str]:
     figures = row.get("metrics") or {}
     noise = row.get("noise") or {}
     texts = [str(row.get(key) or row.get("precision") or "") for key, _ in _COLUMNS]
+    if int(row.get("query_images") or 1) > 1:
+        texts[-1] = f"multi_stream ({row['query_images']} images at once)"
     texts += [_with_noise(name, figures.get(name), noise.get(name)) for name in _FIGURES]
     quality = (row.get("detection") or {}).get("map50_95")
     texts.append("" if quality is None else f"{quality:.4f}")

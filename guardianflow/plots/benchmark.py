@@ -339,7 +339,15 @@ def _title(text: str) -> dict[str, Any]:
 
 
 def _ran(rows: Sequence[Row], mode: str) -> list[Row]:
-    return [row for row in rows if row.get("status") == "ok" and row.get("mode") == mode and row.get("metrics")]
+    """Rows of a mode that were measured; in single_stream those of one image at a time."""
+    return [
+        row
+        for row in rows
+        if row.get("status") == "ok"
+        and row.get("mode") == mode
+        and row.get("metrics")
+        and (mode != "single_stream" or row.get("query_images", 1) == 1)
+    ]
 
 
 def _interval_bars(spreads: Sequence[LatencySpread]) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ def execute_plan(plan: Any, *, direct: bool, as_json: bool) -> None:
     from guardianflow.execution.executors import LocalExecutor
 
     settings = Settings()
-    with ProgressWatch(settings).watching() as watch:
+    with ProgressWatch(settings, quiet=direct).watching() as watch:  # a direct run draws its own bar
         outcome = LocalExecutor(settings, direct=direct, on_run=watch.start).execute(plan)
     if as_json:
         print_json(outcome.to_dict())
