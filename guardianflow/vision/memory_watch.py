@@ -14,6 +14,7 @@ __all__ = ["MemoryWatch", "memory_limit"]
 
 _SHARE = 0.9
 _RESCAN_S = 1.0
+_GONE_S = 5.0
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -72,8 +73,13 @@ class MemoryWatch:
                 member.send_signal(number)
 
     def end_leftovers(self) -> None:
-        """Kill what is still there: children that outlive their parent, or don't listen."""
+        """Kill what is still there, children that outlive their parent or don't listen, and see them gone.
+
+        Their memory is free only then, and whoever comes next measures on this machine.
+        """
         self.signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        others = [member for member in self._members.values() if member.pid != self.pid]
+        psutil.wait_procs(others, timeout=_GONE_S)
 
     def _scan(self, *, now: bool = False) -> None:
         if not now and time.monotonic() < self._scan_due:

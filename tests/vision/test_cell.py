@@ -1,0 +1,270 @@
+"""Cells in processes of their own: what they answer, and what is said of one that dies. Real processes throughout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from guardianflow.exceptions import InputError
+from guardianflow.vision.cell import classify
+from guardianflow.vision.cell_process import run_cell
+from guardianflow.vision.cell_results import CellProgress, CellResult, CellSpec
+from guardianflow.vision.memory_watch import memory_limit
+from guardianflow.vision.model_artifacts import ModelFile
+
+PROGRAM = Path(__file__).with_name("cell_programs.py")
+MODEL = ModelFile(Path("none.pt"), "torch", ("a", "b"), 64, 32, False, "fp32", "0" * 64, 5.0, True, 0)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("그림 pictures")
+    for number in range(3):
+        content = cv2.imencode(".png", np.full((40, 60, 3), 40 * number, np.uint8))[1]
+        (folder / f"{number}.png").write_bytes(content.tobytes())
+    return folder
+
+
+@pytest.fixture
+def spec(tmp_path, pictures) -> CellSpec:
+    return CellSpec(
+        model=MODEL.to_dict(), backend="fake", folder=str(tmp_path / "cell 1"), source=str(pictures), imgsz=64,
+        modes=("single_stream",), seconds=0.05, repeats=2, extras=False, evaluate=False,
+    )  # fmt: skip
+
+
+def run(spec: CellSpec, kind: str, **options) -> CellResult:
+    return run_cell(spec, program=(sys.executable, str(PROGRAM), *kind.split()), **{"timeout_s": 60, **options})
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_cell_answers_with_figures_latencies_and_what_it_cost(spec):
+    steps: list[CellProgress] = []
+    result = run(replace(spec, modes=("single_stream", "offline", "server")), "good", on_progress=steps.append)
+    assert (result.status, result.reason) == ("ok", "")
+    assert [mode.mode for mode in result.modes] == ["single_stream", "server", "offline"]
+    single = result.mode("single_stream")
+    assert 2.0 <= single.latency.p50 < 20.0
+    assert len(single.latencies_ms) == single.latency.count
+    assert result.precision_executed == "fp32"
+    assert result.first_inference_ms > 2.0
+    assert result.load_s >= 0
+    assert result.start_s > 0.05
+    assert result.peak_rss_mb > 20
+    assert result.seconds > result.start_s
+    assert [step.step for step in steps][:2] == ["load", "single_stream"]
+    assert steps[-1] == CellProgress("offline", 2, 2)
+    again = CellResult.load(Path(spec.folder))
+    assert again.metrics() == result.metrics()
+    assert {"latency_ms_p50", "throughput_fps", "rss_mb", "cpu_util", "model_size_mb"} <= set(result.metrics())
+    assert result.metrics()["throughput_fps"] == result.mode("offline").throughput_fps
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "word"),
+    [
+        ("segfault", "crashed", "SIGSEGV"),
+        ("abort", "crashed", "SIGABRT"),
+        ("abort-for-memory", "out_of_memory", "ran out of memory"),
+        ("killed", "out_of_memory", "SIGKILL"),
+        ("cuda", "out_of_memory", "CUDA out of memory"),
+        ("memory", "out_of_memory", "ran out of memory"),
+        ("raises", "failed", "RuntimeError: the kernel of layer 7 is missing"),
+        ("missing", "unavailable", "the fake runtime is not installed"),
+        ("quits", "failed", "without a result"),
+        ("exits", "failed", "no more"),
+    ],
+)
+def test_a_cell_that_dies_says_how(spec, kind, status, word):
+    result = run(spec, kind)
+    assert result.status == status
+    assert word in result.reason
+    assert result.modes == ()
+    assert Path(result.log).is_file()
+    assert CellResult.load(Path(spec.folder)).status == status
+
+
+def test_the_log_of_a_crash_holds_the_stack(spec):
+    result = run(spec, "segfault")
+    text = Path(result.log).read_text()
+    assert "Segmentation fault" in text
+    assert "cell_programs.py" in text
+    assert result.failed_in == "load"
+
+
+def test_a_cell_that_takes_too_much_memory_is_ended_before_the_machine_is_full(spec):
+    began = time.monotonic()
+    result = run(spec, "hungry", memory_limit_mb=500)
+    assert result.status == "out_of_memory"
+    assert "500 MB" in result.reason
+    assert 500 < result.peak_rss_mb < 2500
+    assert time.monotonic() - began < 30
+
+
+def test_what_its_children_take_counts_and_they_end_with_it(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(spec, "hungry-child", memory_limit_mb=300)
+    assert result.status == "out_of_memory"
+    assert not alive(int((tmp_path / "child.pid").read_text()))
+
+
+def test_a_cell_that_takes_too_long_is_ended_even_if_it_does_not_listen(spec):
+    result = run(spec, "deaf", timeout_s=3)
+    assert result.status == "timeout"
+    assert "3 s" in result.reason
+    assert result.failed_in == "load"
+    assert result.seconds < 20
+
+
+def test_modes_that_were_measured_before_an_exception_are_kept(spec):
+    """No clock waits as long as this rate asks: that cell has failed, and its first mode is in it."""
+    work = replace(spec, modes=("single_stream", "server"), rate=1e-300)
+    result = run(work, "good")
+    assert (result.status, result.failed_in) == ("failed", "server")
+    assert [mode.mode for mode in result.modes] == ["single_stream"]
+    assert len(result.modes[0].latencies_ms)
+
+
+def test_a_crash_after_the_result_is_a_warning(spec, monkeypatch):
+    monkeypatch.setenv("CRASH_AT_EXIT", "1")
+    result = run(spec, "good")
+    assert result.status == "ok"
+    assert result.modes
+    assert any("SIGSEGV" in warning for warning in result.warnings)
+
+
+def test_an_old_result_does_not_pass_for_that_of_a_crash(spec):
+    assert run(spec, "good").ok
+    result = run(spec, "segfault")
+    assert result.status == "crashed"
+    assert not list(Path(spec.folder).glob("latencies_*"))
+
+
+def test_a_matrix_goes_on_after_a_crash(spec, tmp_path):
+    kinds = ["good", "segfault", "good"]
+    results = [run(replace(spec, folder=str(tmp_path / f"{number}")), kind) for number, kind in enumerate(kinds)]
+    assert [result.status for result in results] == ["ok", "crashed", "ok"]
+
+
+def _start_parent(spec: CellSpec, kind: str) -> subprocess.Popen:
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1])\n"
+        "from guardianflow.vision.cell_process import run_cell\n"
+        "from guardianflow.vision.cell_results import CellSpec\n"
+        "run_cell(CellSpec.from_dict(json.loads(sys.argv[2])), program=(sys.executable, sys.argv[3], sys.argv[4]))\n"
+    )
+    root = str(PROGRAM.parents[2])
+    words = [sys.executable, "-c", code, root, json.dumps(spec.to_dict()), str(PROGRAM), kind]
+    return subprocess.Popen(words, stderr=subprocess.PIPE)
+
+
+def _wait_for_cell(parent: subprocess.Popen, folder: Path) -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        progress = folder / "progress.jsonl"
+        if progress.is_file() and '"load"' in progress.read_text():
+            return psutil.Process(parent.pid).children()[0]
+        time.sleep(0.05)
+    pytest.fail("the cell did not start")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_cell_ends_with_who_started_it(spec, how):
+    parent = _start_parent(spec, "deaf")
+    cell = _wait_for_cell(parent, Path(spec.folder))
+    parent.send_signal(how)
+    parent.communicate(timeout=30)
+    psutil.wait_procs([cell], timeout=10)
+    assert not alive(cell.pid)
+    assert parent.returncode != 0
+
+
+def test_a_backend_that_is_not_installed_is_unavailable_before_anything_is_exported(spec):
+    from guardianflow.vision.backends.catalog import availability
+
+    missing = availability("tensorrt")
+    if missing.ok:
+        pytest.skip("TensorRT works here; the test needs a backend that doesn't")
+    result = run_cell(replace(spec, backend="tensorrt"), timeout_s=60)
+    assert result.status == "unavailable"
+    assert result.reason == missing.reason
+    assert result.failed_in == "prepare"
+
+
+def test_a_backend_that_nobody_knows_fails_by_its_name(spec):
+    result = run_cell(replace(spec, backend="nonsense"), timeout_s=60)
+    assert result.status == "failed"
+    assert "no backend named 'nonsense'" in result.reason
+
+
+def test_a_cell_is_data_and_names_no_code(spec):
+    result = run_cell(replace(spec, backend="os:system"), timeout_s=60)
+    assert result.status == "failed"
+    assert "no backend named" in result.reason
+    with pytest.raises(InputError, match="has no 'program'"):
+        CellSpec.from_dict({**spec.to_dict(), "program": "x"})
+    assert CellSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_what_a_cell_cannot_be_asked_is_refused(spec):
+    with pytest.raises(InputError, match="known: single_stream"):
+        replace(spec, modes=("nothing",))
+    with pytest.raises(InputError, match="at least 1"):
+        replace(spec, batch=0)
+    with pytest.raises(InputError, match="needs images"):
+        replace(spec, source="")
+    with pytest.raises(InputError, match="timeout"):
+        run_cell(spec, timeout_s=0)
+
+
+def test_no_image_that_can_be_read_fails_the_cell_by_a_sentence(spec, tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"not an image")
+    result = run(replace(spec, source=str(folder)), "good")
+    assert result.status == "failed"
+    assert result.modes == ()
+
+
+def test_the_memory_limit_is_what_was_asked_or_a_share_of_what_is_left():
+    assert memory_limit(123) == 123
+    assert 0 < memory_limit() <= psutil.virtual_memory().total * 0.9 / 1e6
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[ONNXRuntimeError] Failed to allocate memory for requested buffer", "std::bad_alloc", "CUDA out of memory"],
+)
+def test_runtimes_say_in_their_own_words_that_memory_ran_out(text):
+    assert classify(RuntimeError(text))[0] == "out_of_memory"
+    assert classify(RuntimeError("something else"))[0] == "failed"
+
+
+def test_a_cell_is_the_first_that_the_system_ends_when_memory_runs_out(spec):
+    if sys.platform != "linux":
+        pytest.skip("the OOM killer is Linux's")
+    parent = _start_parent(spec, "deaf")
+    cell = _wait_for_cell(parent, Path(spec.folder))
+    try:
+        assert Path(f"/proc/{cell.pid}/oom_score_adj").read_text().strip() == "1000"
+        assert os.getpgid(cell.pid) == cell.pid  # a group of its own: Ctrl-C in a terminal doesn't reach it
+    finally:
+        parent.send_signal(signal.SIGINT)
+        parent.communicate(timeout=30)
