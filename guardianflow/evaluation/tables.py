@@ -25,7 +25,8 @@ def interval_text(low: float | None, high: float | None) -> str:
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table: the first column is text, the others are figures."""
-    left, right = "text-align:left;overflow-wrap:anywhere", "text-align:right;font-variant-numeric:tabular-nums"
+    left = "text-align:left;padding:2px 10px 2px 0;overflow-wrap:anywhere"
+    right = "text-align:right;padding:2px 0 2px 14px;font-variant-numeric:tabular-nums"
 
     def line(tag: str, cells: Sequence[str]) -> str:
         return "".join(

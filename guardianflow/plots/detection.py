@@ -69,15 +69,16 @@ def plot_precision_recall(plot: PrecisionRecallPlot, *, theme: str = "light") ->
     for column, (mean, classes) in enumerate(plot.panels.values(), start=1):
         legend = "legend" if column == 1 else f"legend{column}"
         _draw_lines(figure, plot.recall, mean, classes, look, column=column, legend=legend)
-        left = (column - 1) / len(titles)
-        figure.update_layout({legend: {"orientation": "h", "x": left, "y": -0.2, "yanchor": "top",
-                                       "entrywidth": 130, "font": {"size": 12}}})  # fmt: skip
+        place = {"x": (column - 1) / len(titles), "y": -0.24, "yanchor": "top", "font": {"size": 12}}
+        figure.update_layout({legend: place})
     figure.update_xaxes(title_text="recall: share of objects found", range=[0, 1.01])
     figure.update_yaxes(range=[0, 1.02])
     figure.update_yaxes(title_text="precision: share of boxes right", row=1, col=1)
-    rows = max(len(classes) for _, classes in plot.panels.values()) if plot.panels else 0
+    entries = max((len(classes) for _, classes in plot.panels.values()), default=0) + 1
+    below = 70 + 20 * (entries if entries <= _COLOURED + 1 else 1)
     figure.update_layout(**look.layout)
-    figure.update_layout(height=430 + 22 * min(rows // 3, 3), margin_b=110)
+    figure.update_layout(height=380 + below, margin_b=below)
+    figure.update_layout({f"legend{number if number > 1 else ''}_y": -78 / 316 for number in range(1, len(titles) + 1)})
     return figure
 
 
@@ -135,18 +136,18 @@ def plot_confidence(plot: ConfidencePlot, *, theme: str = "light") -> Figure:
             row=1, col=1,
         )  # fmt: skip
     _draw_lines(figure, plot.confidence, *plot.f1, look, column=2, legend="legend2")
-    near = abs(plot.best - plot.stated) < 0.12  # their names would lie over each other
-    for value, text, place in (
-        (plot.best, f"best F1 {plot.best:.2f}", "top right" if plot.best >= plot.stated else "top left"),
-        (plot.stated, f"stated {plot.stated:g}", "top left" if plot.best >= plot.stated else "top right"),
-    ):
-        figure.add_vline(
-            value, row=1, col=1, line={"color": GREY, "width": 1, "dash": "dash" if text[0] == "s" else "solid"},
-            annotation_text=text, annotation_position=place if near else "top",
-            annotation_font={"size": 11, "color": look.ink},
+    marks = (
+        (plot.best, 1.15, "solid", f"best F1 {plot.best:.2f}"),
+        (plot.stated, 1.07, "dash", f"stated {plot.stated:g}"),
+    )
+    for value, height, dash, text in marks:  # one above the other, so that they never overlap
+        figure.add_vline(value, row=1, col=1, line={"color": GREY, "width": 1, "dash": dash})
+        figure.add_annotation(
+            x=value, y=height, text=text, showarrow=False, xanchor="left" if value < 0.75 else "right", xshift=2,
+            font={"size": 11, "color": look.ink}, row=1, col=1,
         )  # fmt: skip
     figure.update_xaxes(title_text="confidence: boxes below it are dropped", range=[0, 1])
-    figure.update_yaxes(range=[0, 1.1], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    figure.update_yaxes(range=[0, 1.2], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
     figure.update_yaxes(title_text="share (0–1)", row=1, col=1)
     figure.update_yaxes(title_text="F1 (0–1)", row=1, col=2)
     figure.update_layout(**look.layout)
@@ -220,8 +221,10 @@ def plot_confusion(plot: ConfusionPlot, *, theme: str = "light") -> Figure:
         automargin=True,
     )  # fmt: skip
     figure.update_layout(**look.layout)
-    side = 220 + (56 if few else 16) * rows
-    figure.update_layout(height=min(side, 1100), width=min(side + 240, 1300))
+    side = (56 if few else 13) * rows
+    figure.update_layout(height=220 + side, width=min(460 + side, 1000))
+    if not few:
+        figure.update_layout({f"{axis}axis_tickfont_size": 9 for axis in "xy"})
     return figure
 
 

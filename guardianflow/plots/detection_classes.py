@@ -20,6 +20,7 @@ __all__ = [
     "plot_class_scores", "plot_sizes", "size_bars",
 ]  # fmt: skip
 
+_MANY = 20
 _Values = tuple[float | None, ...]
 
 
@@ -111,6 +112,7 @@ def plot_class_changes(changes: ClassChanges, *, theme: str = "light") -> Figure
 
     look = theme_named(theme)
     figure = Figure()
+    rows_high = 34 * max(len(changes.labels), 2)
     looks = {
         "worse": (look.series[3], "diamond"),
         "may be chance": (GREY, "circle"),
@@ -136,12 +138,12 @@ def plot_class_changes(changes: ClassChanges, *, theme: str = "light") -> Figure
     figure.update_xaxes(title_text="change of AP50-95, with the interval that chance allows", zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(changes.labels))), ticktext=changes.labels, autorange="reversed", automargin=True,
-        ticksuffix="  ",
+        ticklabelstandoff=8,
     )  # fmt: skip
     figure.update_layout(**look.layout)
     figure.update_layout(
-        height=190 + 34 * max(len(changes.labels), 1), showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        height=130 + rows_high, showlegend=True, margin={**look.layout["margin"], "t": 56, "b": 64},
+        legend={"orientation": "h", "x": 0, "y": 1 + 6 / rows_high, "yanchor": "bottom"},
     )  # fmt: skip
     return figure
 
@@ -151,6 +153,7 @@ def _pair_bars(labels: Sequence[str], ap50: _Values, ap50_95: _Values, look: The
 
     figure = Figure()
     rows = list(range(len(labels)))
+    rows_high = (56 if len(rows) <= _MANY else 30) * max(len(rows), 1)
     for name, values, colour in (("AP50-95", ap50_95, ORANGE), ("AP50", ap50, look.series[0])):
         texts = ["not labelled" if value is None else f"{value:.2f}" for value in values]
         figure.add_trace(
@@ -158,10 +161,10 @@ def _pair_bars(labels: Sequence[str], ap50: _Values, ap50_95: _Values, look: The
                 textposition="outside", cliponaxis=False, hovertemplate="%{x:.3f}<extra></extra>")
         )  # fmt: skip
     figure.update_xaxes(range=[0, 1.08], title_text="average precision (0–1)", tickvals=[0, 0.25, 0.5, 0.75, 1])
-    figure.update_yaxes(tickvals=rows, ticktext=labels, automargin=True, ticksuffix="  ")
+    figure.update_yaxes(tickvals=rows, ticktext=labels, automargin=True, ticklabelstandoff=8)
     figure.update_layout(**look.layout)
     figure.update_layout(
-        height=180 + 56 * max(len(labels), 1), bargap=0.3, margin_t=48,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "reversed"},
+        height=130 + rows_high, bargap=0.3, margin={**look.layout["margin"], "t": 56, "b": 64},
+        legend={"orientation": "h", "x": 0, "y": 1 + 6 / rows_high, "yanchor": "bottom", "traceorder": "reversed"},
     )  # fmt: skip
     return figure
