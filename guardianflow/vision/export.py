@@ -81,7 +81,7 @@ def prepare_model(
         "model": model.sha256,
         "to": target,
         "imgsz": imgsz,
-        "precision": precision if target != "onnx" else "fp32",
+        "precision": precision if precision == "fp16" and target in {"openvino", "tensorrt"} else "",
         "batch": (batch or 1) if target == "tensorrt" else 0,
         "opset": OPSET,
         "revision": _REVISION,

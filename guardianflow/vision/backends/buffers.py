@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OutputBuffers", "pad_batch"]
+__all__ = ["OutputBuffers", "pad_batch", "writable"]
 
 
 def pad_batch(images: NDArray[Any], batch: int) -> NDArray[Any]:
@@ -20,6 +20,11 @@ def pad_batch(images: NDArray[Any], batch: int) -> NDArray[Any]:
     filled = np.zeros((batch, *images.shape[1:]), images.dtype)
     filled[: len(images)] = images
     return filled
+
+
+def writable(images: NDArray[Any]) -> NDArray[Any]:
+    """The images themselves, or a copy where they are read-only: runtimes share memory with writable arrays alone."""
+    return images if images.flags.writeable else images.copy()
 
 
 class OutputBuffers:

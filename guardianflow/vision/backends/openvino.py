@@ -17,7 +17,7 @@ from guardianflow.vision.backends._base import (
     check_open,
     check_turn,
 )
-from guardianflow.vision.backends.buffers import OutputBuffers, pad_batch
+from guardianflow.vision.backends.buffers import OutputBuffers, pad_batch, writable
 from guardianflow.vision.backends.openvino_file import find_graph
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class OpenVinoBackend(Backend):
         compiled = self._compile(core, _with_size(network, model, options), device)
         count = options.requests or _optimal_requests(compiled, options.hint)
         self._free: deque[Any] = deque(compiled.create_infer_request() for _ in range(count))
+        self._alone: Any = compiled.create_infer_request()  # for forward, beside whatever was submitted
         self._busy: deque[_Started] = deque()
         self._compiled: Any = compiled
         self._buffers = OutputBuffers()
@@ -94,10 +95,9 @@ class OpenVinoBackend(Backend):
 
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's output; see :class:`Backend`."""
-        if self._busy:
-            msg = "batches that were submitted are still to be collected; collect them before calling forward"
-            raise InputError(msg)
-        return self.collect(self.submit(images))
+        started = self._start(images, self._alone)
+        self._alone.wait()
+        return started.output[: started.images]
 
     def submit(self, images: NDArray[Any]) -> Ticket:
         """Start a batch; waits for the oldest one where all requests are at work."""
@@ -108,16 +108,8 @@ class OpenVinoBackend(Backend):
             oldest.request.wait()
             self._free.append(oldest.request)
             oldest.request = None
-        filled = pad_batch(images, self._shape[0])
-        output = self._buffers.take(self._shape)
-        request = self._free.popleft()
-        request.set_input_tensor(self._ov.Tensor(filled, shared_memory=True))
-        request.set_output_tensor(self._ov.Tensor(output, shared_memory=True))
-        request.start_async()
-        ticket = Ticket(self._submitted)
-        self._submitted += 1
-        self._busy.append(_Started(ticket, len(images), filled, output, request))
-        return ticket
+        self._busy.append(self._start(images, self._free.popleft()))
+        return self._busy[-1].ticket
 
     def collect(self, ticket: Ticket) -> NDArray[Any]:
         """The output of a batch that was submitted; see :class:`Backend`."""
@@ -138,7 +130,18 @@ class OpenVinoBackend(Backend):
                 started.request.wait()
         self._busy.clear()
         self._free.clear()
-        self._compiled = None
+        self._compiled = self._alone = None
+
+    def _start(self, images: NDArray[Any], request: Any) -> _Started:
+        check_open(self._compiled is not None)
+        check_images(images, batch=self._options.batch, imgsz=self._options.imgsz)
+        filled = writable(pad_batch(images, self._shape[0]))
+        output = self._buffers.take(self._shape)
+        request.set_input_tensor(self._ov.Tensor(filled, shared_memory=True))
+        request.set_output_tensor(self._ov.Tensor(output, shared_memory=True))
+        request.start_async()
+        self._submitted += 1
+        return _Started(Ticket(self._submitted), len(images), filled, output, request)
 
     def _compile(self, core: Any, network: Any, device: str) -> Any:
         options = self._options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow._imports import require
 from guardianflow.exceptions import InputError, ModelFileError, RunFailedError
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
-from guardianflow.vision.backends.buffers import pad_batch
+from guardianflow.vision.backends.buffers import pad_batch, writable
 from guardianflow.vision.backends.engine_file import engine_offset, write_engine
 from guardianflow.vision.backends.nvidia import driver_problem, gpu_index
 
@@ -81,7 +81,7 @@ class TensorRtBackend(Backend):
         check_open(self._engine is not None)
         check_images(images, batch=self._options.batch, imgsz=self._options.imgsz)
         filled = pad_batch(images, self._fixed) if self._fixed else images
-        source = torch.from_numpy(filled if filled.flags.writeable else filled.copy())
+        source = torch.from_numpy(writable(filled))
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             batch = source.to(self._device, self._types[self._input]).contiguous()
             self._context.set_input_shape(self._input, tuple(batch.shape))

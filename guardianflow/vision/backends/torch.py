@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.exceptions import InputError
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
+from guardianflow.vision.backends.buffers import writable
 from guardianflow.vision.model_files import load_weights
 
 if TYPE_CHECKING:
@@ -52,8 +54,8 @@ class TorchBackend(Backend):
         _check_precision(options.precision, self._device)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
         self._threads_before = torch.get_num_threads()
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        # Ultralytics sets OMP_NUM_THREADS=1 when it is imported before torch; other runtimes take all cores.
+        torch.set_num_threads(options.threads or usable_cores())
         self._model: Any = _prepared(load_weights(model.path), self._device, self._dtype)
         self._compiled: Callable[..., Any] | None = None
         try:
@@ -105,7 +107,7 @@ class TorchBackend(Backend):
     def _run(self, images: NDArray[Any], model: Callable[..., Any]) -> NDArray[Any]:
         import torch
 
-        batch = torch.from_numpy(images if images.flags.writeable else images.copy())  # shares the memory
+        batch = torch.from_numpy(writable(images))  # shares the memory
         with torch.inference_mode(), self._without_tf32():
             output = model(batch.to(self._device, self._dtype))
             first = output[0] if isinstance(output, (list, tuple)) else output
@@ -175,6 +177,11 @@ class TorchBackend(Backend):
             self._run(images, model)
             times.append(time.perf_counter() - began)
         return sorted(times[2:])[_TIMED_CALLS // 2]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepared(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.exceptions import InputError, ModelFileError
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
+from guardianflow.vision.backends.buffers import writable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class UltralyticsBackend(Backend):
         check_open(self._model is not None)
         check_images(images, batch=self._options.batch, imgsz=self._options.imgsz)
         with torch.inference_mode():
-            output = self._model(torch.from_numpy(images).to(self._device))
+            output = self._model(torch.from_numpy(writable(images)).to(self._device))
         first = output[0] if isinstance(output, (list, tuple)) else output
         array = first.float().cpu().numpy() if isinstance(first, torch.Tensor) else np.asarray(first, np.float32)
         return np.ascontiguousarray(array)
