@@ -32,6 +32,7 @@ class QuantizationOptions:
         per_channel: One scale a channel of the weights instead of one a tensor.
         max_drop: Greatest loss of mAP50-95 that is allowed (absolute); 0: none is asked for.
         device: Where an engine is built, as for a backend.
+        exports: Folder of cached exports; ``None``: below the folder of the artifact.
         accuracy: Judge of a trial; needed where ``max_drop`` is set.
     """
 
@@ -41,11 +42,13 @@ class QuantizationOptions:
     per_channel: bool = True
     max_drop: float = 0.0
     device: str = ""
+    exports: Path | None = None
     accuracy: Accuracy | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, without the judge."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "accuracy"}
+        """Plain JSON: what the artifact depends on."""
+        apart = {"accuracy", "exports"}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in apart}
 
 
 @dataclass(frozen=True)

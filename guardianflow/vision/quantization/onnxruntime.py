@@ -60,7 +60,11 @@ class OnnxRuntimeQuantizer(Quantizer):
         for package in ("onnx", "onnxruntime"):
             require(package, extra="onnx", purpose=f"{options.precision} for ONNX Runtime")
         source = prepare_model(
-            model, backend="onnxruntime", precision="fp32", imgsz=options.imgsz, folder=folder / "export"
+            model,
+            backend="onnxruntime",
+            precision="fp32",
+            imgsz=options.imgsz,
+            folder=options.exports or folder / "exports",
         )
         target = folder / f"{_stem(model)}-{options.precision}.onnx"
         folder.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,11 @@ class OpenVinoQuantizer(Quantizer):
 
         ov = require("openvino", extra="openvino", purpose=f"{options.precision} for OpenVINO")
         source = prepare_model(
-            model, backend="openvino", precision="fp32", imgsz=options.imgsz, folder=folder / "export"
+            model,
+            backend="openvino",
+            precision="fp32",
+            imgsz=options.imgsz,
+            folder=options.exports or folder / "exports",
         )
         # Ultralytics takes a folder for OpenVINO's by the end of its name.
         stem = re.sub(r"_openvino_model$", "", model.path.stem) or "model"

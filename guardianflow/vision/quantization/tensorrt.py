@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._imports import require
 from guardianflow.core.run_folder import write_json
-from guardianflow.exceptions import ModelFileError
-from guardianflow.vision.backends.engine_file import write_engine
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.quantization._base import (
     QuantizationOptions,
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorRtQuantizer"]
 
-log = logging.getLogger(__name__)
+_MOST = 8  # images in one call
 
 
 class TensorRtQuantizer(Quantizer):
@@ -48,7 +45,8 @@ class TensorRtQuantizer(Quantizer):
         folder: Path,
     ) -> QuantizedModel:
         """Build an engine; see :meth:`Quantizer.quantize`."""
-        from guardianflow.vision.export import prepare_model
+        from guardianflow.vision.backends.tensorrt import build_engine
+        from guardianflow.vision.export import export_metadata, prepare_model
 
         trt = require("tensorrt", extra="tensorrt", purpose=f"{options.precision} for TensorRT")
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,16 +54,28 @@ class TensorRtQuantizer(Quantizer):
         facts: dict[str, Any] = {"tool": f"tensorrt {trt.__version__}"}
         if options.precision == "fp16":
             engine = prepare_model(
-                model, backend="tensorrt", precision="fp16", imgsz=options.imgsz, folder=folder / "export"
+                model,
+                backend="tensorrt",
+                precision="fp16",
+                imgsz=options.imgsz,
+                folder=options.exports or folder / "exports",
             )
             shutil.copyfile(engine.path, target)
             return QuantizedModel(read_model_file(target), facts)
         images = needs_calibration(options, calibration)
         graph = prepare_model(
-            model, backend="onnxruntime", precision="fp32", imgsz=options.imgsz, folder=folder / "export"
+            model,
+            backend="onnxruntime",
+            precision="fp32",
+            imgsz=options.imgsz,
+            folder=options.exports or folder / "exports",
         )
         facts |= _quantized_graph(graph.path, images, target.with_suffix(".onnx"), options)
-        _build(trt, target.with_suffix(".onnx"), target, options.imgsz)
+        metadata = export_metadata(read_model_file(graph.path), imgsz=options.imgsz)
+        metadata = {**metadata, "batch": _MOST, "args": {**metadata["args"], "quantize": 8}}
+        build_engine(
+            target.with_suffix(".onnx"), target, metadata, precision="int8", imgsz=options.imgsz, batch=_MOST
+        )  # fmt: skip
         return QuantizedModel(read_model_file(target), facts)
 
 
@@ -86,46 +96,3 @@ def _quantized_graph(
     facts = quantize_onnx(source, calibration, target, options, symmetric=True)
     write_json(note, {"key": said, "ranges": target.with_suffix(".ranges.json").name})
     return {**facts, "calibration_cache": "made"}
-
-
-def _build(trt: Any, source: Path, target: Path, imgsz: int, *, most: int = 8) -> None:
-    """Build an engine from a QDQ graph for batches of 1 to ``most``."""
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
-    # From version 10 on all networks have explicit batches, and the flag is gone in 11.
-    explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
-    network = builder.create_network(0 if explicit is None else 1 << int(explicit))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(source.read_bytes()):
-        said = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
-        msg = f"TensorRT can't read the quantized graph {source.name}: {said[:400]}"
-        raise ModelFileError(msg)
-    config = builder.create_builder_config()
-    for name in ("INT8", "FP16"):  # 11 takes both from the graph and has no such flags
-        flag = getattr(trt.BuilderFlag, name, None)
-        if flag is not None:
-            config.set_flag(flag)
-    profile = builder.create_optimization_profile()
-    name = network.get_input(0).name
-    shape = (3, imgsz, imgsz)
-    profile.set_shape(name, (1, *shape), (1, *shape), (most, *shape))
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        msg = f"TensorRT built no engine from {source.name}; its messages above say why"
-        raise ModelFileError(msg)
-    write_engine(target, bytes(plan), _metadata(source, most))
-
-
-def _metadata(source: Path, most: int) -> dict[str, Any]:
-    """What the backends read in front of an engine: names, side and stride, as Ultralytics writes them."""
-    model = read_model_file(source)
-    return {
-        "task": "detect",
-        "names": dict(enumerate(model.names)),
-        "imgsz": [model.imgsz, model.imgsz],
-        "stride": model.stride,
-        "batch": most,
-        "end2end": model.end_to_end,
-        "args": {"dynamic": True, "quantize": 8},
-    }
