@@ -37,6 +37,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_sqlite_tem
     shutil.copyfile(mlflow_sqlite_template, work_dir / "mlflow.db")
     monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(work_dir))
     monkeypatch.setenv("GUARDIANFLOW_ACTOR", "kim")
+    monkeypatch.setenv("GUARDIANFLOW_GATE", "off")  # these models were never evaluated; see test_cli_gate.py
     monkeypatch.chdir(tmp_path)
     return work_dir
 
@@ -83,6 +84,8 @@ def test_a_model_goes_through_its_life(workplace: Path, weights: Path) -> None:
     assert (model["champion"], model["rollback"], model["champion_map50"]) == ("2", "1", 0.8)
     versions = call_json("list", "versions", MODEL)["versions"]
     assert [(row["version"], row["aliases"]) for row in versions] == [("2", ["champion"]), ("1", ["rollback"])]
+    assert (versions[0]["backend"], versions[0]["precision"]) == ("torch", "fp32")
+    assert "torch fp32" in call("list", "versions", MODEL).stdout
 
 
 def test_history_answers_who_was_champion_at_a_time(workplace: Path, weights: Path) -> None:
@@ -117,6 +120,7 @@ def test_the_champions_file_is_fetched_whole(workplace: Path, weights: Path, tmp
     assert shared.read_bytes() == weights.read_bytes()
     document = call_json("download", MODEL, "--version", "1", "--to", str(tmp_path / "받은.pt"))
     assert Path(str(document["path"])).read_bytes() == weights.read_bytes()
+    assert (document["version"], document["backend"], document["precision"]) == ("1", "torch", "fp32")
 
 
 def test_force_needs_a_reason(workplace: Path) -> None:

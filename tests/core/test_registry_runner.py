@@ -10,22 +10,31 @@ import pytest
 
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
+from guardianflow.core.evaluations import Evaluations
 from guardianflow.core.parameters import RegistryParameters
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.core.registry_runner import RegistryRunner
 from guardianflow.core.run_records import RunRecords
 from guardianflow.core.tracking import TrackedRun
-from guardianflow.exceptions import NotFoundError, ParameterError
+from guardianflow.exceptions import NotFoundError, ParameterError, RefusedError
 from guardianflow.execution.executors import LocalExecutor
 from guardianflow.scenario.factory import plan_run
+from tests.core.evidence_world import FINGERPRINT, evaluate
 
 
 @pytest.fixture
-def settings(tmp_path: Path, mlflow_sqlite_template: Path) -> Settings:
+def gated(tmp_path: Path, mlflow_sqlite_template: Path) -> Settings:
+    """A work folder whose gate is on."""
     work_dir = tmp_path / "work"
     work_dir.mkdir()
     shutil.copyfile(mlflow_sqlite_template, work_dir / "mlflow.db")
     return Settings(work_dir=work_dir, actor="lee")
+
+
+@pytest.fixture
+def settings(gated: Settings) -> Settings:
+    """The same with the gate off: these files were never evaluated."""
+    return Settings(work_dir=gated.work_dir, actor="lee", gate="off")
 
 
 @pytest.fixture
@@ -63,17 +72,58 @@ def test_its_tables_escape_what_they_show(settings: Settings, source_run: str) -
     assert "&lt;img" in page
 
 
+def evaluated(settings: Settings, folder: Path, skill: float) -> str:
+    """A version of the model "cam" with evidence; returns its number."""
+    folder.mkdir()
+    weights = folder / "best.pt"
+    weights.write_text(f"weights {folder.name}")
+    with TrackedRun.start(settings, experiment="gate", kind="train", parameters={"experiment_name": "gate"}) as run:
+        run.log_artifact(weights, "weights")
+    version = ModelRegistry(settings).register("cam", run.run_id, dataset_fingerprint=FINGERPRINT)
+    evaluate(Evaluations(settings), version.sha256, folder / "evaluation", skill, run_id=run.run_id)
+    return version.version
+
+
+def test_the_page_says_what_the_gate_said(gated: Settings, tmp_path: Path) -> None:
+    evaluated(gated, tmp_path / "a", 0.5)
+    RegistryRunner("gate", "promote", "cam", settings=gated).run()
+    evaluated(gated, tmp_path / "b", 0.9)
+    runner = RegistryRunner("gate", "promote", "cam", settings=gated)
+    before = runner.judge()._repr_html_()
+    result = runner.run()
+    assert "Version 2 of cam, judged against champion 1, may be promoted." in before
+    assert result.show_verdict()._repr_html_() == before
+    assert result.to_dict()["verdict"]["passed"] is True
+    assert "No gate was asked" in RegistryRunner("gate", "rollback", "cam", settings=gated).judge()._repr_html_()
+
+
+def test_a_refused_change_shows_why_and_fails(gated: Settings, tmp_path: Path) -> None:
+    evaluated(gated, tmp_path / "a", 0.9)
+    RegistryRunner("gate", "promote", "cam", settings=gated).run()
+    evaluated(gated, tmp_path / "b", 0.5)
+    runner = RegistryRunner("gate", "promote", "cam", settings=gated)
+    assert ">refused<" in runner.judge()._repr_html_()
+    with pytest.raises(RefusedError, match="champion stays 1"):
+        runner.run()
+    assert RunRecords(Database.open(gated.database_url)).list(limit=1)[0].status == "FAILED"
+    ModelRegistry(gated).reject("cam", 2, reason="<b>no</b>")
+    again = RegistryRunner("gate", "promote", "cam", version="2", settings=gated).judge()._repr_html_()
+    assert "The gate could not judge: version 2 of" in again
+    assert "<b>no" not in again
+
+
 @pytest.mark.slow
-def test_the_notebook_does_the_same(settings: Settings, source_run: str) -> None:
-    ModelRegistry(settings).register("cam", source_run)
-    outcome = LocalExecutor(settings).execute(
+def test_the_notebook_does_the_same(gated: Settings, tmp_path: Path) -> None:
+    evaluated(gated, tmp_path / "a", 0.9)
+    outcome = LocalExecutor(gated).execute(
         plan_run("registry", experiment_name="gate", action="promote", model_name="cam", reason="from a notebook")
     )
     assert outcome.status == "FINISHED"
     assert outcome.notebook is not None
     assert "from a notebook" in outcome.notebook.read_text(encoding="utf-8")
     assert outcome.html is not None
-    assert ModelRegistry(settings).get("cam", "champion").version == "1"
+    assert "judged as the first champion, may be promoted" in outcome.html.read_text(encoding="utf-8")
+    assert ModelRegistry(gated).get("cam", "champion").version == "1"
 
 
 @pytest.mark.parametrize(
