@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,7 @@ def _images(source: FrameSource | None, frames: int) -> Iterator[npt.NDArray[np.
 def _oracle(truth: Tracks, frames: int) -> Iterator[Any]:
     rows = truth.by_frame()
     starts = np.searchsorted(rows.frame, np.arange(frames + 1))
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in pairwise(starts.tolist()):
         count = last - first
         yield SimpleNamespace(
             boxes=rows.box[first:last].astype(np.float32),

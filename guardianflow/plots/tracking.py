@@ -1,0 +1,208 @@
+"""How well objects were followed: HOTA over its thresholds, who loses what, and when identities changed.
+
+Each plot is two functions: one makes the data and can be tested, one draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, ORANGE, SERIES, VERMILION
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = [
+    "HotaCurves", "IdentityTimeline", "LossBars", "hota_curves", "identity_timeline", "loss_bars", "plot_hota_curves",
+    "plot_identity_timeline", "plot_loss_bars",
+]  # fmt: skip
+
+_MOST_OBJECTS = 40
+_LINES = (("hota", "HOTA", BLUE, 3.0), ("deta", "DetA: found", ORANGE, 2.0), ("assa", "AssA: kept", GREEN, 2.0))
+
+
+@dataclass(frozen=True)
+class HotaCurves:
+    """HOTA and its parts over the localisation threshold.
+
+    Attributes:
+        alpha: Thresholds (IoU).
+        series: Label with the mean → value by threshold, fractions.
+    """
+
+    alpha: tuple[float, ...]
+    series: Mapping[str, tuple[float, ...]]
+
+
+def hota_curves(hota: Mapping[str, Any]) -> HotaCurves:
+    """The curves of the ``hota`` part of a tracking result's dict."""
+    by_alpha = hota["by_alpha"]
+    return HotaCurves(
+        alpha=tuple(float(value) for value in by_alpha["alpha"]),
+        series={f"{title} ({hota[key]:.2f})": tuple(float(x) for x in by_alpha[key]) for key, title, *_ in _LINES},
+    )
+
+
+def plot_hota_curves(curves: HotaCurves) -> Figure:
+    """Three curves; the mean of each stands in the legend."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    for (label, values), (_, _, colour, width) in zip(curves.series.items(), _LINES, strict=True):
+        trace = Scatter(x=curves.alpha, y=values, name=label, mode="lines", line={"color": colour, "width": width})
+        figure.add_trace(trace)
+    figure.update_layout(
+        **LAYOUT,
+        title={"text": "How exactly objects were found and kept", "x": 0, "xref": "paper"},
+        height=380,
+        legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
+    )
+    figure.update_xaxes(title_text="overlap (IoU) that a match needs", range=[0, 1])
+    figure.update_yaxes(range=[0, 1.02])
+    return figure
+
+
+@dataclass(frozen=True)
+class LossBars:
+    """Parts of a HOTA of 1, by tracker; the best tracker first.
+
+    Attributes:
+        trackers: Names.
+        reached: HOTA.
+        detector: What the detector's boxes cost; 0 where the tracker did better with them.
+        tracker: What the tracker loses.
+        sentences: The split in words.
+    """
+
+    trackers: tuple[str, ...]
+    reached: tuple[float, ...]
+    detector: tuple[float, ...]
+    tracker: tuple[float, ...]
+    sentences: tuple[str, ...]
+
+
+def loss_bars(losses: Sequence[Mapping[str, Any]]) -> LossBars:
+    """The bars of some splits (``HotaLoss.to_dict()``)."""
+    rows = sorted(losses, key=lambda row: -float(row["hota"]))
+    detector = [max(0.0, float(row["detector_loss"])) for row in rows]
+    return LossBars(
+        trackers=tuple(str(row["tracker"]) for row in rows),
+        reached=tuple(float(row["hota"]) for row in rows),
+        detector=tuple(detector),
+        tracker=tuple(max(0.0, 1 - float(row["hota"]) - part) for row, part in zip(rows, detector, strict=True)),
+        sentences=tuple(str(row["sentence"]) for row in rows),
+    )
+
+
+def plot_loss_bars(bars: LossBars) -> Figure:
+    """One bar a tracker from 0 to 1: what is reached, what the detector and what the tracker loses."""
+    from plotly.graph_objects import Bar, Figure
+
+    figure = Figure()
+    parts = (
+        ("HOTA reached", bars.reached, BLUE), ("lost by the detector", bars.detector, ORANGE),
+        ("lost by the tracker", bars.tracker, VERMILION),
+    )  # fmt: skip
+    for name, values, colour in parts:
+        figure.add_trace(
+            Bar(
+                y=bars.trackers, x=values, name=name, orientation="h", marker_color=colour,
+                text=[f"{value:.2f}" if value >= 0.04 else "" for value in values], textposition="inside",
+                insidetextanchor="middle", textangle=0, hovertext=[escape(text) for text in bars.sentences],
+            )
+        )  # fmt: skip
+    figure.update_layout(
+        **LAYOUT,
+        barmode="stack",
+        title={"text": "What keeps tracking from being perfect", "x": 0, "xref": "paper"},
+        height=170 + 46 * max(len(bars.trackers), 1),
+        bargap=0.35,
+        legend={"orientation": "h", "x": 0, "y": -0.05, "yanchor": "top", "traceorder": "normal"},
+    )
+    figure.update_xaxes(range=[0, 1], showticklabels=False)
+    figure.update_yaxes(automargin=True, ticksuffix="  ", autorange="reversed")
+    return figure
+
+
+@dataclass(frozen=True)
+class IdentityTimeline:
+    """When which track followed which object; the objects with the most changes first.
+
+    Attributes:
+        objects: Row titles: class and labelled id.
+        spans: Row, first second, last second, track id, and how many tracks followed this object before.
+        switches: Row and second of each change of identity.
+        left_out: Objects that are not shown.
+    """
+
+    objects: tuple[str, ...]
+    spans: tuple[tuple[int, float, float, int, int], ...]
+    switches: tuple[tuple[int, float], ...]
+    left_out: int
+
+
+def identity_timeline(
+    spans: Sequence[Any], *, fps: float, names: Mapping[int, str] | None = None, most: int = _MOST_OBJECTS
+) -> IdentityTimeline:
+    """The time line of some spans (``label``, ``object``, ``track``, ``first``, ``last``), by object and time.
+
+    Args:
+        spans: From ``followed_spans``.
+        fps: Frames a second.
+        names: Class name by number.
+        most: Objects shown.
+    """
+    followed: dict[tuple[int, int], list[Any]] = {}
+    for span in spans:
+        followed.setdefault((span.label, span.object), []).append(span)
+    order = sorted(followed, key=lambda key: (-len(followed[key]), key))
+    shown, lines, switches = order[:most], [], []
+    for row, key in enumerate(shown):
+        for turn, span in enumerate(followed[key]):
+            lines.append((row, span.first / fps, (span.last + 1) / fps, int(span.track), turn))
+            if turn:
+                switches.append((row, span.first / fps))
+    titles = tuple(f"{(names or {}).get(label, f'class {label}')} {identity}" for label, identity in shown)
+    return IdentityTimeline(titles, tuple(lines), tuple(switches), len(order) - len(shown))
+
+
+def plot_identity_timeline(timeline: IdentityTimeline) -> Figure:
+    """One line an object; its colour changes where another track takes over, marked by a cross."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    for row, begin, end, track, turn in timeline.spans:
+        figure.add_trace(
+            Scatter(
+                x=[begin, end], y=[row, row], mode="lines", showlegend=False, name=f"track {track}",
+                line={"color": SERIES[turn % len(SERIES)], "width": 9}, hoverinfo="name+x",
+            )
+        )  # fmt: skip
+    figure.add_trace(
+        Scatter(
+            x=[second for _, second in timeline.switches], y=[row for row, _ in timeline.switches], mode="markers",
+            name=f"identity changed ({len(timeline.switches)})", showlegend=True,
+            marker={"symbol": "x", "size": 9, "color": VERMILION, "line": {"color": "white", "width": 1}},
+        )
+    )  # fmt: skip
+    figure.update_layout(
+        **LAYOUT,
+        title={"text": "Who was followed, and when the identity changed", "x": 0, "xref": "paper"},
+        height=170 + 22 * max(len(timeline.objects), 1),
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+    )
+    figure.update_xaxes(title_text="seconds", rangemode="tozero", zeroline=False)
+    titles = [escape(title) for title in timeline.objects]
+    figure.update_yaxes(
+        tickvals=list(range(len(titles))), ticktext=titles, autorange="reversed", automargin=True, ticksuffix="  ",
+        showgrid=False, zeroline=False,
+    )  # fmt: skip
+    if timeline.left_out:
+        figure.add_annotation(
+            text=f"{timeline.left_out} objects with fewer changes are not shown", x=0, y=1, xref="paper",
+            yref="paper", xanchor="left", yanchor="bottom", showarrow=False, font={"color": GREY},
+        )  # fmt: skip
+    return figure
