@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.core.benchmark_matrix import Matrix, cell_rows
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.evaluations import Evaluations, evaluation_row, machine_facts
-from guardianflow.core.inference_results import CLIP_FILE, InferenceResult
+from guardianflow.core.inference_results import CLIP_FILE, DETECTION_FILE, InferenceResult
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.core.parameters import InferenceParameters
 from guardianflow.core.results import SAMPLES_FILE
@@ -156,20 +156,22 @@ class BenchmarkEvidence:
                 run.log_artifact(run.folder / CLIP_FILE, "tracking")
         if scored is None or scored.evaluation_folder is None or self._prepared.dataset is None:
             return
+        from guardianflow.evaluation.detection import evaluate_detection
         from guardianflow.evaluation.detections import DetectionRecord
         from guardianflow.vision.misses import worst_images
 
-        run.log_artifact(write_json(run.folder / "detection.json", dict(scored.detection_details)), "evaluation")
+        asked = self._asked
         try:
-            samples = worst_images(
-                DetectionRecord.load(scored.evaluation_folder), self._prepared.dataset,
-                split=self._asked.split, confidence=self._asked.confidence,
-            )  # fmt: skip
+            record = DetectionRecord.load(scored.evaluation_folder)
+            figures = evaluate_detection(record, confidence=asked.confidence, max_det=asked.max_det)
+            content = {**figures.to_dict(), "curves": figures.curves()}
+            run.log_artifact(write_json(run.folder / DETECTION_FILE, content), "evaluation")
+            samples = worst_images(record, self._prepared.dataset, split=asked.split, confidence=asked.confidence)
         except (GuardianFlowError, OSError, ValueError) as error:
             log.warning("the worst misses could not be drawn: %s", error)
             return
-        content = [asdict(sample) for sample in samples]
-        run.log_artifact(write_json(run.folder / SAMPLES_FILE, content), "samples")
+        pictures = [asdict(sample) for sample in samples]
+        run.log_artifact(write_json(run.folder / SAMPLES_FILE, pictures), "samples")
 
     def _index(self, result: CellResult, folder: Path, child_id: str) -> None:
         """What the gate will look for: this model file, on this data, served this way."""

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from guardianflow.plots.predictions import PredictionGallery
 
-__all__ = ["CLIP_FILE", "InferenceResult"]
+__all__ = ["CLIP_FILE", "DETECTION_FILE", "InferenceResult", "cell_columns", "cell_line"]
 
 CLIP_FILE = "clip.html"
+DETECTION_FILE = "detection.json"
+
+_NOT_SCORED = "No labelled images were scored."
 
 Row = Mapping[str, Any]
 
@@ -113,13 +116,29 @@ class InferenceResult:
 
     def plot_curves(self) -> Figure | Nothing:
         """Precision against recall, class by class, of the first cell that was scored."""
-        from guardianflow.evaluation.detection import DetectionResult
-        from guardianflow.plots.detection import plot_pr_curves, pr_curves
+        from guardianflow.plots.detection import plot_precision_recall, precision_recall_lines
 
-        file = self.folder / "detection.json"
-        if not file.is_file():
-            return Nothing("No labelled images were scored.")
-        return plot_pr_curves(pr_curves(DetectionResult.from_dict(json.loads(file.read_text(encoding="utf-8")))))
+        scored = self._scored()
+        return plot_precision_recall(precision_recall_lines(scored["curves"])) if scored else Nothing(_NOT_SCORED)
+
+    def plot_confidence(self) -> Figure | Nothing:
+        """Precision, recall and F1 against the confidence from which a box counts."""
+        from guardianflow.plots.detection import confidence_lines, plot_confidence
+
+        scored = self._scored()
+        return plot_confidence(confidence_lines(scored["curves"])) if scored else Nothing(_NOT_SCORED)
+
+    def plot_confusion(self) -> Figure | Nothing:
+        """Which class is taken for which at the operating confidence."""
+        from guardianflow.plots.detection import confusion_cells, plot_confusion
+
+        scored = self._scored()
+        names = [row["name"] for row in scored.get("per_class", [])]
+        return plot_confusion(confusion_cells(names, scored["confusion"])) if scored else Nothing(_NOT_SCORED)
+
+    def _scored(self) -> dict[str, Any]:
+        file = self.folder / DETECTION_FILE
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def show_misses(self) -> PredictionGallery:
         """The images with the most mistakes."""
