@@ -194,14 +194,11 @@ class ReadAhead:
         """Whether no thread uses a buffer any more."""
         return not any(thread.is_alive() for thread in self._threads)
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether every batch was taken."""
-        with self._changed:
-            return self._end is not None and self._taken >= self._end
-
     def take(self, *, wait: bool = True) -> PreparedBatch | None:
-        """The next batch; ``None`` at the end, or if it isn't ready and ``wait`` is false.
+        """The next batch; ``None`` at the end.
+
+        Args:
+            wait: Where it isn't ready, or an error is what comes next; otherwise ``None`` is the answer.
 
         Raises:
             BaseException: What the iterable or a reader raised.
@@ -211,6 +208,8 @@ class ReadAhead:
                 if not wait or (self._end is not None and self._taken >= self._end):
                     return None
                 self._changed.wait()
+            if not wait and isinstance(self._ready[self._taken], BaseException):
+                return None
             found = self._ready.pop(self._taken)
             self._taken += 1
         if isinstance(found, BaseException):
