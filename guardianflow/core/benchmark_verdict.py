@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 __all__ = ["benchmark_verdict"]
 
 Row = Mapping[str, Any]
+
+_RESTLESS = 0.2  # spread of the repetitions above which speeds say little
 
 
 def benchmark_verdict(
@@ -22,7 +25,7 @@ def benchmark_verdict(
         left_out: What the backends can't do.
         mot: Tracking figures.
     """
-    sentences = _speed(cells) + _agreement(cells)
+    sentences = _speed(cells) + _unrest(cells) + _agreement(cells)
     if mot and "hota" in mot:
         sentences.append(f"Tracking: HOTA {mot['hota']:.2f}, {mot.get('idsw', 0):.0f} identity switches.")
     failed = [row for row in cells if row.get("status") != "ok"]
@@ -64,6 +67,23 @@ def _against(best: Row, single: Sequence[Row]) -> str:
     if ratio - 1 <= noise:
         return f"; the difference to {slowest['label']} is within the noise"
     return f", {ratio:.1f} times as fast as {slowest['label']}"
+
+
+def _unrest(cells: Sequence[Row]) -> list[str]:
+    """A machine that does other things besides is said so, before anybody believes the speeds."""
+    names = {"single_stream": "latency_ms_p50", "server": "latency_ms_p50", "offline": "throughput_fps"}
+    spreads = [
+        float(row["noise"][names[mode]])
+        for mode in names
+        for row in _ran(cells, mode)
+        if (row.get("noise") or {}).get(names[mode]) is not None
+    ]
+    if not spreads or median(spreads) <= _RESTLESS:
+        return []
+    return [
+        f"The machine was not quiet: repetitions differ by {100 * median(spreads):.0f}% (median), so measure again "
+        "before comparing speeds."
+    ]
 
 
 def _agreement(cells: Sequence[Row]) -> list[str]:

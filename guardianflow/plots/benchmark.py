@@ -306,13 +306,13 @@ def plot_quality(points: Sequence[QualityPoint]) -> Figure:
         )
     )  # fmt: skip
     styles = _styles([point.label for point in points])
-    for point in points:
+    for number, point in enumerate(sorted(points, key=lambda point: point.latency_ms)):
         colour, symbol = styles[point.label]
         size = "" if point.size_mb is None else f"<br>{point.size_mb:.1f} MB"
         figure.add_trace(
             Scatter(
                 x=[point.latency_ms], y=[point.quality], mode="markers+text", text=[point.label],
-                textposition="top center", showlegend=False, cliponaxis=False,
+                textposition="top center" if number % 2 else "bottom center", showlegend=False, cliponaxis=False,
                 marker={"color": colour, "size": 15, "symbol": symbol, "line": {"color": "white", "width": 1.5}},
                 hovertemplate=f"{point.label}<br>%{{x:.1f}} ms · mAP50-95 %{{y:.3f}}{size}<extra></extra>",
             )

@@ -42,3 +42,14 @@ def test_cells_that_failed_are_named() -> None:
 
 def test_nothing_measured_is_said_too() -> None:
     assert benchmark_verdict([]) == "Nothing was measured."
+
+
+def test_a_busy_machine_is_said_before_speeds_are_believed() -> None:
+    busy = benchmark_verdict([cell("torch fp32", 40.0, noise=0.5), cell("openvino fp32", 20.0, noise=0.4)])
+    assert "The machine was not quiet: repetitions differ by 45%" in busy
+    assert "not quiet" not in benchmark_verdict([cell("torch fp32", 40.0), cell("openvino fp32", 20.0)])
+
+
+def test_several_images_at_once_are_no_latency_of_one_image() -> None:
+    several = cell("torch fp32", 200.0, query_images=8)
+    assert "as fast as" not in benchmark_verdict([cell("torch fp32", 40.0), several])
