@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = ROOT / "docs" / "TUTORIAL.md"
+EXPECTED = re.compile(r"  # exits with (\d)$")
 BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -31,7 +32,7 @@ def steps(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"
     folder.mkdir()
@@ -39,21 +40,24 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     outputs: dict[str, str] = {}
     for kind, text in steps(TUTORIAL.read_text(encoding="utf-8")):
-        words = shlex.split(text) if kind == "console" else ["python", "-c", text]
+        expected = EXPECTED.search(text)
+        words = shlex.split(EXPECTED.sub("", text)) if kind == "console" else ["python", "-c", text]
         if words[0] == "cd":
             folder = folder / words[1]
             continue
         done = subprocess.run(
             words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == (int(expected[1]) if expected else 0), f"{text}\n{done.stdout}\n{done.stderr}"
         outputs[text] = done.stdout
 
     ledger = json.loads(outputs["guardianflow history gate-detector --json"])["history"]
     moves = [(event["action"], event["version"]) for event in reversed(ledger)]
-    assert moves == [("register", "1"), ("promote", "1"), ("register", "2"), ("promote", "2"), ("rollback", "1")]
-    pages = list(folder.glob("guardianflow-work/runs/gate/*/train.html"))
-    assert len(pages) == 2
+    assert moves == [
+        ("register", "1"), ("promote", "1"), ("register", "2"), ("promote", "2"), ("rollback", "1"), ("register", "3"),
+    ]  # fmt: skip
+    made = {page.name for page in folder.glob("guardianflow-work/runs/*/*/*.html")}
+    assert {"train.html", "infer.html", "quantize.html"} <= made
 
 
 def test_the_tutorial_has_commands_to_try() -> None:

@@ -80,10 +80,8 @@ def _unrest(cells: Sequence[Row]) -> list[str]:
     ]
     if not spreads or median(spreads) <= _RESTLESS:
         return []
-    return [
-        f"The machine was not quiet: repetitions differ by {100 * median(spreads):.0f}% (median), so measure again "
-        "before comparing speeds."
-    ]
+    apart = f"repetitions differ by {100 * median(spreads):.0f}% (median)"
+    return [f"The machine was not quiet: {apart}, so measure again before comparing speeds."]
 
 
 def _agreement(cells: Sequence[Row]) -> list[str]:
