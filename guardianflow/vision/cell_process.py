@@ -113,11 +113,12 @@ def _needs_export(spec: CellSpec) -> bool:
 def _tidy(folder: Path) -> None:
     """An old result must not pass for that of a process that crashed."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RESULT_FILE, PREPARED_FILE, PROGRESS_FILE, LOG_FILE):
+    for name in (RESULT_FILE, PREPARED_FILE, PROGRESS_FILE, LOG_FILE, "clip.html", "clip.webp"):
         (folder / name).unlink(missing_ok=True)
     for file in folder.glob("latencies_*.npy"):
         file.unlink()
-    shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    for name in ("evaluation", "tracking"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @dataclass(frozen=True)

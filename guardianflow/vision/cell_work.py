@@ -245,10 +245,14 @@ def _look_closer(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, repo
     if spec.evaluate and spec.data_yaml:
         _evaluate(spec, found, pipeline, report)
     if spec.source and spec.tracker:
-        from guardianflow.vision.cell_tracking import track_source
+        from guardianflow.vision.cell_tracking import track_cell
 
         report("track", text=spec.tracker)
-        found["tracking"] = track_source(spec, pipeline.backend, report=report)
+        found["tracking"] = track_cell(
+            spec, pipeline.backend, progress=lambda done, total: report.often("track", done, total)
+        )
+        if found["tracking"]["note"]:
+            found["warnings"] += (found["tracking"]["note"],)
 
 
 def _evaluate(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, report: _Report) -> None:

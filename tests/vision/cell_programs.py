@@ -78,6 +78,8 @@ ACTS = {
 
 def open_backend(model: object, *, backend: str, options: object) -> EmptyBackend:
     del model, backend, options
+    if sys.argv[1] == "sees":
+        return EmptyBackend(ACTS["good"], box=(32, 32, 24, 24))
     return EmptyBackend(ACTS[sys.argv[1]])
 
 

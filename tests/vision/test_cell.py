@@ -16,12 +16,18 @@ import numpy as np
 import psutil
 import pytest
 
+from guardianflow.data.dataset import read_dataset
+from guardianflow.data.fingerprint import fingerprint_dataset
+from guardianflow.evaluation.detections import DetectionRecord
 from guardianflow.exceptions import InputError
 from guardianflow.vision.cell import classify
 from guardianflow.vision.cell_process import run_cell
 from guardianflow.vision.cell_results import CellProgress, CellResult, CellSpec
+from guardianflow.vision.cell_work import timing_images
 from guardianflow.vision.memory_watch import memory_limit
 from guardianflow.vision.model_artifacts import ModelFile
+from guardianflow.vision.tracking_run import TrackingRecord
+from tests.trainings import write_tiny_data
 
 PROGRAM = Path(__file__).with_name("cell_programs.py")
 MODEL = ModelFile(Path("none.pt"), "torch", ("a", "b"), 64, 32, False, "fp32", "0" * 64, 5.0, True, 0)
@@ -161,6 +167,57 @@ def test_a_matrix_goes_on_after_a_crash(spec, tmp_path):
     kinds = ["good", "segfault", "good"]
     results = [run(replace(spec, folder=str(tmp_path / f"{number}")), kind) for number, kind in enumerate(kinds)]
     assert [result.status for result in results] == ["ok", "crashed", "ok"]
+
+
+def test_accuracy_is_measured_on_the_labelled_images_and_the_predictions_are_kept(spec, tmp_path):
+    data_yaml = write_tiny_data(tmp_path / "data", images=10)
+    picture = min((tmp_path / "data" / "images" / "val").iterdir())
+    picture.write_bytes(b"no picture")
+    work = replace(spec, data_yaml=str(data_yaml), source="", evaluate=True, modes=("offline",), batch=2)
+    result = run(work, "sees")
+    assert result.status == "ok", result.reason
+    assert set(result.detection) == {"map50", "map50_95", "precision", "recall", "f1"}
+    assert result.metrics()["map50"] == result.detection["map50"]
+    record = DetectionRecord.load(result.evaluation_folder)
+    assert len(record.predictions.image) == len(record.images) > 0
+    assert record.facts["model_sha256"] == MODEL.sha256
+    assert record.facts["dataset_fingerprint"] == fingerprint_dataset(read_dataset(data_yaml)).total
+    assert any(picture.name in warning for warning in result.warnings)
+    assert result.mode("offline").failed_images > 0
+    nothing = run(work, "good")  # zero detections are a figure, too
+    assert (nothing.status, nothing.detection["map50"]) == ("ok", 0.0)
+
+
+def test_a_part_of_the_images_is_the_same_for_timing_and_for_accuracy(spec, tmp_path):
+    data_yaml = write_tiny_data(tmp_path / "data", images=20)
+    work = replace(spec, data_yaml=str(data_yaml), split="train", images=3, seed=7, evaluate=True)
+    files = timing_images(work)
+    assert len(files) == 3
+    assert files == timing_images(replace(work, backend="another"))
+    assert files != timing_images(replace(work, seed=8))
+    record = DetectionRecord.load(run(work, "good").evaluation_folder)
+    assert [Path(name).name for name in record.images.names] == [file.name for file in files]
+
+
+def test_a_source_is_tracked_and_shown_and_an_early_end_is_told(spec, tmp_path):
+    video, random = tmp_path / "cut.avi", np.random.default_rng(1)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for _ in range(20):
+        writer.write(random.integers(0, 255, (64, 96, 3), np.uint8))
+    writer.release()
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) // 2])
+    result = run(replace(spec, source=str(video), tracker="bytetrack", modes=()), "sees")
+    assert result.status == "ok", result.reason
+    facts = result.tracking
+    assert 3 < facts["frames"] < 20
+    assert facts["identities"] == 1
+    assert "bytetrack followed 1 object" in facts["verdict"]
+    assert "early" in facts["note"] or "could" in facts["note"]
+    assert facts["note"] in result.warnings
+    assert "data:image/webp" in (Path(spec.folder) / "clip.html").read_text()
+    assert TrackingRecord.load(Path(spec.folder) / "tracking").identities == 1
+    assert {"decode", "forward", "tracking"} <= set(facts["times"]["stages"])
 
 
 def _start_parent(spec: CellSpec, kind: str) -> subprocess.Popen:
