@@ -143,10 +143,14 @@ def test_a_collapsed_class_refuses_what_is_better_on_the_whole(bench):
     assert reason.startswith("collapsed: forklift (AP 0.")
 
 
-def test_a_class_that_was_never_found_can_not_collapse(bench):
-    bench.seen(CHAMPION, {"사람": 0.5, "vehicle": 0.5, "forklift": 0.02})
-    bench.seen(CANDIDATE, {"사람": 0.9, "vehicle": 0.9, "forklift": 0.0})
-    assert bench.judge().passed
+def test_a_class_that_was_hardly_ever_found_can_not_collapse(bench):
+    bench.seen(CHAMPION, {"사람": 0.5, "vehicle": 0.5, "forklift": 0.05}, images=120)
+    bench.seen(CANDIDATE, {"사람": 0.9, "vehicle": 0.9, "forklift": 0.0}, images=120)
+    verdict = bench.judge()
+    assert verdict.passed
+    forklift = verdict.evidence["comparison"]["per_class"][2]
+    assert 0 < forklift["champion"] < 0.05
+    assert forklift["high"] < 0  # it is lost for certain
 
 
 # --- which evidence -------------------------------------------------------------------------------
