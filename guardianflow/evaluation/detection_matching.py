@@ -36,7 +36,7 @@ ALL_SIZES = {"all": SIZES["all"]}
 OUTCOMES = ("wrong", "right", "not counted")
 """What a prediction can be; the place is the number in :attr:`Met.outcome`."""
 
-_PAIRS_AT_ONCE = 4_000_000
+_PAIRS_AT_ONCE = 1_000_000
 _MOST_BITS = 63
 
 _Ints = npt.NDArray[np.int64]
@@ -178,7 +178,7 @@ def match_at(record: DetectionRecord, *, iou: float = 0.5) -> Met:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Overlapping pairs of one or more whole groups."""
+    """Overlapping pairs: all of those of some predictions."""
 
     group: _Ints
     prediction: _Ints
@@ -199,7 +199,7 @@ class _Greedy:
         self._taken = np.zeros(len(aside), np.uint64)
 
     def settle(self, pairs: _Pairs, reached: _Bits) -> None:
-        """Walk through all pairs of whole groups, the first pair of each group, then the second …
+        """Walk through all pairs, the first pair of each group, then the second …
 
         A prediction first tries the boxes that count, then those that don't, from the highest IoU down; of
         equal ones the later box, as pycocotools does.
@@ -271,7 +271,7 @@ def _reached(iou: _Floats, thresholds: Sequence[float], sizes: int) -> _Bits:
 def _overlapping(
     found: tuple[_Ints, _Floats], truth: tuple[_Ints, _Floats, npt.NDArray[np.bool_]], least: float
 ) -> Iterator[_Pairs]:
-    """All pairs of a group with an IoU of at least ``least``, some whole groups at a time.
+    """All pairs of a group with an IoU of at least ``least``, those of some predictions at a time, in their order.
 
     Both sides stand by group. IoU as ``pycocotools.mask.iou`` has it: with a crowd, the share of the
     prediction that lies in it.
@@ -282,12 +282,11 @@ def _overlapping(
     partners = np.searchsorted(truth_group, group, side="right") - first
     rows = np.flatnonzero(partners)
     first, partners = first[rows], partners[rows]
-    until, groups = np.cumsum(partners), group[rows]
+    until = np.cumsum(partners)
     begin = 0
     while begin < len(rows):
         done = until[begin - 1] if begin else 0
         end = max(int(np.searchsorted(until, done + _PAIRS_AT_ONCE, side="right")), begin + 1)
-        end = int(np.searchsorted(groups, groups[end - 1], side="right"))  # to the end of that group
         counts = partners[begin:end]
         prediction = np.repeat(rows[begin:end], counts)
         inside = np.arange(len(prediction)) - np.repeat(until[begin:end] - counts - done, counts)

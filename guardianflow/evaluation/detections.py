@@ -5,6 +5,7 @@ A :class:`DetectionRecord` is saved as Parquet, so that later comparisons need n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ class Images:
                     "Read the size from the image file."
                 )
         if len(set(self.names)) != count:
-            twice = next(name for place, name in enumerate(self.names) if name in self.names[:place])
+            twice = Counter(self.names).most_common(1)[0][0]
             raise InputError(f"each image may stand in a record once; {twice!r} comes twice. Drop the repetition.")
 
     def __len__(self) -> int:

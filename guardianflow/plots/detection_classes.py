@@ -135,9 +135,10 @@ def plot_class_changes(changes: ClassChanges, *, theme: str = "light") -> Figure
             )
         )  # fmt: skip
     figure.add_vline(0, line={"color": look.ink, "width": 1})
-    figure.update_xaxes(title_text="change of AP50-95, with the interval that chance allows", zeroline=False)
+    figure.update_xaxes(title_text="change of AP50-95, with its interval", zeroline=False)
+    count = len(changes.labels)
     figure.update_yaxes(
-        tickvals=list(range(len(changes.labels))), ticktext=changes.labels, autorange="reversed", automargin=True,
+        tickvals=list(range(count)), ticktext=changes.labels, range=[count - 0.5, -0.5], automargin=True,
         ticklabelstandoff=8,
     )  # fmt: skip
     figure.update_layout(**look.layout)

@@ -48,7 +48,11 @@ def test_ids_may_be_any_numbers_and_entries_stand_in_any_order(tmp_path: Path) -
         row["category_id"] = row["category_id"] * 1_000_003 + 2**40
     for rows in dataset.values():
         rows.reverse()
-    assert evaluate_coco_files(*write(tmp_path, dataset, results)).to_dict() == expected
+    paths = write(tmp_path, dataset, results)
+    assert evaluate_coco_files(*paths).to_dict() == expected
+    again = read_coco_record(*paths)
+    assert again.images.names == record.images.names
+    np.testing.assert_array_equal(np.sort(again.truth.image), np.sort(record.truth.image))
 
 
 def test_a_record_written_as_coco_files_reads_back(tmp_path: Path) -> None:

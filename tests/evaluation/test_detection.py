@@ -31,6 +31,15 @@ def test_precision_equals_pycocotools_and_faster_coco_eval(record: DetectionReco
     np.testing.assert_allclose(library_precision(record, max_det=max_det), theirs, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("second", [(0, 0, 10, 10), (10, 0, 20, 10)])
+def test_of_two_boxes_with_the_same_iou_the_later_is_taken_as_pycocotools_does(second: tuple[int, ...]) -> None:
+    truth = [(0, 0, 0, 0, 10, 10), (0, 0, 10, 0, 20, 10)]
+    record = record_of(truth, [(0, 0, 0.9, 0, 0, 20, 10), (0, 0, 0.8, *second)])
+    ours = precision_at_recalls(match_record(record))
+    np.testing.assert_array_equal(ours, pycocotools_precision(record))
+    assert match_at(record).truth.tolist() == ([1, 0] if second[0] == 0 else [1, -1])
+
+
 def test_matching_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     record = random_record(3, images=20, classes=4, crowd=0.2)
     whole = match_record(record)
