@@ -163,6 +163,28 @@ def test_a_frame_without_any_labelled_box_does_not():
     assert evaluate_mot([sequence]).combined.clear.frag == 0
 
 
+def test_a_match_is_continued_across_frames_without_predictions():
+    """In the last frame two predictions fit: the one of before is kept, though the other fits better."""
+    other = line_of([3], identity=2)
+    kept = line_of([0, 3], identity=1, left=2.0)
+    tracker = Tracks(
+        frame=np.concatenate([kept.frame, other.frame]),
+        id=np.concatenate([kept.id, other.id]),
+        box=np.vstack([kept.box, other.box]),
+    )
+    sequence = Sequence("s", 4, line_of(range(4)), tracker)
+    result = evaluate_mot([sequence]).combined
+    assert (result.clear.idsw, result.clear.tp) == (0, 2)
+    assert differences(result, figures_of(data_of(sequence)), skip={"frag"}) == []
+
+
+def test_boxes_without_area_overlap_nothing():
+    speck = Tracks(frame=np.array([0]), id=np.array([1]), box=np.array([[0.0, 0.0, 1e-9, 1e-9]]))
+    sequence = Sequence("s", 1, speck, speck)
+    assert evaluate_mot([sequence]).combined.clear.tp == 0
+    assert differences(evaluate_mot([sequence]).combined, figures_of(data_of(sequence))) == []
+
+
 def test_mostly_tracked_is_more_than_80_percent():
     tracked = [
         evaluate_mot([Sequence("s", 10, line_of(range(10)), line_of(range(hits)))]).combined.clear for hits in (8, 9)

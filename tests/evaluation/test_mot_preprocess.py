@@ -96,8 +96,8 @@ def test_kitti_keeps_what_the_devkit_keeps(tmp_path, seed, step):
     gt, tracker = scene(seed, step=step)
     kinds = np.array([1, 1, 1, 1, 2, 2, 3, 4, 4, 4, 5, 5, 6, 8])
     gt = Tracks(
-        frame=gt.frame, id=gt.id, box=gt.box, label=kinds[gt.id - 1], truncation=(rng.random(len(gt)) > 0.8).astype(int),
-        occlusion=rng.integers(0, 4, len(gt)),
+        frame=gt.frame, id=gt.id, box=gt.box, label=kinds[gt.id - 1],
+        truncation=(rng.random(len(gt)) > 0.8).astype(int), occlusion=rng.integers(0, 4, len(gt)),
     )  # fmt: skip
     label = np.where(tracker.id == 999, 1, np.where(tracker.id > 107, 4, 1))
     tracker = Tracks(frame=tracker.frame, id=tracker.id, box=tracker.box, label=label, confidence=tracker.confidence)
