@@ -113,6 +113,8 @@ def split_hota_loss(
         InputError: Nothing is labelled.
     """
     truth = evaluation.sequence.gt
+    if evaluation.preprocess != "none":  # the kits score pedestrians that aren't marked as hidden
+        truth = truth.take((truth.label == 1) & (truth.confidence != 0))
     if not len(truth):
         raise InputError(f"nothing is labelled in {evaluation.sequence.name}; there is no perfect detector to follow.")
     follower, collected = Tracker(tracker, frame_rate=frame_rate, options=options), TrackCollector()

@@ -86,8 +86,9 @@ def evaluate_tracking(
         match_iou: For CLEAR and Identity.
 
     Raises:
-        InputError: Classes should count and none of the model's is known in the truth.
+        InputError: Classes should count and none of the model's is known in the truth; a kit of other classes.
     """
+    _check_kit(preprocess, class_aware)
     truth, found = truth.take(truth.frame < record.frames), record.tracks
     remarks = []
     if preprocess == "none":
@@ -108,13 +109,20 @@ def evaluate_tracking(
         remarks.append("A box must have the right class to count.")
         if dropped:
             remarks.append(f"{dropped} boxes of classes that the ground truth doesn't know are left out.")
-        names = _names(record.classes, numbers)
+        names = _names(record.classes, numbers) if preprocess == "none" else dict(MOT_CLASSES)
     else:
         truth, found, names = _one_class(truth), _one_class(found), _OBJECT
         remarks.append("Classes are left out of account: any object is an object.")
     sequence = Sequence(record.source, record.frames, truth, found, class_names=names)
     result = evaluate_mot([sequence], preprocess=preprocess, match_iou=match_iou)
     return TrackingEvaluation(result, sequence, preprocess, aware, " ".join(remarks))
+
+
+def _check_kit(preprocess: str, class_aware: bool | None) -> None:
+    if preprocess == "kitti":
+        raise InputError("KITTI numbers its classes otherwise than MOTChallenge. Write KITTI files, then: eval mot.")
+    if preprocess != "none" and class_aware is False:
+        raise InputError(f"{preprocess} scores pedestrians only: classes count. Take preprocess='none' without them.")
 
 
 def _numbers(classes: tuple[str, ...], known: Mapping[str, int]) -> dict[int, int]:
