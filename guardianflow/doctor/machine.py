@@ -18,6 +18,7 @@ from guardianflow._imports import is_installed
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import GpuMetrics, get_gpu_metrics
 from guardianflow.doctor.report import Check
+from guardianflow.vision.backends.catalog import BACKENDS, availability
 
 __all__ = [
     "IMPORT_SECONDS",
@@ -36,11 +37,6 @@ IMPORT_SECONDS = 120.0  # torch from a cold disk
 _LOW_DISK, _NO_DISK = 5e9, 0.5e9
 _LOW_MEMORY = 2e9
 _PACKAGES = ("torch", "torchvision", "ultralytics", "mlflow", "papermill", "sqlalchemy", "pandas", "numpy")
-_BACKENDS = {  # runtime → the distributions that bring it, and the extra that installs one of them
-    "onnxruntime": (("onnxruntime-gpu", "onnxruntime"), "onnx"),
-    "openvino": (("openvino",), "openvino"),
-    "tensorrt": (("tensorrt",), "tensorrt"),
-}
 
 
 def check_packages(settings: Settings) -> list[Check]:
@@ -127,19 +123,21 @@ def gpu_check(seen_by_torch: list[str], cuda: str | None, gpus: list[GpuMetrics]
 
 
 def check_backends(settings: Settings) -> list[Check]:
-    """The optional runtimes: installed, or the extra that brings them."""
+    """The inference backends: what they compute at, or why they can't be used here. Torch has a check of its own."""
     del settings
-    checks = []
-    for name, (distributions, extra) in _BACKENDS.items():
-        found = next((f"{name} {number}" for item in distributions if (number := installed_version(item))), None)
-        if found and not is_installed(name):
-            advice = f"pip install --force-reinstall 'guardianflow[{extra}]'"
-            checks.append(Check(name, "fail", f"{found} is listed as installed, but the module is not there", advice))
-        elif found:
-            checks.append(Check(name, "ok", found))
-        else:
-            checks.append(Check(name, "skip", f"not installed; pip install 'guardianflow[{extra}]' brings it"))
-    return checks
+    return [_backend_check(name) for name in BACKENDS if name != "torch"]
+
+
+def _backend_check(name: str) -> Check:
+    spec, state = BACKENDS.get(name), availability(name)
+    number = f"{name} {state.version}" if state.version else name
+    if state.ok:
+        return Check(name, "ok", f"{number}: {', '.join(spec.precisions)} on {', '.join(spec.devices)}")
+    runtime = spec.packages[0]
+    if state.version and not is_installed(runtime):
+        advice = f"pip install --force-reinstall 'guardianflow[{spec.extra}]'" if spec.extra else "Install it again."
+        return Check(name, "fail", f"{number} is listed as installed, but the module is not there", advice)
+    return Check(name, "skip", state.reason)
 
 
 def check_disk(

@@ -159,6 +159,19 @@ def catalogue() -> list[dict[str, Any]]:
     return rows
 
 
+def serving_backend(model: ModelFile) -> str:
+    """The backend that loads a model file as it is.
+
+    Raises:
+        InputError: None does.
+    """
+    for name in sorted(BACKENDS.names(), key=lambda name: (BACKENDS.get(name).needs_gpu, name)):
+        if model.format in BACKENDS.get(name).formats:
+            return name
+    msg = f"no backend loads {model.path} ({model.format}); known: {', '.join(BACKENDS.names())}"
+    raise InputError(msg)
+
+
 def check_suits(model: ModelFile, *, backend: str, precision: str) -> None:
     """Refuse a model file that a backend doesn't load, or can't run at a precision.
 
@@ -191,7 +204,8 @@ def check_precision(spec: BackendSpec, model: ModelFile, precision: str) -> None
     if model.format in spec.formats:
         lacking = precision in spec.stored and precision != model.precision
     else:
-        lacking = precision not in spec.made and precision != model.precision
+        as_it_is = model.format != "torch" and precision == model.precision  # weights are exported in fp32
+        lacking = precision not in spec.made and not as_it_is
     if lacking:
         msg = (
             f"{spec.name} runs {precision} from a file of that precision, and {model.path} is none; make one with: "
