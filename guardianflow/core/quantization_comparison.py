@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from guardianflow.evaluation.damage import DamageReport
+from guardianflow.evaluation.significance import PairedComparison
 from guardianflow.vision.cell_results import CellResult
 from guardianflow.vision.speed_rounds import Speed, speed_ratio
 
@@ -26,6 +27,7 @@ def variant_facts(cell: CellResult, *, sha256: str, size_mb: float, artifact: st
         artifact: Where it lies.
     """
     single = cell.mode("single_stream")
+    latency = single.latency if single is not None else None
     return {
         "backend": cell.spec.backend,
         "precision": cell.spec.precision,
@@ -37,12 +39,20 @@ def variant_facts(cell: CellResult, *, sha256: str, size_mb: float, artifact: st
         "size_mb": size_mb,
         "metrics": {**cell.metrics(), "model_size_mb": size_mb},
         "noise": dict(single.noise) if single is not None else {},
+        "latency_interval_ms": [latency.p50_low, latency.p50_high] if latency is not None else [None, None],
         "per_class": [dict(row) for row in cell.detection_details.get("per_class", ())],
         "warnings": list(cell.warnings),
     }
 
 
-def compare(original: Row, quantized: Row, damage: DamageReport, speeds: Sequence[Speed]) -> dict[str, Any]:
+def compare(
+    original: Row,
+    quantized: Row,
+    damage: DamageReport,
+    speeds: Sequence[Speed],
+    *,
+    plain: tuple[Row, PairedComparison] | None = None,
+) -> dict[str, Any]:
     """The comparison as plain JSON: pairs of figures, and how many times smaller and faster.
 
     Args:
@@ -51,6 +61,7 @@ def compare(original: Row, quantized: Row, damage: DamageReport, speeds: Sequenc
         damage: What was lost.
         speeds: Of the contenders: ``peer``, ``original``, ``plain`` (fp32 on the runtime of the quantized
             model) and ``quantized``.
+        plain: fp32 on the runtime of the quantized model, and its accuracy against the original's.
     """
     whole = damage.comparison
     found: dict[str, Any] = {
@@ -77,6 +88,11 @@ def compare(original: Row, quantized: Row, damage: DamageReport, speeds: Sequenc
         **found,
         "speed_ratios": ratios,
         "speeds": [speed.to_dict() for speed in speeds],
+        "variants": [
+            _variant("original", original, None),
+            *([_variant("plain", plain[0], plain[1])] if plain is not None else []),
+            _variant("quantized", quantized, whole),
+        ],
         "agreement": damage.agreement.share,
         "mean_iou": damage.agreement.mean_iou,
         "confidence_shift": damage.shift.mean,
@@ -102,6 +118,24 @@ def quantization_verdict(quantized: Row, comparison: Row, damage: Row) -> str:
     if executed and executed != asked:
         sentences.append(f"Asked for {asked}, this device computes it at {executed}.")
     return " ".join(sentences)
+
+
+def _variant(role: str, side: Row, against: PairedComparison | None) -> dict[str, Any]:
+    """One way to run the model: its latency, and its accuracy against the original's."""
+    low, high = side["latency_interval_ms"]
+    change = (0.0, 0.0, 0.0) if against is None else (against.difference, against.low, against.high)
+    return {
+        "role": role,
+        "label": f"{side['backend']} {side['precision_executed'] or side['precision']}",
+        "map50_95": side["metrics"]["map50_95"],
+        "change": change[0],
+        "change_low": change[1],
+        "change_high": change[2],
+        "latency_ms_p50": side["metrics"].get("latency_ms_p50"),
+        "latency_ms_low": low,
+        "latency_ms_high": high,
+        "size_mb": side["size_mb"],
+    }
 
 
 def _pair(before: float, after: float) -> dict[str, float | None]:

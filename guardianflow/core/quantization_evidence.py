@@ -21,6 +21,7 @@ from guardianflow.core.serving import Serving
 from guardianflow.core.tracking import TrackedRun, environment_facts, write_json
 from guardianflow.evaluation.damage import DamageReport
 from guardianflow.evaluation.detections import DetectionRecord
+from guardianflow.evaluation.significance import PairedComparison, paired_bootstrap
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.vision.cell_results import CellResult
 from guardianflow.vision.model_artifacts import ModelFile
@@ -98,7 +99,7 @@ class QuantizationEvidence:
 
     def keep_result(
         self, original: CellResult, quantized: CellResult, made: QuantizedModel, report: DamageReport,
-        speeds: list[Speed],
+        speeds: list[Speed], *, plain: CellResult | None = None,
     ) -> QuantizationResult:  # fmt: skip
         """Figures of both, the comparison, and what the gate will look for; nothing is registered yet."""
         run, prepared, small = self._run, self._prepared, made.model
@@ -108,7 +109,7 @@ class QuantizationEvidence:
         after = variant_facts(
             quantized, sha256=small.sha256, size_mb=small.size_mb, artifact=f"{MODEL_FOLDER}/{small.path.name}"
         )
-        comparison = compare(before, after, report, speeds)
+        comparison = compare(before, after, report, speeds, plain=self._plain(original, plain))
         metrics = _metrics(before, after, comparison)
         run.log_metrics(metrics)
         self._index(original, prepared.model, "original")
@@ -137,6 +138,17 @@ class QuantizationEvidence:
             metrics=metrics,
             tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
         )
+
+    def _plain(self, original: CellResult, plain: CellResult | None) -> tuple[dict[str, Any], PairedComparison] | None:
+        """fp32 on the runtime of the quantized model, beside the original."""
+        if plain is None or plain.evaluation_folder is None or original.evaluation_folder is None:
+            return None
+        asked = self._asked
+        facts = variant_facts(plain, sha256="", size_mb=plain.model_size_mb, artifact="")
+        ours, theirs = (
+            DetectionRecord.load(folder) for folder in (plain.evaluation_folder, original.evaluation_folder)
+        )
+        return facts, paired_bootstrap(ours, theirs, seed=asked.seed, max_det=asked.max_det)
 
     def register(self, result: QuantizationResult, small: ModelFile) -> QuantizationResult:
         """The variant as a version of the model that it was made from; as it is where nothing was asked."""

@@ -92,10 +92,10 @@ class QuantizationResult:
         return cls(**{**known, "folder": Path(values["folder"])})
 
     def plot_tradeoff(self) -> Figure:
-        """Accuracy against images per second: original, fp32 on the same runtime, quantized."""
-        from guardianflow.plots.quantization import plot_tradeoff, tradeoff
+        """Accuracy against latency: original, fp32 on the same runtime, quantized."""
+        from guardianflow.plots.quantization import plot_tradeoff, tradeoff_points
 
-        return plot_tradeoff(tradeoff(self.original, self.quantized, self.comparison))
+        return plot_tradeoff(tradeoff_points(self.comparison))
 
     def plot_classes(self) -> Figure:
         """What each class lost or won, with the interval that chance explains."""
@@ -104,16 +104,16 @@ class QuantizationResult:
         return plot_class_changes(class_changes(self.damage))
 
     def plot_costs(self) -> Figure:
-        """Size, latency and speed beside the original's."""
+        """Size, latency and images a second beside the original's."""
         from guardianflow.plots.quantization import cost_bars, plot_costs
 
-        return plot_costs(cost_bars(self.original, self.quantized, self.comparison))
+        return plot_costs(cost_bars(self.comparison))
 
-    def plot_confidence(self) -> Figure:
-        """How the confidence of the same boxes moved."""
-        from guardianflow.plots.quantization import confidence_shift, plot_confidence_shift
+    def plot_boxes(self) -> Figure:
+        """How many boxes both models show, and how their confidence moved."""
+        from guardianflow.plots.quantization import box_changes, plot_box_changes
 
-        return plot_confidence_shift(confidence_shift(self.damage))
+        return plot_box_changes(box_changes(self.damage))
 
     def show_damage(self) -> DamageView:
         """The damage report."""

@@ -36,8 +36,17 @@ __all__ = ["PreparedQuantization", "QuantizationRunner", "load_quantization_resu
 log = logging.getLogger(__name__)
 
 TRAINING_SPLIT = "train"
-_SERVED_BY = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-_STEPS = ("score the original", "quantize", "score the quantized model", "compare", "measure speeds", "keep")
+_SERVED_BY = {"torch": "torch", "onnx": "onnxruntime"}
+"""What can be quantized, by the format of the model file, and what serves it."""
+_STEPS = (
+    "score the original",
+    "quantize",
+    "score the quantized model",
+    "score fp32 on its runtime",
+    "compare",
+    "measure speeds",
+    "keep",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,11 @@ class PreparedQuantization:
     fingerprint: str
     imgsz: int
     calibration: CalibrationSet | None
+
+    @property
+    def served_by(self) -> str:
+        """The backend that serves the original."""
+        return _SERVED_BY[self.model.format]
 
 
 class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
@@ -166,19 +180,21 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         with shown as bar:
             step = _Steps(run, bar)
             step()
-            original = self._score(run, prepared.model, _SERVED_BY.get(prepared.model.format, "ultralytics"), "fp32")
+            original = self._score(run, "original", prepared.model, prepared.served_by, "fp32")
             step()
             made = self._quantize(run)
             evidence.keep_artifact(made)
             step()
-            quantized = self._score(run, made.model, asked.backend, asked.precision)
+            quantized = self._score(run, "quantized", made.model, asked.backend, asked.precision)
+            step()
+            plain = self._score_plain(run)
             step()
             report = self._damage(original, quantized)
             evidence.keep_damage(report)
             step()
             speeds = self._speeds(run, made.model, step.note)
             step()
-            result = evidence.keep_result(original, quantized, made, report, speeds)
+            result = evidence.keep_result(original, quantized, made, report, speeds, plain=plain)
             if report.passed or asked.allow_damage:
                 result = evidence.register(result, made.model)
             step()
@@ -209,15 +225,25 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         )
         return prepared.quantizer.make().quantize(prepared.model, prepared.calibration, options, run.folder / "model")
 
-    def _score(self, run: TrackedRun, model: ModelFile, backend: str, precision: str) -> CellResult:
-        """Accuracy and latency of one of the two, in a process of its own.
+    def _score_plain(self, run: TrackedRun) -> CellResult | None:
+        """fp32 on the runtime of the quantized model: what the runtime alone brings. ``None`` where it isn't apart."""
+        prepared, asked = self._checked(), self.parameters
+        if asked.backend == prepared.served_by:
+            return None
+        try:
+            return self._score(run, "plain", prepared.model, asked.backend, "fp32")
+        except RunFailedError as error:
+            log.warning("%s", error)
+            return None
+
+    def _score(self, run: TrackedRun, name: str, model: ModelFile, backend: str, precision: str) -> CellResult:
+        """Accuracy and latency of one way to run the model, in a process of its own.
 
         Raises:
             RunFailedError: It could not be measured.
         """
         from guardianflow.vision.cell_process import run_cell
 
-        name = "original" if model.sha256 == self._checked().model.sha256 else "quantized"
         spec = self._cell(model, backend, precision, run.folder / "cells" / name)
         result = run_cell(replace(spec, modes=("single_stream",), evaluate=True))
         for file in ("result.json", "cell.log"):
@@ -244,7 +270,7 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
     def _speeds(self, run: TrackedRun, small: ModelFile, note: Callable[[str], None]) -> list[Speed]:
         """Images a second of everybody that the variant is compared with, in turns."""
         prepared, asked, folder = self._checked(), self.parameters, run.folder / "speeds"
-        served = _SERVED_BY.get(prepared.model.format, "ultralytics")
+        served = prepared.served_by
 
         def contender(role: str, label: str, model: ModelFile, backend: str, precision: str) -> Contender:
             return Contender(role, label, self._cell(model, backend, precision, folder / role))
@@ -401,7 +427,7 @@ def _require_full_precision(model: ModelFile, asked: QuantizationParameters) -> 
             f"{asked.precision} for torch is made of a .pt file, and {model.path.name} is {model.format}; pass weights"
         )
         raise InputError(msg)
-    if model.format not in {"torch", "onnx"}:
+    if model.format not in _SERVED_BY:
         msg = (
             f"{model.path.name} ({model.format}) is an export itself; pass the .pt or .onnx file that it was made from"
         )

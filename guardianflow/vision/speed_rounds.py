@@ -48,6 +48,7 @@ class Speed:
         reason: Why it isn't ``ok``.
         images_per_s: Median of the rounds.
         rounds: Images per second of each round.
+        size_mb: Of what the backend loads, MB (10^6 bytes).
     """
 
     role: str
@@ -60,6 +61,7 @@ class Speed:
     reason: str = ""
     images_per_s: float = 0.0
     rounds: tuple[float, ...] = field(default_factory=tuple)
+    size_mb: float = 0.0
 
     @property
     def noise(self) -> float:
@@ -128,4 +130,5 @@ def _turn(speed: Speed, item: Contender, number: int, run: Callable[[CellSpec], 
         rounds=rounds,
         images_per_s=statistics.median(rounds),
         precision_executed=result.precision_executed,
+        size_mb=result.model_size_mb,
     )
