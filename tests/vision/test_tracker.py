@@ -119,17 +119,40 @@ def test_frames_without_detections_and_boxes_without_area_are_no_trouble(name: s
     assert len(tracker.times) == 6
 
 
-def test_images_of_changing_size_do_not_stop_camera_motion_nor_print(capfd: pytest.CaptureFixture[str]) -> None:
+class Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def test_images_of_changing_size_do_not_stop_the_estimate_of_camera_motion() -> None:
     tracker = Tracker("botsort")
     for number, part in enumerate(walkers(12)):
         tracker.update(part, picture(number, width=320 + 64 * (number // 4)))
     assert not any("GMC failed" in text for text in tracker.warnings)
+
+
+def test_what_a_tracker_complains_of_is_counted_and_not_printed() -> None:
+    from ultralytics.utils import LOGGER
+
+    tracker, heard = Tracker("botsort"), Heard()
     blank = np.zeros((64, 64, 3), np.uint8)
     blank[20:22, 20:22] = 255
-    for _ in range(3):
-        tracker.update(nothing(), blank)
-    assert capfd.readouterr() == ("", "")
-    assert logging.getLogger("ultralytics").filters == []
+    LOGGER.addHandler(heard)
+    try:
+        for _ in range(3):
+            tracker.update(nothing(), blank)
+        LOGGER.warning("somebody else's")
+    finally:
+        LOGGER.removeHandler(heard)
+    assert tracker.warnings == {"not enough matching points": 2}
+    assert len(heard.messages) == 1
+    assert heard.messages[0].endswith("somebody else's")
+    tracker.reset()
+    assert tracker.warnings == {}
 
 
 def test_what_a_tracker_does_not_take_is_named() -> None:

@@ -127,6 +127,16 @@ def test_each_change_of_identity_is_one_of_clears_switches() -> None:
     assert followed_spans(Sequence("s", 60, scene, Tracks.empty())) == []
 
 
+def test_whoever_was_together_stays_together_where_another_track_overlaps_more() -> None:
+    box = [0.0, 0.0, 10.0, 10.0]
+    truth = Tracks(frame=np.array([0, 1]), id=np.array([1, 1]), box=np.array([box, box]))
+    worse, exact = [0.0, 0.0, 10.0, 8.0], box
+    found = Tracks(frame=np.array([0, 1, 1]), id=np.array([5, 5, 6]), box=np.array([worse, worse, exact]))
+    assert [(span.track, span.first, span.last) for span in followed_spans(Sequence("s", 2, truth, found))] == [
+        (5, 0, 1)
+    ]
+
+
 def test_generated_clips_are_tracked_and_scored_by_class(tmp_path: Path) -> None:
     clip = generate_clip(tmp_path, frames=30, fps=15, config=SceneConfig(seed=3, imgsz=160))
     source = open_source(clip.folder)
