@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from guardianflow._imports import require
+from guardianflow._imports import is_installed
 from guardianflow._plugins import Registry
 from guardianflow.exceptions import InputError, MissingDependencyError
 from guardianflow.vision._ultralytics import import_ultralytics, package_folder
@@ -302,8 +302,10 @@ def _defaults(config: str) -> dict[str, Any]:
 
 def _tracker_class(spec: TrackerSpec) -> Any:
     import_ultralytics()
-    # Ultralytics would install a missing lap by itself.
-    require("lap", extra="lab", purpose="the assignment of boxes to tracks")
+    if not is_installed("lap"):  # Ultralytics would install it by itself
+        raise MissingDependencyError(
+            "lap is needed to assign boxes to tracks. Install it with: pip install 'lap>=0.5.12'"
+        )
     module, _, name = spec.target.partition(":")
     try:
         return getattr(import_module(module), name)
