@@ -35,7 +35,7 @@ class UltralyticsPredict:
         path: A ``.pt`` file.
         config: Image side, thresholds and batch; the rest is Ultralytics' default.
         device: ``""`` chooses; else ``"cpu"``, ``"0"``.
-        precision: ``fp32``, or ``fp16`` for its ``half=True``.
+        precision: ``fp32``, or ``fp16`` for its ``quantize=16``.
         threads: CPU threads of torch; 0 leaves it the choice.
 
     Raises:
@@ -56,10 +56,12 @@ class UltralyticsPredict:
         self.config = config
         self._asked = precision
         self._model = ultralytics.YOLO(str(path))
-        self._options = {
+        self._options: dict[str, Any] = {
             "imgsz": config.imgsz, "conf": config.confidence, "iou": config.iou, "max_det": config.max_det,
-            "device": device or None, "half": precision == "fp16", "verbose": False, "save": False,
+            "device": device or None, "verbose": False, "save": False,
         }  # fmt: skip
+        if precision == "fp16":
+            self._options["quantize"] = 16
         self._rows: list[StageRow] = []
         self._wall_s = 0.0
         self._scratch = tempfile.TemporaryDirectory(prefix="guardianflow-reference-")
@@ -96,14 +98,17 @@ class UltralyticsPredict:
         source = str(image) if isinstance(image, str | Path) else image
         try:
             results = self._model.predict(source, **self._options)
-        except (FileNotFoundError, OSError) as error:  # its way to say that an image can't be read
+        except OSError as error:
             return ImageDetections(0, _path(image), 0, 0, error=str(error)), StageRow()
+        if not results:  # it warns in its log and leaves the image out
+            return ImageDetections(0, _path(image), 0, 0, error=f"{image} can't be decoded"), StageRow()
         return _detections(0, results[0]), _row(results[0])
 
     def detect(self, images: Iterable[Image]) -> Iterator[ImageDetections]:
         """Calls for lists of images, each with Ultralytics' own batching and streaming.
 
-        It sorts the files of a call, so the order within sixteen batches is its own. Pixels go one by one.
+        It sorts the files of a call, so the order within sixteen batches is its own, and it leaves out files that
+        it can't read. Pixels go one by one.
         """
         self._rows, started = [], time.perf_counter()
         stream, number = iter(images), itertools.count()
