@@ -66,7 +66,8 @@ class EvaluationRow:
         folder: Where the predictions were written on that machine.
         artifact: Where they lie within the run's artifacts.
         record_sha256: Of the files of the predictions.
-        metrics: Catalogue names: ``map50``, ``map50_95``, ``latency_ms_p50`` (single images), …
+        metrics: Catalogue names: ``map50``, ``map50_95``, ``latency_ms_p50`` (single images), …; and
+            ``latency_noise``, by what share of the median the repetitions of that timing differ.
         per_class: Rows with ``name`` and ``ap50_95``.
         time: When.
         id: Number in the index; 0 before it was recorded.

@@ -250,6 +250,19 @@ def test_the_budgets_are_settings(better):
     assert better.judge(version(2, megabytes=20), gate_latency_ratio=1.7, gate_size_ratio=4.0).passed
 
 
+def test_noise_neither_refuses_nor_counts_as_a_gain(bench):
+    noisy = {"latency_noise": 0.6}
+    bench.seen(CHAMPION, 0.8, metrics={"latency_ms_p50": 10.0, **noisy})
+    bench.seen(CANDIDATE, 0.8, metrics={"latency_ms_p50": 16.0})
+    latency = found(bench.judge(), "latency")
+    assert (latency.outcome, latency.figures["noise"]) == ("not compared", 0.6)
+    assert "repetitions differ by 60%; measure again" in latency.text
+    bench.seen(CANDIDATE, 0.8, metrics={"latency_ms_p50": 5.0})
+    assert "as good, but neither better" in found(bench.judge(), "accuracy").text
+    bench.seen(CANDIDATE, 0.8, metrics={"latency_ms_p50": 25.0, **noisy})
+    assert found(bench.judge(), "latency").outcome == "refused"
+
+
 def test_latencies_that_were_never_measured_stand_in_nobodys_way(bench):
     bench.seen(CHAMPION, 0.6, metrics={"latency_ms_p50": 10.0})
     bench.seen(CANDIDATE, 0.9)
