@@ -21,7 +21,7 @@ from guardianflow.exceptions import InputError, RunFailedError
 from guardianflow.vision import export
 from guardianflow.vision.export import prepare_model
 from guardianflow.vision.model_artifacts import read_model_file
-from tests.vision.backends.small_models import IMGSZ, NAMES, exported, model_file, weights
+from tests.vision.backends.small_models import IMGSZ, NAMES, exported, images, model_file, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,7 +123,7 @@ def test_onnx_and_openvino_exports_give_what_the_weights_give_in_ultralytics_too
 
     from guardianflow.vision.model_files import load_weights
 
-    batch = torch.from_numpy(np.random.default_rng(1).random((3, 3, IMGSZ, IMGSZ), np.float32))
+    batch = torch.from_numpy(images(3))
     with torch.inference_mode():
         expected = load_weights(weights()).eval()(batch)[0].numpy()
         for backend in ("onnxruntime", "openvino", "ultralytics"):
@@ -132,7 +132,9 @@ def test_onnx_and_openvino_exports_give_what_the_weights_give_in_ultralytics_too
             output = output[0] if isinstance(output, list) else output
 
             assert theirs.names == NAMES
-            assert np.abs(output.numpy()[:, :4] - expected[:, :4]).max() < 0.5 if backend == "openvino" else 0.01
+            # Ultralytics leaves OpenVINO the choice of the precision, which is bf16 on many CPUs.
+            difference = np.abs(output.numpy()[:, :4] - expected[:, :4])
+            assert difference.mean() < (1 if backend == "openvino" else 1e-3)
             assert theirs.stride == 32
 
 

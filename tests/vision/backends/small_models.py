@@ -7,6 +7,10 @@ import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from guardianflow.vision.export import prepare_model
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
@@ -75,3 +79,10 @@ def exported(
         imgsz=IMGSZ,
         folder=scratch() / "내보내기 exports",
     )
+
+
+def images(count: int = 2, seed: int = 3) -> NDArray[Any]:
+    """Blocks of colour under some noise: what the weights' statistics are made for."""
+    chance = np.random.default_rng(seed)
+    blocks = chance.random((count, 3, 8, 8)).repeat(IMGSZ // 8, 2).repeat(IMGSZ // 8, 3)
+    return np.ascontiguousarray(blocks * 0.9 + chance.random(blocks.shape) * 0.1, np.float32)

@@ -13,16 +13,12 @@ from guardianflow.vision.backends._base import BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
 from guardianflow.vision.export import prepare_model
 from guardianflow.vision.model_artifacts import read_model_file
-from tests.vision.backends.small_models import IMGSZ, exported, model_file, scratch
+from tests.vision.backends.small_models import IMGSZ, exported, images, model_file, scratch
 
 
 def opened(model, backend, **options):
     asked = {"imgsz": IMGSZ, "device": "cpu", "batch": 2, **options}
     return open_backend(model, backend=backend, options=BackendOptions(**asked))
-
-
-def images(count=2):
-    return np.random.default_rng(3).random((count, 3, IMGSZ, IMGSZ), np.float32)
 
 
 @cache
