@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from guardianflow import __version__
-from guardianflow.verbs import benchmarks, models, records, work
+from guardianflow.verbs import benchmarks, evaluation, models, records, work
 
 __all__ = ["app", "main"]
 
@@ -36,7 +36,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "history": models.history,
     "list": records.list_,
 }
-GROUPS = {"runs": records.runs_app, "metrics": records.metrics_app}
+GROUPS = {"runs": records.runs_app, "metrics": records.metrics_app, "eval": evaluation.eval_app}
 
 app = typer.Typer(
     name="guardianflow",

@@ -150,6 +150,7 @@ def _rows(result: CellResult, run_id: str) -> Iterator[dict[str, Any]]:
         mode = measured.get(name)
         if mode is not None:
             row.update(_figures(mode))
+            row["warnings"] = list(dict.fromkeys((*result.warnings, *mode.warnings)))
         elif result.ok:
             row.update(status="failed", reason=f"{name} was not measured; the cell's log says why")
         if number == 0 and result.detection:
@@ -175,7 +176,6 @@ def _figures(mode: ModeResult) -> dict[str, Any]:
         "sustained": None if mode.sustained is None else asdict(mode.sustained),
         "after_idle": None if mode.after_idle is None else asdict(mode.after_idle),
         "server": None if mode.server is None else {**asdict(mode.server), "sentence": _server_sentence(mode)},
-        "warnings": list(mode.warnings),
     }
 
 

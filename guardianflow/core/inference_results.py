@@ -164,7 +164,7 @@ class InferenceResult:
         return (
             f"<h4>Benchmark of {escape(str(model.get('spec', '')))} · {escape(self.status.lower())}</h4>"
             f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
-            f"{cells_table_html(self.cells)}{_left_out_html(self.left_out)}"
+            f"{cells_table_html(self.cells)}{_left_out_html(self.left_out)}{_warnings_html(self.cells)}"
             f"<p>On {about}, {model.get('imgsz')}×{model.get('imgsz')} px, boxes above "
             f"{model.get('confidence')}, at most {model.get('max_det')} an image. “±” is the noise: how far apart "
             "the repetitions were. Latency is one image from file to boxes.<br>"
@@ -248,6 +248,19 @@ def _with_noise(name: str, value: float | None, noise: float | None) -> str:
         return ""
     text = f"{value:,.1f}" if name == "throughput_fps" else format_metric(name, value)
     return text if noise is None else f"{text} ±{100 * noise:.1f}%"
+
+
+def _warnings_html(cells: Sequence[Row]) -> str:
+    said: dict[str, list[str]] = {}
+    for row in cells:
+        for warning in row.get("warnings", ()):
+            said.setdefault(str(warning), []).append(str(row["label"]))
+    if not said:
+        return ""
+    items = "".join(
+        f"<li>{escape(', '.join(dict.fromkeys(labels)))}: {escape(text)}</li>" for text, labels in said.items()
+    )
+    return f"<details><summary>{len(said)} remarks on how it was measured</summary><ul>{items}</ul></details>"
 
 
 def _left_out_html(left_out: Sequence[Mapping[str, str]]) -> str:
