@@ -172,7 +172,8 @@ def plot_tradeoff(points: Sequence[TradeoffPoint]) -> Figure:
         )  # fmt: skip
         figure.add_annotation(
             x=point.latency_ms, y=point.change, text=f"<b>{point.label}</b><br>{point.latency_ms:.1f} ms · "
-            f"{point.quality:.3f}", showarrow=False, xanchor="left", align="left", xshift=14, yshift=16,
+            f"{point.quality:.3f}", showarrow=False, xanchor="left", align="left", xshift=14,
+            yshift=-24 if point.role == "plain" else 24,
             font={"size": 12},
         )  # fmt: skip
     reach = max((abs(value) for point in points for value in (*point.interval, point.change)), default=0.0)
@@ -244,7 +245,7 @@ def plot_class_changes(changes: Sequence[ClassChange]) -> Figure:
     figure.add_vline(0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_layout(
         **{**LAYOUT, "margin": {**LAYOUT["margin"], "r": 120}},
-        title=_title("What each class won or lost (AP50-95, with the interval that chance explains)"),
+        title=_title("What each class won or lost (AP50-95)"),
         height=170 + 46 * max(len(changes), 1), legend=_LEGEND,
     )  # fmt: skip
     figure.update_xaxes(range=[-reach, reach], tickformat="+.3f", zeroline=False, title_text="change of AP50-95")

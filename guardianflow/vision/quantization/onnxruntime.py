@@ -249,6 +249,7 @@ def _to_fp16(source: Path, target: Path) -> dict[str, Any]:
     head = sorted(head_arithmetic(model))
     with _without_chatter():
         small = convert_float_to_float16(model, keep_io_types=True, node_block_list=head)
+    _without_round_trips(small)
     onnx.save(small, str(target))
     _keep_metadata(source, target)
     counts = count_nodes(target)
@@ -259,6 +260,38 @@ def _to_fp16(source: Path, target: Path) -> dict[str, Any]:
         "left_in_fp32": len(head),
         "convolutions": counts["convolutions"],
     }
+
+
+def _without_round_trips(model: Any) -> None:
+    """Let what the head hands on stay in fp32.
+
+    The converter casts every result of a node that stays in fp32 to fp16, and back where the next one takes
+    it: the bits would be lost all the same. It also writes one and the same cast once for each consumer, which
+    no runtime loads.
+    """
+    from onnx import TensorProto
+
+    graph = model.graph
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    wide = {name for name, node in casts.items() if node.attribute[0].i == TensorProto.FLOAT}
+    exact = {
+        name: casts[casts[name].input[0]].input[0]
+        for name in wide
+        if casts[name].input[0] in casts and casts[casts[name].input[0]].attribute[0].i == TensorProto.FLOAT16
+    }
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = exact.get(name, name)
+    seen: set[str] = set()
+    used = {name for node in graph.node for name in node.input} | {item.name for item in graph.output}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Cast" and (node.output[0] in seen or node.output[0] not in used):
+            continue
+        seen.add(node.output[0])
+        kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _keep_metadata(source: Path, target: Path) -> None:
