@@ -81,7 +81,7 @@ def select_image(
         return _select_end_to_end(raw, threshold, max_det)
     best = raw[4:].max(axis=0)
     candidates = np.flatnonzero(best > threshold)
-    lost = int(np.isnan(best).sum())  # NaN compares false
+    lost = int(np.isnan(best).sum()) if np.isnan(best.max(initial=0)) else 0  # NaN compares false
     boxes, scores, labels, infinite = _candidates(raw, candidates, best, threshold, multi_label=multi_label)
     lost += infinite
     order = np.argsort(-scores, kind="stable")[:max_candidates]
@@ -163,7 +163,8 @@ def _suppress(boxes: Floats, iou: float, max_det: int) -> Places:
 def _survivors(overlap: npt.NDArray[np.bool_]) -> Places:
     """Places kept within a block whose boxes overlap as the (n, n) table says; the earlier box wins."""
     dropped = np.zeros(len(overlap), bool)
-    for place in np.flatnonzero(np.triu(overlap, 1).any(axis=1)):  # the others drop nobody
+    overlapping = np.count_nonzero(overlap, axis=1) > np.diagonal(overlap)  # with another than itself
+    for place in np.flatnonzero(overlapping):
         if not dropped[place]:
             dropped[place + 1 :] |= overlap[place, place + 1 :]
     return np.flatnonzero(~dropped)

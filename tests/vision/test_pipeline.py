@@ -229,6 +229,14 @@ def test_reading_overlaps_the_forward_pass_and_no_time_is_counted_twice(backend:
     assert ahead.stages.wall_s < 0.85 * in_turn.stages.wall_s
 
 
+def test_time_in_the_queue_of_the_device_is_no_forward_time() -> None:
+    with AsyncPaintedBackend(seconds=0.02) as backend:
+        run = pipeline(backend)
+        list(run.detect(painted(shade) for shade in SHADES))
+        assert backend.most_in_flight == 2
+    assert 0.02 * 0.9 * len(SHADES) <= run.stages.forward.sum() / 1000 <= run.stages.wall_s
+
+
 def test_a_batch_shares_its_forward_time_among_its_images() -> None:
     run = pipeline(PaintedBackend(seconds=0.04), batch=4)
     list(run.detect(painted(shade) for shade in SHADES[:4]))
