@@ -209,8 +209,9 @@ class BenchmarkEvidence:
     def _store(self, result: CellResult, rows: list[dict[str, Any]], child_id: str) -> None:
         spec, found, now = result.spec, self._prepared.found, datetime.now(UTC)
         records = []
-        for row in rows:
-            figures = {**row.get("metrics", {}), **row["detection"]}
+        for number, row in enumerate(rows):
+            tracked = result.tracking.get("metrics", {}) if number == 0 else {}
+            figures = {**row.get("metrics", {}), **row["detection"], **tracked}
             tags = {
                 "backend": spec.backend, "precision": row["precision_executed"] or spec.precision,
                 "batch": str(spec.batch), "mode": row["mode"], "split": spec.split, "parent_run": self._run.run_id,
@@ -222,7 +223,7 @@ class BenchmarkEvidence:
                     value=value,
                     model=found.model_name or None,
                     version=found.version or None,
-                    task="detection",
+                    task="tracking" if name in tracked else "detection",
                     experiment=self._run.experiment,
                     run_id=child_id,
                     device=row["device"] or None,

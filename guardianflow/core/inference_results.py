@@ -147,6 +147,22 @@ class InferenceResult:
         path = self.folder / SAMPLES_FILE
         return PredictionGallery(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
 
+    def plot_tracking(self) -> Figure | Nothing:
+        """HOTA and its parts over the overlap that a match needs, where the source has labelled tracks."""
+        from guardianflow.plots.tracking import hota_curves, plot_hota_curves
+
+        if not self.mot:
+            return Nothing("There are no labelled tracks to compare with.")
+        return plot_hota_curves(hota_curves(self.tracking["evaluation"]["combined"]["hota"]))
+
+    def plot_tracking_loss(self) -> Figure | Nothing:
+        """How much of HOTA the detector loses, and how much the tracker."""
+        from guardianflow.plots.tracking import loss_bars, plot_loss_bars
+
+        if not self.tracking.get("loss"):
+            return Nothing("There are no labelled tracks to compare with.")
+        return plot_loss_bars(loss_bars([self.tracking["loss"]]))
+
     def show_tracking(self) -> TrackingView:
         """The tracked source: figures and a short clip."""
         return TrackingView(self)

@@ -267,7 +267,7 @@ def keep_child(child: TrackedRun, result: CellResult) -> None:
             "runtime": str(result.backend.get("version", "")),
         }
     )
-    child.log_metrics(result.metrics())
+    child.log_metrics({**result.metrics(), **result.tracking.get("metrics", {})})
     for mode in result.modes:
         child.log_metrics({f"{mode.mode}/{name}": value for name, value in mode.metrics().items()})
         child.log_metrics({f"{mode.mode}/noise/{name}": value for name, value in mode.noise.items()})
@@ -277,8 +277,9 @@ def keep_child(child: TrackedRun, result: CellResult) -> None:
             child.log_artifact(folder / name)
     for file in sorted(folder.glob("latencies_*.npy")):
         child.log_artifact(file, "latencies")
-    if result.evaluation_folder is not None:
-        child.log_artifact(result.evaluation_folder, "evaluation")
+    for part in ("evaluation", "tracking"):
+        if (folder / part).is_dir():
+            child.log_artifact(folder / part, part)
 
 
 def load_inference_result(folder: Path) -> InferenceResult:
