@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -125,7 +126,7 @@ class QuantizationEvidence:
             folder=run.folder,
             model=f"runs:/{run.run_id}/{MODEL_FOLDER}/{small.path.name}",
             model_file=str(small.path.relative_to(run.folder)),
-            damage=report.to_dict(),
+            damage=json.loads(json.dumps(report.to_dict())),  # as it will be read back: lists, no tuples
             calibration=prepared.calibration.to_dict() if prepared.calibration is not None else {},
             dataset={
                 "data_yaml": str(prepared.dataset.yaml_path),
