@@ -91,8 +91,8 @@ ONNXRUNTIME = BackendSpec(
     ("onnxruntime-gpu", "onnxruntime"), stored=("fp32", "fp16", "int8"),
 )  # fmt: skip
 ONNXRUNTIME_TENSORRT = BackendSpec(
-    "onnxruntime-tensorrt", "ONNX Runtime with TensorRT", ("fp32", "fp16", "int8"), ("cuda",), ("onnx",), "onnx,tensorrt",
-    "guardianflow.vision.backends.onnxruntime:TensorrtProviderBackend", ("onnxruntime", "onnx", "tensorrt"),
+    "onnxruntime-tensorrt", "ONNX Runtime with TensorRT", ("fp32", "fp16", "int8"), ("cuda",), ("onnx",),
+    "onnx,tensorrt", "guardianflow.vision.backends.onnxruntime:TensorrtProviderBackend", ("onnxruntime", "onnx", "tensorrt"),
     ("onnxruntime-gpu",), stored=("int8",), made=("fp32", "fp16"), needs_gpu=True,
 )  # fmt: skip
 OPENVINO = BackendSpec(
