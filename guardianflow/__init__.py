@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from guardianflow.core.inference_results import InferenceResult
     from guardianflow.core.inference_runner import InferenceRunner
     from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
+    from guardianflow.core.quantization_results import QuantizationResult
+    from guardianflow.core.quantization_runner import QuantizationRunner
     from guardianflow.core.registry import ModelRegistry, ModelVersion
     from guardianflow.core.results import TrainingResult
     from guardianflow.core.runner import TrainingRunner
     from guardianflow.dashboard.metrics_store import MetricsStore
     from guardianflow.data.dataset import Dataset, check_dataset, read_dataset
+    from guardianflow.evaluation.detection import evaluate_detection
+    from guardianflow.evaluation.mot import evaluate_mot
     from guardianflow.exceptions import GuardianFlowError
 
 __version__ = "0.1.0"
@@ -24,32 +28,24 @@ _NAMES = {
     "guardianflow.core.inference_results": ["InferenceResult"],
     "guardianflow.core.inference_runner": ["InferenceRunner"],
     "guardianflow.core.metrics": ["MetricRecord", "get_gpu_metrics", "get_model_size"],
+    "guardianflow.core.quantization_results": ["QuantizationResult"],
+    "guardianflow.core.quantization_runner": ["QuantizationRunner"],
     "guardianflow.core.registry": ["ModelRegistry", "ModelVersion"],
     "guardianflow.core.runner": ["TrainingResult", "TrainingRunner"],
     "guardianflow.dashboard.metrics_store": ["MetricsStore"],
     "guardianflow.data.dataset": ["Dataset", "check_dataset", "read_dataset"],
+    "guardianflow.evaluation.detection": ["evaluate_detection"],
+    "guardianflow.evaluation.mot": ["evaluate_mot"],
     "guardianflow.exceptions": ["GuardianFlowError"],
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
-    "Dataset",
-    "GuardianFlowError",
-    "InferenceResult",
-    "InferenceRunner",
-    "MetricRecord",
-    "MetricsStore",
-    "ModelRegistry",
-    "ModelVersion",
-    "Settings",
-    "TrainingResult",
-    "TrainingRunner",
-    "__version__",
-    "check_dataset",
-    "get_gpu_metrics",
-    "get_model_size",
-    "read_dataset",
-]
+    "Dataset", "GuardianFlowError", "InferenceResult", "InferenceRunner", "MetricRecord", "MetricsStore",
+    "ModelRegistry", "ModelVersion", "QuantizationResult", "QuantizationRunner", "Settings", "TrainingResult",
+    "TrainingRunner", "__version__", "check_dataset", "evaluate_detection", "evaluate_mot", "get_gpu_metrics",
+    "get_model_size", "read_dataset",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
