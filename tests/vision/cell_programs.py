@@ -38,6 +38,12 @@ def fill_memory_in_a_child() -> None:
     time.sleep(0.3)
 
 
+def leave_a_child() -> None:
+    if not child:
+        child.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+        Path("child.pid").write_text(str(child[0].pid))
+
+
 def raise_error(error: Exception):
     def act() -> None:
         raise error
@@ -67,6 +73,7 @@ ACTS = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hungry": fill_memory,
     "hungry-child": fill_memory_in_a_child,
+    "leaves-child": leave_a_child,
     "deaf": be_deaf,
     "cuda": raise_error(OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
     "memory": raise_error(MemoryError()),

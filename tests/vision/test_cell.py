@@ -131,6 +131,26 @@ def test_what_its_children_take_counts_and_they_end_with_it(spec, tmp_path, monk
     assert not alive(int((tmp_path / "child.pid").read_text()))
 
 
+def test_what_a_cell_leaves_running_ends_with_it(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(spec, "leaves-child").ok
+    assert not alive(int((tmp_path / "child.pid").read_text()))
+
+
+def test_a_cell_ends_when_the_wait_for_it_is_interrupted(spec):
+    """Who started it lives on, as a notebook does after Ctrl-C."""
+    cells = []
+
+    def interrupt(_: CellProgress) -> None:
+        cells.extend(psutil.Process().children())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, "deaf", on_progress=interrupt)
+    assert cells
+    assert not any(alive(cell.pid) for cell in cells)
+
+
 def test_a_cell_that_takes_too_long_is_ended_even_if_it_does_not_listen(spec):
     result = run(spec, "deaf", timeout_s=3)
     assert result.status == "timeout"
@@ -178,6 +198,7 @@ def test_accuracy_is_measured_on_the_labelled_images_and_the_predictions_are_kep
     assert result.status == "ok", result.reason
     assert set(result.detection) == {"map50", "map50_95", "precision", "recall", "f1"}
     assert result.metrics()["map50"] == result.detection["map50"]
+    assert result.detection_details["confidence"] == spec.confidence
     record = DetectionRecord.load(result.evaluation_folder)
     assert len(record.predictions.image) == len(record.images) > 0
     assert record.facts["model_sha256"] == MODEL.sha256
