@@ -92,8 +92,8 @@ ONNXRUNTIME = BackendSpec(
 )  # fmt: skip
 ONNXRUNTIME_TENSORRT = BackendSpec(
     "onnxruntime-tensorrt", "ONNX Runtime with TensorRT", ("fp32", "fp16", "int8"), ("cuda",), ("onnx",),
-    "onnx,tensorrt", "guardianflow.vision.backends.onnxruntime:TensorrtProviderBackend", ("onnxruntime", "onnx", "tensorrt"),
-    ("onnxruntime-gpu",), stored=("int8",), made=("fp32", "fp16"), needs_gpu=True,
+    "onnx,tensorrt", "guardianflow.vision.backends.onnxruntime:TensorrtProviderBackend",
+    ("onnxruntime", "onnx", "tensorrt"), ("onnxruntime-gpu",), stored=("int8",), made=("fp32", "fp16"), needs_gpu=True,
 )  # fmt: skip
 OPENVINO = BackendSpec(
     "openvino", "OpenVINO", ("fp32", "bf16", "fp16", "int8"), ("cpu", "gpu", "npu"), ("openvino",), "openvino",
