@@ -39,7 +39,6 @@ _NAMES = {
     "guardianflow.exceptions": ["GuardianFlowError"],
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
-
 __all__ = [
     "Dataset", "GuardianFlowError", "InferenceResult", "InferenceRunner", "MetricRecord", "MetricsStore",
     "ModelRegistry", "ModelVersion", "QuantizationResult", "QuantizationRunner", "Settings", "TrainingResult",

@@ -85,8 +85,10 @@ def test_a_fresh_installation_is_ready_and_nothing_is_made(place):
     found = by_name(report)
 
     assert report.ok, [check for check in report.checks if check.status == "fail"]
-    assert {"python", "packages", "machine", "torch", "gpu", "onnxruntime", "onnxruntime-tensorrt", "openvino",
-            "tensorrt", "ultralytics", "disk", "mlflow", "database", "s3", "kernel", "safe load"} == set(found)  # fmt: skip
+    assert set(found) == {
+        "python", "packages", "machine", "torch", "gpu", "onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt",
+        "ultralytics", "disk", "mlflow", "database", "s3", "kernel", "safe load",
+    }  # fmt: skip
     assert f"{installed_version('openvino')}: fp32, bf16, fp16, int8" in found["openvino"].detail
     assert installed_version("torch") in found["torch"].detail
     assert f"{len(os.sched_getaffinity(0))} CPU cores" in found["machine"].detail

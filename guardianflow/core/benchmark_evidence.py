@@ -182,6 +182,8 @@ class BenchmarkEvidence:
         figures = {
             **result.detection,
             **{name: value for name, value in latency.items() if name.startswith("latency_ms_")},
+            # A difference within the noise neither refuses a candidate nor counts as a gain.
+            **({"latency_noise": single.noise.get("latency_ms_p50", 0.0)} if single is not None and latency else {}),
             "model_size_mb": result.model_size_mb,
         }
         try:

@@ -94,6 +94,9 @@ Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_str
 
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 
+Mode = Literal["single_stream", "offline", "server"]
+_MODES: tuple[Mode, ...] = ("single_stream", "offline")
+
 
 class InferenceParameters(RunParameters):
     """What a benchmark is asked: one model, measured on every combination of the lists below.
@@ -117,7 +120,7 @@ class InferenceParameters(RunParameters):
         images: Measure on so many images at most, drawn by the seed; 0: all.
         seconds: Least measured time of one repetition.
         repeats: Repetitions; their spread is the noise floor.
-        target_rate: Arrivals per second in server mode; 0 takes 70 % of the offline throughput.
+        target_rate: Arrivals per second in server mode; 0 takes 70 % of what it does back to back.
         latency_bound_ms: Bound of the 99th percentile in server mode; 0: none is stated.
         threads: CPU threads of the runtime; 0 leaves it the choice.
         memory_limit_mb: A cell that takes more is ended and reported; 0: nine tenths of what is free.
@@ -132,9 +135,7 @@ class InferenceParameters(RunParameters):
     backends: list[str] = Field(default_factory=list)
     precision: list[str] = Field(default_factory=list)
     batch_sizes: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(default_factory=lambda: [1], min_length=1)
-    modes: list[Literal["single_stream", "offline", "server"]] = Field(
-        default_factory=lambda: ["single_stream", "offline"], min_length=1
-    )
+    modes: list[Mode] = Field(default_factory=lambda: list(_MODES), min_length=1)
     device: str = ""
     imgsz: Imgsz = 0
     confidence: Confidence = 0.25

@@ -135,8 +135,11 @@ def read_kitti_tracks(path: str | Path, *, frames: int | None = None) -> KittiTr
     if not table.rows:
         return KittiTracks(Tracks.empty())
     names, place = np.unique(table.words, return_inverse=True)
-    unknown = np.array([str(name) not in _KITTI_NUMBERS for name in names], np.bool_)[place]
-    table.refuse(np.atleast_1d(unknown), f"the type must be one of KITTI's ({', '.join(_KITTI_NAMES.values())})")
+    strange = np.array([str(name) not in _KITTI_NUMBERS for name in names], np.bool_)
+    table.refuse(
+        np.asarray(strange[place], np.bool_).reshape(-1),
+        f"the type must be one of KITTI's ({', '.join(_KITTI_NAMES.values())})",
+    )
     label = np.array([_KITTI_NUMBERS.get(str(name), 0) for name in names], np.int64)[place]
     frame, identity = _frames(table, first=0, frames=frames), _identities(table)
     box = np.stack([table.column(index) for index in range(6, 10)], axis=1)

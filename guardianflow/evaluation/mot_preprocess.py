@@ -79,8 +79,8 @@ class Preprocess:
         scored = {label: name for label, name in self.classes.items() if {name, label, str(label)} & set(classes)}
         unknown = set(classes) - {*scored, *scored.values(), *map(str, scored)}
         if unknown:
-            known = ", ".join(f"{label} {name}" for label, name in self.classes.items())
-            raise NotFoundError(f"{self.name} scores no class {', '.join(map(str, unknown))}; it scores: {known}")
+            listed = ", ".join(f"{label} {name}" for label, name in self.classes.items())
+            raise NotFoundError(f"{self.name} scores no class {', '.join(map(str, unknown))}; it scores: {listed}")
         return scored
 
     def _check_numbers(self, sequence: Sequence) -> None:

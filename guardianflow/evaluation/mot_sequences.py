@@ -6,7 +6,7 @@ Nothing here knows a file format or a metric.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -104,11 +104,11 @@ class Tracks:
             raise InputError(f"frames are counted from 0; {int(self.frame.min())} was found")
         if max(abs(int(self.id.min())), abs(int(self.id.max()))) > MAX_ID:
             raise InputError(f"identities lie within ±2**53; {int(self.id.min())} to {int(self.id.max())} were found")
-        row = first_repeat(self.frame, self.label, self.id)
-        if row is not None:
+        again = first_repeat(self.frame, self.label, self.id)
+        if again is not None:
             raise InputError(
-                f"an identity stands once a frame and class at most; id {int(self.id[row])} is twice in frame "
-                f"{int(self.frame[row])} (counted from 0)"
+                f"an identity stands once a frame and class at most; id {int(self.id[again])} is twice in frame "
+                f"{int(self.frame[again])} (counted from 0)"
             )
 
     def __len__(self) -> int:
@@ -121,8 +121,9 @@ class Tracks:
 
     def take(self, rows: npt.NDArray[Any]) -> Tracks:
         """These rows, by index or by mask, in the order given."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Tracks(**{name: None if value is None else value[rows] for name, value in values.items()})
+        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        taken: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+        return replace(self, **taken)
 
     def by_frame(self) -> Tracks:
         """The same boxes by ascending frame; boxes of a frame keep their order."""

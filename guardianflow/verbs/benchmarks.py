@@ -28,7 +28,7 @@ def infer(
     backends: Annotated[
         str, typer.Option(help="Such as torch,onnxruntime,openvino; left out, the one that serves the model.")
     ] = "",
-    precision: Annotated[str, typer.Option(help="Such as fp32,int8; left out, what the model file holds.")] = "",
+    precision: Annotated[str, typer.Option(help="Such as fp32,int8; left out, what it is served at.")] = "",
     batch_sizes: Annotated[str, typer.Option("--batch-sizes", help="Images per forward pass.")] = "1",
     modes: Annotated[str, typer.Option(help="Of single_stream, offline, server.")] = "single_stream,offline",
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
