@@ -147,7 +147,7 @@ def read_kitti_tracks(path: str | Path, *, frames: int | None = None) -> KittiTr
     score = table.column(_KITTI_SCORE) if len(table.numbers) > _KITTI_SCORE else np.ones(table.rows)
     finite = np.isfinite(np.concatenate([box, marks, score[:, None]], axis=1)).all(axis=1)
     table.refuse(~finite, "truncation, occlusion, box and score must be finite numbers")
-    table.refuse((box[:, 2:] < box[:, :2]).any(axis=1), "a box is x1 y1 x2 y2 with x2 ≥ x1 and y2 ≥ y1")
+    table.refuse(np.asarray((box[:, 2:] < box[:, :2]).any(axis=1)), "a box is x1 y1 x2 y2 with x2 ≥ x1 and y2 ≥ y1")
     region, kept = label == _DONT_CARE, np.flatnonzero((label != _DONT_CARE) & (identity >= 0))
     _refuse_repeats(table, frame, label, identity, kept)
     truncation, occlusion = (marks[kept, index].astype(np.int64) for index in (0, 1))
