@@ -30,7 +30,7 @@ from guardianflow.vision.quantization._base import QuantizedModel
 from guardianflow.vision.speed_rounds import Speed
 
 if TYPE_CHECKING:
-    from guardianflow.core.quantization_runner import PreparedQuantization
+    from guardianflow.core.quantization_checks import PreparedQuantization
 
 __all__ = ["QuantizationEvidence"]
 

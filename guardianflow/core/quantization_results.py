@@ -180,7 +180,9 @@ class QuantizationSteps:
         if model.startswith("models:/"):
             name = shlex.quote(model.removeprefix("models:/").rpartition("/")[0])
             steps.append(("Ask the gate to put it in charge", f"guardianflow promote {name}"))
-        steps.append(("Measure it on its runtime", f"guardianflow infer --model {model or run_id} --backends …"))
+        data = shlex.quote(str(self.result.dataset.get("data_yaml", "data.yaml")))
+        measured = shlex.quote(model or run_id)
+        steps.append(("Measure it as it is served", f"guardianflow infer --model {measured} --data {data}"))
         steps.append(("Quantize once more from the same parameters", f"guardianflow run --again {run_id}"))
         return steps
 

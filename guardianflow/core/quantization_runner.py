@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ from guardianflow.core.model_source import FoundModel, find_model_source
 from guardianflow.core.names import validate_name
 from guardianflow.core.parameters import QuantizationParameters, parse_parameters
 from guardianflow.core.progress_bar import in_a_kernel, progress_bar
+from guardianflow.core.quantization_checks import PreparedQuantization, require_backend, require_full_precision
 from guardianflow.core.quantization_evidence import QuantizationEvidence
 from guardianflow.core.quantization_results import CalibrationView, QuantizationResult
+from guardianflow.core.quantization_steps import STEPS, Steps
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
 from guardianflow.data.dataset import Dataset, fingerprint_dataset, read_dataset
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detections import DetectionRecord
-from guardianflow.exceptions import InputError, MissingDependencyError, NotFoundError, RunFailedError
+from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.vision.cell_results import REFERENCE, CellResult, CellSpec
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.quantization._base import Accuracy, QuantizationOptions, QuantizedModel
 from guardianflow.vision.quantization.calibration import CalibrationSet, draw_calibration_set
-from guardianflow.vision.quantization.catalog import QuantizerSpec, find_quantizer
+from guardianflow.vision.quantization.catalog import find_quantizer
 from guardianflow.vision.speed_rounds import Contender, Speed, measure_in_turns
 
 __all__ = ["PreparedQuantization", "QuantizationRunner", "load_quantization_result"]
@@ -36,45 +38,6 @@ __all__ = ["PreparedQuantization", "QuantizationRunner", "load_quantization_resu
 log = logging.getLogger(__name__)
 
 TRAINING_SPLIT = "train"
-_SERVED_BY = {"torch": "torch", "onnx": "onnxruntime"}
-"""What can be quantized, by the format of the model file, and what serves it."""
-_STEPS = (
-    "score the original",
-    "quantize",
-    "score the quantized model",
-    "score fp32 on its runtime",
-    "compare",
-    "measure speeds",
-    "keep",
-)
-
-
-@dataclass(frozen=True)
-class PreparedQuantization:
-    """What the check of a quantization found.
-
-    Attributes:
-        found: Where the model comes from.
-        model: Its file.
-        quantizer: What makes the variant.
-        dataset: The labelled images.
-        fingerprint: Of the dataset.
-        imgsz: Side of the square input, in pixels.
-        calibration: Training images; ``None`` where none are needed.
-    """
-
-    found: FoundModel
-    model: ModelFile
-    quantizer: QuantizerSpec
-    dataset: Dataset
-    fingerprint: str
-    imgsz: int
-    calibration: CalibrationSet | None
-
-    @property
-    def served_by(self) -> str:
-        """The backend that serves the original."""
-        return _SERVED_BY[self.model.format]
 
 
 class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
@@ -160,12 +123,18 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
 
         check_device(asked.device)
         quantizer = find_quantizer(asked.backend, asked.precision, max_drop=asked.max_drop)
-        _require_backend(asked.backend)
+        require_backend(asked.backend)
         found = find_model_source(asked.source_run_id, self.settings)
         model = read_model_file(found.path)
-        _require_full_precision(model, asked)
+        require_full_precision(model, asked)
         imgsz = asked.imgsz or model.imgsz
         dataset, fingerprint = self._labelled_images(found, model)
+        if asked.max_drop:
+            log.warning(
+                "layers are chosen by the images of the split %r, on which the models are compared, too: the loss of "
+                "accuracy may look smaller than it is",
+                asked.split,
+            )
         calibration = None
         if asked.precision == "int8":
             calibration = self._calibration(dataset, imgsz)
@@ -176,9 +145,9 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         prepared, asked = self._checked(), self.parameters
         evidence = QuantizationEvidence(run, asked, prepared, settings=self.settings, sink=self.sink)
         evidence.keep_start()
-        shown = progress_bar(len(_STEPS), desc="quantize", unit="step", shown=not asked.run_id or in_a_kernel())
+        shown = progress_bar(len(STEPS), desc="quantize", unit="step", shown=not asked.run_id or in_a_kernel())
         with shown as bar:
-            step = _Steps(run, bar)
+            step = Steps(run, bar)
             step()
             original = self._score(run, "original", prepared.model, prepared.served_by, "fp32")
             step()
@@ -372,29 +341,6 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         return self._prepared
 
 
-class _Steps:
-    """Where a quantization stands, told to the run and to the bar."""
-
-    def __init__(self, run: TrackedRun, bar: Any) -> None:
-        self._run = run
-        self._bar = bar
-        self._done = -1
-
-    def __call__(self) -> None:
-        """The next step begins."""
-        self._done += 1
-        if self._done:
-            self._bar.update()
-        self.note("")
-
-    def note(self, text: str) -> None:
-        """What is done within the step."""
-        name = _STEPS[self._done] if self._done < len(_STEPS) else ""
-        said = f"{name}: {text}" if text else name
-        self._bar.set_postfix_str(said)
-        self._run.set_progress(self._done, len(_STEPS), unit="step", note=said)
-
-
 def load_quantization_result(folder: Path) -> QuantizationResult:
     """The result of a finished quantization, from its run folder.
 
@@ -406,29 +352,3 @@ def load_quantization_result(folder: Path) -> QuantizationResult:
         msg = f"there is no result in {folder}; the run did not finish"
         raise NotFoundError(msg)
     return QuantizationResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _require_backend(name: str) -> None:
-    """What is made must be served here, or it can't be compared."""
-    from guardianflow.vision.backends.catalog import availability
-
-    state = availability(name)
-    if not state.ok:
-        msg = f"the backend {name!r} can't run here ({state.reason}), so what it would serve can't be compared"
-        raise MissingDependencyError(msg)
-
-
-def _require_full_precision(model: ModelFile, asked: QuantizationParameters) -> None:
-    if model.precision == "int8":
-        msg = f"the model {model.path.name} is int8 already; quantize the original that it was made from"
-        raise InputError(msg)
-    if asked.backend == "torch" and model.format != "torch":
-        msg = (
-            f"{asked.precision} for torch is made of a .pt file, and {model.path.name} is {model.format}; pass weights"
-        )
-        raise InputError(msg)
-    if model.format not in _SERVED_BY:
-        msg = (
-            f"{model.path.name} ({model.format}) is an export itself; pass the .pt or .onnx file that it was made from"
-        )
-        raise InputError(msg)

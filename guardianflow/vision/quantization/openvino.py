@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -296,7 +297,8 @@ def _quiet(nncf: ModuleType) -> Iterator[None]:
     spoken = io.StringIO()
     nncf.set_log_level(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(spoken):
+        with contextlib.redirect_stdout(spoken), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message='install "ipywidgets"')  # of its bars, in a kernel
             yield
     finally:
         nncf.set_log_level(logging.INFO)
