@@ -30,6 +30,7 @@ import time
 from pathlib import Path
 
 from guardianflow.data.dataset import read_dataset
+from guardianflow.data.scenes import SceneConfig, generate_images
 from guardianflow.vision.backends._base import BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
 from guardianflow.vision.cell_process import run_cell
@@ -100,7 +101,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        model = read_model_file(arguments.model)
+        model = read_model_file(arguments.model or random_weights(folder / "random.pt"))
+        arguments.data = arguments.data or photographs(folder / "scenes")
         served = prepare_model(
             model, backend=arguments.backend, precision="fp32", imgsz=model.imgsz, folder=folder / "exports"
         )
@@ -111,6 +113,20 @@ def main() -> None:
             "backend": arguments.backend, "counts": [count, 3 * count],
         }  # fmt: skip
         compare(arguments, asked, model, folder)
+
+
+def random_weights(path: Path) -> Path:
+    """What a forward pass costs doesn't depend on what the weights know."""
+    from guardianflow.vision._ultralytics import import_ultralytics
+
+    import_ultralytics().YOLO("yolo11n.yaml").save(str(path))
+    return path
+
+
+def photographs(folder: Path) -> Path:
+    """bccd's data.yaml, or one of generated scenes."""
+    real = SHARED / "bccd" / "data.yaml"
+    return real if real.is_file() else generate_images(folder, images=200, config=SceneConfig(seed=1)).data_yaml
 
 
 def compare(arguments: argparse.Namespace, asked: dict, model: ModelFile, folder: Path) -> None:
@@ -152,8 +168,8 @@ def say(what: str, ratios: list[float], that_decide: list[float]) -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("/tmp/w/bccd.pt"), help="a .pt file")
-    parser.add_argument("--data", type=Path, default=SHARED / "bccd" / "data.yaml")
+    parser.add_argument("--model", type=Path, help="a .pt file; left out, YOLO11n with random weights")
+    parser.add_argument("--data", type=Path, help="a data.yaml; left out, bccd where it is, else generated scenes")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--rounds", type=int, default=0, help="default 7, with --short 2")
     parser.add_argument("--short", action="store_true", help="a quarter of the images and two rounds")
