@@ -37,6 +37,15 @@ work_dir = "{DEFAULT_WORK_DIR}"
 
 # Who is written into the ledger; left out, the login name.       (GUARDIANFLOW_ACTOR)
 # actor = "site-a"
+
+# A promotion must show evidence; "off" asks for none.            (GUARDIANFLOW_GATE, and so on)
+# gate = "evidence"
+# gate_margin = 0.02           # mAP50-95 that a smaller or faster candidate may lose at most
+# gate_latency_ratio = 1.5     # median latency that it may have, as a multiple of the champion's
+# gate_size_ratio = 3.0        # the same for the size of the file
+# gate_latency_ms_p95 = 0      # no champion may be slower, in ms; 0: no limit
+# gate_size_mb = 0             # no champion may be larger, in MB; 0: no limit
+# gate_override_actors = []    # who may promote against the gate; nobody named: everybody
 """
 
 _GITIGNORE = f"""\

@@ -76,9 +76,10 @@ class Undelivered:
         rest = _lines(left)
 
         def settled(old: bytes) -> bytes:
-            if not old.startswith(taken.content):  # somebody else has sent it, too
-                return _ended(old) + rest
-            return rest + old[len(taken.content) :]
+            sent = taken.content
+            while sent and not old.startswith(sent):  # somebody else has sent its beginning, too, and settled that
+                sent = sent[sent.find(b"\n") + 1 :] if b"\n" in sent else b""
+            return rest + old[len(sent) :]
 
         return self._rewrite(settled)
 

@@ -236,6 +236,17 @@ def test_two_senders_of_the_same_file_lose_nothing(tmp_path: Path) -> None:
     assert list(kept.read().operations) == [metric(2)]
 
 
+def test_what_two_senders_have_both_sent_is_not_kept(tmp_path: Path) -> None:
+    kept = Undelivered(tmp_path)
+    kept.append([metric(1)])
+    first = kept.read()
+    kept.append([metric(2)])
+    second = kept.read()  # the second one sends both, and the first one settles before it
+    kept.settle(first, [])
+    kept.settle(second, [])
+    assert not kept.path.exists()
+
+
 def test_the_file_goes_when_nothing_is_left(tmp_path: Path) -> None:
     kept = Undelivered(tmp_path)
     kept.append([metric(1)])

@@ -11,6 +11,7 @@ import pytest
 from guardianflow.testing.backend_suite import BackendSuite
 from guardianflow.vision.backends._base import BackendOptions
 from guardianflow.vision.backends.catalog import availability, open_backend
+from guardianflow.vision.backends.nvidia import driver_problem
 from tests.vision.backends.small_models import IMGSZ, exported, weights
 
 
@@ -99,6 +100,13 @@ class TestOpenVinoEndToEnd(EndToEnd):
 class Gpu(Suite):
     options: ClassVar = {"device": "0"}
     box_tolerance = 0.05
+
+    @pytest.fixture(scope="class", autouse=True)
+    def nvidia_gpu(self):
+        """Skips, and says so, where there is no GPU."""
+        problem = driver_problem()
+        if problem:
+            pytest.skip(f"{problem}; run `pytest -m gpu` on a machine that has a GPU")
 
     @pytest.fixture(scope="class")
     def open_backend(self):
