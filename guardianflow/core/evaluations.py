@@ -108,7 +108,9 @@ class EvaluationRow:
     def conditions(self) -> tuple[str, ...]:
         """Where and how latencies were measured: two can be compared where this is equal."""
         machine = (f"{key}={self.machine[key]}" for key in sorted(self.machine))
-        return (f"device={self.device}", f"imgsz={self.imgsz}", *machine)
+        # Each runtime has its own words for the same processor; the machine's facts name it.
+        kind = "CPU" if "cpu" in self.device.lower() else self.device and "GPU"
+        return (f"device={kind}", f"imgsz={self.imgsz}", *machine)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -132,6 +132,13 @@ def test_two_evaluations_are_of_one_subject_only_where_images_labels_and_protoco
         assert subject(f"other {number}", **other) != same, other
 
 
+def test_runtimes_with_other_words_for_one_processor_were_timed_alike(evaluations, tmp_path):
+    row = evaluate(evaluations, "a" * 64, tmp_path / "one", 0.5)
+    in_other_words = replace(row, device="AMD EPYC 7763 64-Core Processor (CPU)")
+    assert in_other_words.conditions == row.conditions
+    assert replace(row, device="NVIDIA H100 (cuda:0)").conditions != row.conditions
+
+
 def test_the_machine_is_described():
     facts = machine_facts(threads=3)
     assert facts["threads"] == 3
