@@ -273,7 +273,8 @@ def quality_points(rows: Sequence[Row]) -> list[QualityPoint]:
         for row in _ran(rows, "single_stream")
         if str(row["label"]) in quality
     ]  # fmt: skip
-    front = pareto_front([(point.latency_ms, point.quality) for point in points])
+    # Runtimes that agree to the fourth digit are equally good: what is left is rounding.
+    front = pareto_front([(point.latency_ms, round(point.quality, 4)) for point in points])
     return [
         QualityPoint(point.label, point.latency_ms, point.quality, point.size_mb, best=number in front)
         for number, point in enumerate(points)

@@ -77,6 +77,14 @@ def test_only_what_nothing_beats_is_on_the_front() -> None:
     assert best == {"torch fp32": True, "openvino int8": True, "onnxruntime fp32": False}
 
 
+def test_what_differs_by_rounding_alone_is_equally_good() -> None:
+    rows = [
+        row("a fp32", p50=8.0, detection={"map50_95": 0.3780541039}),
+        row("b fp32", p50=9.0, detection={"map50_95": 0.3780541045}),
+    ]
+    assert {point.label: point.best for point in quality_points(rows)} == {"a fp32": True, "b fp32": False}
+
+
 @pytest.mark.parametrize(
     ("points", "front"),
     [
