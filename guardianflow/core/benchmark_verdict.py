@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+
+from guardianflow.core.benchmark_rows import Row, measured
 
 __all__ = ["benchmark_verdict"]
 
-Row = Mapping[str, Any]
 
 _RESTLESS = 0.2  # spread of the repetitions above which speeds say little
 
@@ -38,7 +38,7 @@ def benchmark_verdict(
 
 
 def _speed(cells: Sequence[Row]) -> list[str]:
-    single = sorted(_ran(cells, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
+    single = sorted(measured(cells, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
     sentences = []
     if single:
         best = single[0]
@@ -47,14 +47,14 @@ def _speed(cells: Sequence[Row]) -> list[str]:
             f"Quickest for one image: {best['label']}, {figures['latency_ms_p50']:.1f} ms"
             f" (95 of 100 images within {figures['latency_ms_p95']:.1f} ms){_against(best, single)}."
         )
-    offline = sorted(_ran(cells, "offline"), key=lambda row: -row["metrics"]["throughput_fps"])
+    offline = sorted(measured(cells, "offline"), key=lambda row: -row["metrics"]["throughput_fps"])
     if offline:
         best = offline[0]
         sentences.append(
             f"Most images per second: {best['metrics']['throughput_fps']:.0f} with {best['label']} "
             f"at batch {best['batch']}."
         )
-    sentences.extend(str(row["server"]["sentence"]) for row in _ran(cells, "server") if row.get("server"))
+    sentences.extend(str(row["server"]["sentence"]) for row in measured(cells, "server") if row.get("server"))
     return sentences
 
 
@@ -75,7 +75,7 @@ def _unrest(cells: Sequence[Row]) -> list[str]:
     spreads = [
         float(row["noise"][names[mode]])
         for mode in names
-        for row in _ran(cells, mode)
+        for row in measured(cells, mode)
         if (row.get("noise") or {}).get(names[mode]) is not None
     ]
     if not spreads or median(spreads) <= _RESTLESS:
@@ -97,15 +97,3 @@ def _agreement(cells: Sequence[Row]) -> list[str]:
         ]
     worst = min(scored, key=scored.__getitem__)
     return [f"mAP50-95 from {low:.3f} ({worst}) to {high:.3f}."]
-
-
-def _ran(cells: Sequence[Row], mode: str) -> list[Row]:
-    """Rows of a mode that were measured; in single_stream those of one image at a time."""
-    return [
-        row
-        for row in cells
-        if row.get("status") == "ok"
-        and row.get("mode") == mode
-        and row.get("metrics")
-        and (mode != "single_stream" or row.get("query_images", 1) == 1)
-    ]

@@ -114,13 +114,6 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         super().__init__(parse_parameters(InferenceParameters, values), settings=settings, sink=sink)
         self._prepared: PreparedBenchmark | None = None
 
-    @classmethod
-    def from_parameters(
-        cls, parameters: InferenceParameters, *, settings: Settings | None = None, sink: MetricSink | None = None
-    ) -> InferenceRunner:
-        """A runner from checked parameters."""
-        return cls(**parameters.model_dump(), settings=settings, sink=sink)
-
     @property
     def model(self) -> ModelFile:
         """The model's file, as :meth:`check` read it."""

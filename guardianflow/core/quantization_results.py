@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.quantization_comparison import quantization_verdict
-from guardianflow.core.results import format_metric, run_link
+from guardianflow.core.results import NextSteps, format_metric, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -119,9 +119,17 @@ class QuantizationResult:
         """The damage report."""
         return DamageView(self)
 
-    def next_steps(self) -> QuantizationSteps:
+    def next_steps(self) -> NextSteps:
         """What to do with this variant now."""
-        return QuantizationSteps(self)
+        steps = []
+        if self.model.startswith("models:/"):
+            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
+            steps.append(("Ask the gate to put it in charge", f"guardianflow promote {name}"))
+        data = shlex.quote(str(self.dataset.get("data_yaml", "data.yaml")))
+        measured = shlex.quote(self.model or self.run_id)
+        steps.append(("Measure it as it is served", f"guardianflow infer --model {measured} --data {data}"))
+        steps.append(("Quantize once more from the same parameters", f"guardianflow run --again {self.run_id}"))
+        return NextSteps(steps)
 
     def _repr_html_(self) -> str:
         link = run_link(self.tracking_uri, self.run_id)
@@ -165,34 +173,6 @@ class CalibrationView:
             f"Fingerprint <code>{facts['fingerprint'][:16]}…</code></p>"
             f"{f'<p>Skipped:</p><ul>{skipped}</ul>' if skipped else ''}"
         )
-
-
-@dataclass(frozen=True)
-class QuantizationSteps:
-    """The commands that follow a quantization, filled in."""
-
-    result: QuantizationResult
-
-    def commands(self) -> list[tuple[str, str]]:
-        """Pairs (why, command)."""
-        run_id, model = self.result.run_id, self.result.model
-        steps = []
-        if model.startswith("models:/"):
-            name = shlex.quote(model.removeprefix("models:/").rpartition("/")[0])
-            steps.append(("Ask the gate to put it in charge", f"guardianflow promote {name}"))
-        data = shlex.quote(str(self.result.dataset.get("data_yaml", "data.yaml")))
-        measured = shlex.quote(model or run_id)
-        steps.append(("Measure it as it is served", f"guardianflow infer --model {measured} --data {data}"))
-        steps.append(("Quantize once more from the same parameters", f"guardianflow run --again {run_id}"))
-        return steps
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td style="text-align:left">{escape(why)}</td>'
-            f'<td style="text-align:left"><code>{escape(command)}</code></td></tr>'
-            for why, command in self.commands()
-        )
-        return f"<table>{rows}</table>"
 
 
 _ROWS = ("map50_95", "map50", "precision", "recall", "latency_ms_p50", "latency_ms_p95", "model_size_mb")

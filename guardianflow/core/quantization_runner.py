@@ -95,13 +95,6 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         super().__init__(parse_parameters(QuantizationParameters, values), settings=settings, sink=sink)
         self._prepared: PreparedQuantization | None = None
 
-    @classmethod
-    def from_parameters(
-        cls, parameters: QuantizationParameters, *, settings: Settings | None = None, sink: MetricSink | None = None
-    ) -> QuantizationRunner:
-        """A runner from checked parameters."""
-        return cls(**parameters.model_dump(), settings=settings, sink=sink)
-
     @property
     def dataset(self) -> Dataset:
         """The labelled images, as :meth:`check` read them."""

@@ -212,13 +212,6 @@ class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
         }
         super().__init__(parse_parameters(RegistryParameters, values), settings=settings, sink=sink)
 
-    @classmethod
-    def from_parameters(
-        cls, parameters: RegistryParameters, *, settings: Settings | None = None, sink: MetricSink | None = None
-    ) -> RegistryRunner:
-        """A runner from checked parameters."""
-        return cls(**parameters.model_dump(), settings=settings, sink=sink)
-
     def check(self) -> None:
         """Check the names; the registry checks the rest when it acts."""
         validate_name(self.parameters.experiment_name, "experiment name")

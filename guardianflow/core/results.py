@@ -120,7 +120,17 @@ class TrainingResult:
 
     def next_steps(self) -> NextSteps:
         """What to do with this model now."""
-        return NextSteps(self)
+        if self.model.startswith("models:/"):
+            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
+            steps = [
+                ("Put it in charge", f"guardianflow promote {name}"),
+                ("See who was in charge when", f"guardianflow history {name}"),
+            ]
+        else:
+            steps = [("Register it", f"guardianflow register NAME --run {self.run_id}")]
+        steps.append(("Train once more from the same parameters", f"guardianflow run --again {self.run_id}"))
+        steps.append(("Look at its figures", f"guardianflow metrics --run {self.run_id}"))
+        return NextSteps(steps)
 
     def _repr_html_(self) -> str:
         link = run_link(self.tracking_uri, self.run_id)
@@ -172,32 +182,22 @@ def _row(name: str, value: float, spec: MetricSpec) -> str:
 
 @dataclass(frozen=True)
 class NextSteps:
-    """The commands that follow a training, filled in; a notebook shows them as a list."""
+    """Commands that may follow a run, filled in; a notebook shows them as a list.
 
-    result: TrainingResult
+    Attributes:
+        steps: Pairs (why, command).
+    """
+
+    steps: Sequence[tuple[str, str]]
 
     def commands(self) -> list[tuple[str, str]]:
         """Pairs (why, command)."""
-        run_id, model = self.result.run_id, self.result.model
-        steps = []
-        if model.startswith("models:/"):
-            name = model.removeprefix("models:/").rpartition("/")[0]
-            steps.append(("Put it in charge", f"guardianflow promote {_quoted(name)}"))
-            steps.append(("See who was in charge when", f"guardianflow history {_quoted(name)}"))
-        else:
-            steps.append(("Register it", f"guardianflow register NAME --run {run_id}"))
-        steps.append(("Train once more from the same parameters", f"guardianflow run --again {run_id}"))
-        steps.append(("Look at its figures", f"guardianflow metrics --run {run_id}"))
-        return steps
+        return list(self.steps)
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><td style="text-align:left">{escape(why)}</td>'
             f'<td style="text-align:left"><code>{escape(command)}</code></td></tr>'
-            for why, command in self.commands()
+            for why, command in self.steps
         )
         return f"<table>{rows}</table>"
-
-
-def _quoted(name: str) -> str:
-    return shlex.quote(name)

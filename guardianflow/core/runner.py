@@ -120,13 +120,6 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         self._prepared: PreparedTraining | None = None
 
     @classmethod
-    def from_parameters(
-        cls, parameters: TrainingParameters, *, settings: Settings | None = None, sink: MetricSink | None = None
-    ) -> TrainingRunner:
-        """A runner from checked parameters."""
-        return cls(**parameters.model_dump(), settings=settings, sink=sink)
-
-    @classmethod
     def resuming(
         cls, run_id: str, *, settings: Settings | None = None, sink: MetricSink | None = None, **changes: Any
     ) -> TrainingRunner:

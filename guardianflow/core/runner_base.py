@@ -9,7 +9,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from guardianflow.core.config import Settings
 from guardianflow.core.interrupts import signals_raise
@@ -42,6 +42,13 @@ class Runner(ABC, Generic[P, R]):
         self.parameters = parameters
         self.settings = settings or Settings()
         self._sink = sink
+
+    @classmethod
+    def from_parameters(
+        cls, parameters: P, *, settings: Settings | None = None, sink: MetricSink | None = None
+    ) -> Self:
+        """A runner from checked parameters."""
+        return cls(**parameters.model_dump(), settings=settings, sink=sink)
 
     @abstractmethod
     def check(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.core.benchmark_rows import Row, measured
 from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, ORANGE, PURPLE, SERIES, SKY, VERMILION
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = [
     "throughput_lines",
 ]
 
-Row = Mapping[str, Any]
 
 STAGES = {
     "decode": ("reading the image", SKY),
@@ -122,7 +122,7 @@ def latency_spreads(rows: Sequence[Row]) -> list[LatencySpread]:
             longest=row["metrics"].get("latency_ms_max", row["metrics"]["latency_ms_p99"]),
             interval=tuple(row["median_interval"]) if row.get("median_interval") else None,
         )
-        for row in _ran(rows, "single_stream")
+        for row in measured(rows, "single_stream")
     ]
     return sorted(spreads, key=lambda spread: spread.p50)
 
@@ -173,7 +173,7 @@ def plot_latency(spreads: Sequence[LatencySpread]) -> Figure:
 
 def stage_bars(rows: Sequence[Row]) -> list[StageBar]:
     """Where the time of one image goes, by single-stream cell, the quickest first."""
-    ran = sorted(_ran(rows, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
+    ran = sorted(measured(rows, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
     return [
         StageBar(
             str(row["label"]),
@@ -223,7 +223,7 @@ def plot_stages(bars: Sequence[StageBar]) -> Figure:
 def throughput_lines(rows: Sequence[Row]) -> list[ThroughputLine]:
     """Offline throughput over the batch sizes, one line for each backend and precision."""
     lines: dict[str, list[tuple[int, float, float]]] = {}
-    for row in _ran(rows, "offline"):
+    for row in measured(rows, "offline"):
         noise = float(row.get("noise", {}).get("throughput_fps") or 0.0)
         point = (int(row["batch"]), float(row["metrics"]["throughput_fps"]), noise)
         lines.setdefault(str(row["label"]), []).append(point)
@@ -270,7 +270,7 @@ def quality_points(rows: Sequence[Row]) -> list[QualityPoint]:
             str(row["label"]), float(row["metrics"]["latency_ms_p50"]), float(quality[str(row["label"])]),
             row.get("model_size_mb"),
         )
-        for row in _ran(rows, "single_stream")
+        for row in measured(rows, "single_stream")
         if str(row["label"]) in quality
     ]  # fmt: skip
     # Runtimes that agree to the fourth digit are equally good: what is left is rounding.
@@ -337,18 +337,6 @@ def _styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def _title(text: str) -> dict[str, Any]:
     return {"text": text, "x": 0, "xref": "paper"}
-
-
-def _ran(rows: Sequence[Row], mode: str) -> list[Row]:
-    """Rows of a mode that were measured; in single_stream those of one image at a time."""
-    return [
-        row
-        for row in rows
-        if row.get("status") == "ok"
-        and row.get("mode") == mode
-        and row.get("metrics")
-        and (mode != "single_stream" or row.get("query_images", 1) == 1)
-    ]
 
 
 def _interval_bars(spreads: Sequence[LatencySpread]) -> dict[str, Any] | None:
