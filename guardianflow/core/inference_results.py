@@ -136,6 +136,24 @@ class InferenceResult:
         names = [row["name"] for row in scored.get("per_class", [])]
         return plot_confusion(confusion_cells(names, scored["confusion"])) if scored else Nothing(_NOT_SCORED)
 
+    def plot_classes(self) -> Figure | Nothing:
+        """Average precision of each class."""
+        from guardianflow.plots.detection_classes import class_scores, plot_class_scores
+
+        scored = self._scored()
+        return plot_class_scores(class_scores(scored["per_class"])) if scored else Nothing(_NOT_SCORED)
+
+    def plot_sizes(self) -> Figure | Nothing:
+        """Average precision of small, medium and large objects."""
+        from guardianflow.plots.detection_classes import plot_sizes, size_bars
+
+        scored = self._scored()
+        return plot_sizes(size_bars(scored["by_size"])) if scored else Nothing(_NOT_SCORED)
+
+    def show_endurance(self) -> Endurance:
+        """Whether it stays as fast over a longer time, and how slow the first image after a pause is."""
+        return Endurance(self.cells)
+
     def _scored(self) -> dict[str, Any]:
         file = self.folder / DETECTION_FILE
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
@@ -196,6 +214,43 @@ class Nothing:
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(self.text)}</p>"
+
+
+@dataclass(frozen=True)
+class Endurance:
+    """Latency over a longer run and after a pause, a row a cell; a notebook shows it as a table."""
+
+    cells: Sequence[Row]
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Cell, its longer run, its first image after a pause."""
+        found = []
+        for row in self.cells:
+            longer, pause = row.get("sustained"), row.get("after_idle")
+            if not longer and not pause:
+                continue
+            over = (
+                f"p50 {longer['latency']['p50']:.1f} ms over {longer['seconds']:.0f} s, "
+                f"{100 * longer['drift']:+.0f}% from its first quarter to its last"
+                if longer
+                else ""
+            )
+            after = (
+                f"{pause['p50']:.1f} ms after {pause['pause_s']:.1f} s of rest, {pause['ratio']:.1f}× the busy median"
+                if pause
+                else ""
+            )
+            found.append((f"{row['label']} · batch {row['batch']}", over, after))
+        return found
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        if not rows:
+            return "<p>Neither a longer run nor a pause was measured.</p>"
+        left = ' style="text-align:left"'
+        head = "".join(f"<th{left}>{text}</th>" for text in ("", "without a pause", "first image after a pause"))
+        body = "".join("<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+        return f"<table><tr>{head}</tr>{body}</table>"
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,10 @@ def test_the_result_can_be_read_back_and_shown(measured: Measured) -> None:
     for figure in (again.plot_latency(), again.plot_stages(), again.plot_quality(), again.plot_throughput()):
         assert figure.data
     assert again.plot_curves().data
-    assert again.plot_confusion().data
+    for figure in (again.plot_confusion(), again.plot_confidence(), again.plot_classes(), again.plot_sizes()):
+        assert figure.data
+    assert [name for name, _, _ in again.show_endurance().rows()] == ["torch fp32 · batch 1", "openvino fp32 · batch 1"]
+    assert "of rest" in again.show_endurance()._repr_html_()
     assert "images" in again.show_misses()._repr_html_() or "svg" in again.show_misses()._repr_html_()
 
 
