@@ -15,6 +15,7 @@ __all__ = ["MemoryWatch", "memory_limit"]
 _SHARE = 0.9
 _RESCAN_S = 1.0
 _GONE_S = 5.0
+_PAUSE_S = 0.02
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -80,6 +81,21 @@ class MemoryWatch:
         self.signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
         others = [member for member in self._members.values() if member.pid != self.pid]
         psutil.wait_procs(others, timeout=_GONE_S)
+        deadline = time.monotonic() + _GONE_S
+        while self._group() and time.monotonic() < deadline:  # those that no scan saw before their parent ended
+            time.sleep(_PAUSE_S)
+
+    def _group(self) -> list[int]:
+        """Who of the process group still runs, its leader aside."""
+        if not hasattr(os, "getpgid"):
+            return []
+        found = []
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.Error):
+                ours = pid != self.pid and os.getpgid(pid) == self.pid
+                if ours and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    found.append(pid)
+        return found
 
     def _scan(self, *, now: bool = False) -> None:
         if not now and time.monotonic() < self._scan_due:
