@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from guardianflow.core.model_source import FoundModel, find_model_source
 from guardianflow.core.names import validate_name
 from guardianflow.core.parameters import InferenceParameters, parse_parameters
 from guardianflow.core.progress_bar import in_a_kernel, progress_bar
+from guardianflow.core.run_folder import read_result
 from guardianflow.core.run_records import RunStatus
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
@@ -281,11 +281,7 @@ def load_inference_result(folder: Path) -> InferenceResult:
     Raises:
         NotFoundError: The run left no result.
     """
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        raise NotFoundError(f"there is no result in {folder}; the run did not finish")
-    values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return InferenceResult.from_dict(values)
+    return InferenceResult.from_dict(read_result(folder))
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,12 +19,13 @@ from guardianflow.core.quantization_checks import PreparedQuantization, require_
 from guardianflow.core.quantization_evidence import QuantizationEvidence
 from guardianflow.core.quantization_results import CalibrationView, QuantizationResult
 from guardianflow.core.quantization_steps import STEPS, Steps
+from guardianflow.core.run_folder import read_result
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
 from guardianflow.data.dataset import Dataset, fingerprint_dataset, read_dataset
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detections import DetectionRecord
-from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
+from guardianflow.exceptions import InputError, RunFailedError
 from guardianflow.vision.cell_results import REFERENCE, CellResult, CellSpec
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.quantization._base import Accuracy, QuantizationOptions, QuantizedModel
@@ -340,8 +340,4 @@ def load_quantization_result(folder: Path) -> QuantizationResult:
     Raises:
         NotFoundError: The run left no result.
     """
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        msg = f"there is no result in {folder}; the run did not finish"
-        raise NotFoundError(msg)
-    return QuantizationResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    return QuantizationResult.from_dict(read_result(folder))

@@ -10,7 +10,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULT_FILE", "folder_name", "write_json", "write_text"]
+from guardianflow.exceptions import NotFoundError
+
+__all__ = ["RESULT_FILE", "folder_name", "read_result", "write_json", "write_text"]
 
 RESULT_FILE = "result.json"
 """What a run hands back, in its folder."""
@@ -37,6 +39,18 @@ def _encoded(name: str, place: int) -> str:
     if char.isalnum() or char in _PLAIN or (char in ". " and inside):
         return char
     return "".join(f"%{byte:02X}" for byte in char.encode())
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a finished run handed back, as plain JSON types.
+
+    Raises:
+        NotFoundError: The run left no result.
+    """
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        raise NotFoundError(f"there is no result in {folder}; the run did not finish")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -6,7 +6,6 @@ before any run exists.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,7 @@ from guardianflow.core.metrics import MetricSink
 from guardianflow.core.names import validate_name
 from guardianflow.core.parameters import TrainingParameters, parse_parameters
 from guardianflow.core.results import TrainingResult
+from guardianflow.core.run_folder import read_result
 from guardianflow.core.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.system import SystemSampler
@@ -33,7 +33,7 @@ from guardianflow.data.dataset import (
     require_usable,
     write_resolved_yaml,
 )
-from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.exceptions import InputError
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -296,11 +296,7 @@ def load_result(folder: Path) -> TrainingResult:
     Raises:
         NotFoundError: The run left no result.
     """
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        msg = f"there is no result in {folder}; the run did not finish"
-        raise NotFoundError(msg)
-    return TrainingResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    return TrainingResult.from_dict(read_result(folder))
 
 
 def find_run(run_id: str, *, settings: Settings | None = None) -> RunRecord:
