@@ -28,6 +28,7 @@ LEVELS = {
     "core.environment": 1,
     "core.evidence": 1,
     "core.interrupts": 1,
+    "core.memory_watch": 1,
     "core.metrics": 1,
     "core.model_records": 1,
     "core.names": 1,
