@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from guardianflow.core.memory_watch import MemoryWatch, memory_limit
 from guardianflow.core.run_folder import write_json
 from guardianflow.exceptions import InputError
 from guardianflow.vision.backends.catalog import BACKENDS
 from guardianflow.vision.cell_results import CellProgress, CellResult, CellSpec
-from guardianflow.core.memory_watch import MemoryWatch, memory_limit
 
 __all__ = ["CELL_PROGRAM", "run_cell"]
 

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from guardianflow.core.memory_watch import memory_limit
 from guardianflow.data.dataset import read_dataset
 from guardianflow.data.fingerprint import fingerprint_dataset
 from guardianflow.evaluation.detections import DetectionRecord
@@ -24,7 +25,6 @@ from guardianflow.vision.cell import classify
 from guardianflow.vision.cell_process import run_cell
 from guardianflow.vision.cell_results import CellProgress, CellResult, CellSpec
 from guardianflow.vision.cell_work import timing_images
-from guardianflow.core.memory_watch import memory_limit
 from guardianflow.vision.model_artifacts import ModelFile
 from guardianflow.vision.tracking_run import TrackingRecord
 from tests.trainings import write_tiny_data
