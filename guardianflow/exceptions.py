@@ -26,6 +26,7 @@ __all__ = [
     "RunFailedError",
     "RunInterruptedError",
     "SchemaTooNewError",
+    "ScriptFailedError",
     "TrackingUnavailableError",
 ]
 
@@ -104,6 +105,14 @@ class RunFailedError(GuardianFlowError, RuntimeError):
 
 class NotebookError(RunFailedError):
     """A notebook did not reach its end; the saved file says where and why."""
+
+
+class ScriptFailedError(RunFailedError):
+    """A wrapped script ended badly; ``result`` holds what was kept of it."""
+
+    def __init__(self, message: str, *, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class RunInterruptedError(RunFailedError):

@@ -105,6 +105,8 @@ def _catalogue() -> Mapping[str, MetricSpec]:
         ("cpu_util", "percent", none, "system", "CPU utilisation of the process, 100 is one core"),
         ("rss_mb", "MB", down, "system", "Resident memory of the process"),
         ("model_size_mb", "MB", down, "system", "Size of the model file or folder"),
+        ("wall_seconds", "s", down, "system", "Wall-clock time of the script"),
+        ("cpu_seconds", "s", down, "system", "CPU time of the script and all it started"),
         ("epoch_seconds", "s", down, "training", "Wall-clock time of one epoch"),
         ("train_images_per_s", "images/s", up, "training", "Training speed"),
         ("train_seconds", "s", down, "training", "Wall-clock time of the training"),

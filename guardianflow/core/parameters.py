@@ -15,6 +15,7 @@ __all__ = [
     "RegistryParameters",
     "RunParameters",
     "TrainingParameters",
+    "WrapParameters",
     "parse_parameters",
 ]
 
@@ -235,6 +236,50 @@ class RegistryParameters(RunParameters):
         if missing:
             raise ValueError(f"to {self.action}, {' and '.join(missing)} must be given")
         return self
+
+
+class WrapParameters(RunParameters):
+    """What wrapping a script is asked.
+
+    Attributes:
+        script_path: A Python file, notebook, shell script or program; with ``module`` a module's dotted name.
+        working_dir: Folder that it runs in, and that its files are looked for in; empty: the current one.
+        args: The script's own arguments, word by word.
+        artifact_patterns: Globs below ``working_dir`` of what is kept; none: weights, figures and tables.
+        module: ``script_path`` names a module, as in ``python -m``.
+        python: Interpreter of Python scripts; empty: the one that GuardianFlow runs in.
+        metric_patterns: Regular expressions with named groups, looked for in each line of output.
+        metric_files: Globs of CSV files that hold metrics, beside those that are known by their names.
+        automatic_metrics: Take ``name: value`` and the like from the output, too.
+        constants: Take the script's module-level constants for parameters.
+        buffered: Leave Python's buffering of its output as it is; figures then come late.
+        timeout_s: Longest time, in seconds; 0: no limit.
+        memory_mb: Most memory of the script and all it starts, in MB (10^6 bytes); 0: no limit.
+        environment_allowed: Names of variables (globs) that reach the script; none: all.
+        register_as: Register the model that it makes under this name.
+        model_pattern: Which artifact is the model; empty: the weights it made.
+        experiments_file: Where the entry that is run is written down; its last run is noted there.
+        entry: Name of that entry.
+    """
+
+    script_path: Annotated[str, Field(min_length=1)]
+    working_dir: str = ""
+    args: list[str] = Field(default_factory=list)
+    artifact_patterns: list[str] = Field(default_factory=list)
+    module: bool = False
+    python: str = ""
+    metric_patterns: list[str] = Field(default_factory=list)
+    metric_files: list[str] = Field(default_factory=list)
+    automatic_metrics: bool = True
+    constants: bool = False
+    buffered: bool = False
+    timeout_s: Annotated[float, Field(ge=0)] = 0.0
+    memory_mb: Annotated[float, Field(ge=0)] = 0.0
+    environment_allowed: list[str] = Field(default_factory=list)
+    register_as: str = ""
+    model_pattern: str = ""
+    experiments_file: str = ""
+    entry: str = ""
 
 
 P = TypeVar("P", bound=RunParameters)

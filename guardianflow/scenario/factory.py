@@ -17,6 +17,7 @@ from guardianflow.core.parameters import (
     RegistryParameters,
     RunParameters,
     TrainingParameters,
+    WrapParameters,
     parse_parameters,
 )
 from guardianflow.core.run_records import RunRecord
@@ -57,6 +58,8 @@ QUANTIZE = Kind("quantize", QuantizationParameters, "guardianflow.core.quantizat
 
 REGISTRY = Kind("registry", RegistryParameters, "guardianflow.core.registry_runner:RegistryRunner")
 
+WRAP = Kind("wrap", WrapParameters, "guardianflow.adapters.generic_wrapper:GenericWrapper")
+
 KINDS: Registry[Kind] = Registry(
     "kind of run",
     {
@@ -66,6 +69,7 @@ KINDS: Registry[Kind] = Registry(
         "cell": "guardianflow.scenario.factory:INFER",
         "quantize": "guardianflow.scenario.factory:QUANTIZE",
         "registry": "guardianflow.scenario.factory:REGISTRY",
+        "wrap": "guardianflow.scenario.factory:WRAP",
     },
     group="guardianflow.kinds",
 )
