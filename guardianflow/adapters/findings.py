@@ -192,7 +192,8 @@ class ScanReport:
     def _repr_html_(self) -> str:
         from guardianflow.adapters.scan_html import report_html
 
-        return report_html(self)
+        page: str = report_html(self)
+        return page
 
 
 def _plain(value: Any) -> Any:
