@@ -13,7 +13,7 @@ from typing import Any
 from guardianflow.core.config import mask_secrets
 from guardianflow.core.metrics import legal_metric_name
 
-__all__ = ["MASK", "flatten_params", "redact", "secret_places"]
+__all__ = ["MASK", "flatten_params", "is_secret_name", "redact", "secret_places"]
 
 MASK = "***"
 
@@ -25,6 +25,11 @@ _SECRET_NAME = re.compile(
 )
 _FLAG = re.compile(r"^(?P<name>-{1,2}[\w.\-]+|[\w.\-]+)=(?P<value>.+)$", re.DOTALL)
 _MAX_VALUE = 500
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what stands under this name is a secret: ``API_KEY``, ``db.password``; not ``tokenizer``."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def redact(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def _clean(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return redact(value)
     # A secret may be a number, too; `use_token=True` is none.
-    if _SECRET_NAME.search(name) and value not in (None, "") and not isinstance(value, bool):
+    if is_secret_name(name) and value not in (None, "") and not isinstance(value, bool):
         return MASK
     if isinstance(value, (list, tuple, set, frozenset)):
         return _clean_list(list(value))
@@ -91,7 +96,7 @@ def _clean_list(values: Sequence[Any]) -> list[Any]:
 
 def _clean_text(text: str) -> str:
     flag = _FLAG.match(text)
-    if flag and _SECRET_NAME.search(flag["name"]):
+    if flag and is_secret_name(flag["name"]):
         return f"{flag['name']}={MASK}"
     return mask_secrets(text)
 
