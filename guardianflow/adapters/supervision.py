@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import secrets as secrets_module
+import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from guardianflow.adapters.output_log import OutputLog
+from guardianflow.adapters.supervision_frames import INTERRUPT, MARKER, STARTED, STDERR, STDOUT, TERMINATE, Job
+from guardianflow.adapters.supervision_link import SupervisorLink
+from guardianflow.adapters.supervision_words import last_line, reason_of, signal_name
+from guardianflow.core.interrupts import signals_wait
+from guardianflow.exceptions import InputError, RunFailedError
+
 __all__ = ["Ended", "Limits", "SupervisedProcess"]
+
+log = logging.getLogger(__name__)
+
+_STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
+_TICK_S = 0.5
+_BEYOND_S = 6.0
+_FIGURES = ("wall_s", "cpu_s", "peak_memory_mb", "left_behind", "stdout_bytes", "stderr_bytes", "unread_bytes")
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -93,14 +112,35 @@ class SupervisedProcess:
         cwd: Path,
         environment: Mapping[str, str],
         folder: Path,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
         on_output: OnOutput | None = None,
         on_start: Callable[[int], None] | None = None,
         on_tick: Callable[[], None] | None = None,
         secrets: Sequence[str] = (),
         live: Path | None = None,
     ) -> None:
+        if not argv:
+            raise InputError("there is nothing to run: argv is empty")
+        if min(limits.timeout_s, limits.memory_mb, limits.interrupt_grace_s, limits.terminate_grace_s) < 0:
+            raise InputError(f"a limit must be at least 0 (0: none), not {limits}")
         self.ended: Ended | None = None
+        self._limits = limits
+        self._folder = Path(folder).absolute()
+        self._mark = secrets_module.token_hex(16)
+        self._on_output = on_output
+        self._on_start = on_start
+        self._on_tick = on_tick
+        self._job = Job(
+            argv=[os.fspath(word) for word in argv],
+            cwd=str(Path(cwd).absolute()),
+            environment={**environment, MARKER: self._mark},
+            folder=str(self._folder),
+            **asdict(limits),
+            secrets=list(secrets),
+            live=str(Path(live).absolute()) if live else "",
+            forward=on_output is not None,
+            parent=os.getpid(),
+        )
 
     def run(self) -> Ended:
         """Start it, watch it, and see it ended.
@@ -110,4 +150,84 @@ class SupervisedProcess:
             BaseException: Whatever came while it ran (``KeyboardInterrupt``, ``Signalled``, an error of a callback);
                 the script has then been ended, and :attr:`ended` says how.
         """
-        raise NotImplementedError
+        link = SupervisorLink(self._job)
+        try:
+            try:
+                self._follow(link)
+            except BaseException as error:
+                self._stop(link, error)
+                raise
+        finally:
+            with signals_wait():
+                link.close()  # the supervisor ends whatever is left when it sees this
+                if link.pid:
+                    self._conclude(link)
+        if self.ended is None:
+            raise RunFailedError(link.refusal or f"the script's supervisor gave up: {link.complaint()}")
+        return self.ended
+
+    def _follow(self, link: SupervisorLink) -> None:
+        """Pass on what comes until the end, in this thread."""
+        link.start()
+        tick_due = time.monotonic() + _TICK_S
+        while (message := link.receive(max(0.0, tick_due - time.monotonic()))) is not None:
+            self._pass_on(*message)
+            if time.monotonic() >= tick_due:
+                tick_due = time.monotonic() + _TICK_S
+                if self._on_tick is not None and link.pid:
+                    self._on_tick()
+
+    def _pass_on(self, kind: bytes, payload: bytes) -> None:
+        if kind == STARTED and self._on_start is not None:
+            self._on_start(int(payload))
+        elif kind in _STREAMS and self._on_output is not None:
+            self._on_output(_STREAMS[kind], payload)
+
+    def _stop(self, link: SupervisorLink, error: BaseException) -> None:
+        """Tell it to end, as we were told to; a further signal makes it faster."""
+        word = INTERRUPT if _signal_of(error) == signal.SIGINT else TERMINATE
+        listens = _signal_of(error) != 0  # what an error of a callback left behind is not used again
+        patience = self._limits.interrupt_grace_s + self._limits.terminate_grace_s + _BEYOND_S
+        with signals_wait(lambda: link.tell(TERMINATE), and_then_raise=False):
+            link.tell(word)
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline:
+                message = link.receive(_TICK_S)
+                if message is None:
+                    return
+                if not listens:
+                    continue
+                try:
+                    self._pass_on(*message)
+                except Exception:  # the first error counts
+                    log.exception("what the script printed while it ended could not be read")
+                    listens = False
+        link.kill()
+
+    def _conclude(self, link: SupervisorLink) -> None:
+        facts = link.facts
+        if facts is None:
+            link.kill()
+            link.sweep(MARKER, self._mark)
+            for name in _STREAMS.values():
+                OutputLog.recover(self._folder / f"{name}.log")
+            facts = link.facts_of_the_lost()
+        self.ended = Ended(
+            exit_code=facts["exit_code"],
+            signal=signal_name(facts["signal"]),
+            stopped="terminated" if facts["stopped"] == "abandoned" else facts["stopped"],
+            reason=facts.get("reason")
+            or reason_of(
+                facts,
+                timeout_s=self._limits.timeout_s,
+                memory_mb=self._limits.memory_mb,
+                said=last_line(self._folder / "stderr.log"),
+            ),
+            **{name: facts[name] for name in _FIGURES},
+            remarks=tuple(facts["remarks"]),
+        )
+
+
+def _signal_of(error: BaseException) -> int:
+    """Which signal stands behind an exception; 0: none."""
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(getattr(error, "signum", 0))
