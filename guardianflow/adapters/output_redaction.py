@@ -86,7 +86,7 @@ class Redactor:
         for word, head in WORD_HEADS.items():
             if word in lowered:
                 spans += _named(data, lowered, word, head)
-        for word, head in QUERY_HEADS.items():
+        for word, head in QUERY_HEADS.items() if b"&" in data or b"?" in data else ():
             if word in lowered:
                 spans += _matched(IN_QUERY, data, (match.end() for match in head.finditer(lowered)))
         for start, shape in SHAPES.items():

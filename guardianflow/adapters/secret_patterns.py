@@ -35,8 +35,7 @@ NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-
 
 # What a secret-like name ends in, lower case. `is_secret_name` has the last word on the whole name.
 _NAME_WORDS = (
-    b"passw",
-    b"passphrase",
+    b"pass",
     b"secret",
     b"credential",
     b"authorization",
