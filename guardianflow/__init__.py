@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from guardianflow.adapters.experiment_registry import ExperimentRegistry
+    from guardianflow.adapters.generic_wrapper import GenericWrapper, WrapResult
     from guardianflow.core.config import Settings
-    from guardianflow.core.inference_results import InferenceResult
-    from guardianflow.core.inference_runner import InferenceRunner
+    from guardianflow.core.inference_runner import InferenceResult, InferenceRunner
     from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
-    from guardianflow.core.quantization_results import QuantizationResult
-    from guardianflow.core.quantization_runner import QuantizationRunner
+    from guardianflow.core.quantization_runner import QuantizationResult, QuantizationRunner
     from guardianflow.core.registry import ModelRegistry, ModelVersion
     from guardianflow.core.results import TrainingResult
     from guardianflow.core.runner import TrainingRunner
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "guardianflow.adapters.experiment_registry": ["ExperimentRegistry"],
+    "guardianflow.adapters.generic_wrapper": ["GenericWrapper", "WrapResult"],
     "guardianflow.core.config": ["Settings"],
-    "guardianflow.core.inference_results": ["InferenceResult"],
-    "guardianflow.core.inference_runner": ["InferenceRunner"],
+    "guardianflow.core.inference_runner": ["InferenceResult", "InferenceRunner"],
     "guardianflow.core.metrics": ["MetricRecord", "get_gpu_metrics", "get_model_size"],
-    "guardianflow.core.quantization_results": ["QuantizationResult"],
-    "guardianflow.core.quantization_runner": ["QuantizationRunner"],
+    "guardianflow.core.quantization_runner": ["QuantizationResult", "QuantizationRunner"],
     "guardianflow.core.registry": ["ModelRegistry", "ModelVersion"],
     "guardianflow.core.runner": ["TrainingResult", "TrainingRunner"],
     "guardianflow.dashboard.metrics_store": ["MetricsStore"],
@@ -40,10 +40,10 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = [
-    "Dataset", "GuardianFlowError", "InferenceResult", "InferenceRunner", "MetricRecord", "MetricsStore",
-    "ModelRegistry", "ModelVersion", "QuantizationResult", "QuantizationRunner", "Settings", "TrainingResult",
-    "TrainingRunner", "__version__", "check_dataset", "evaluate_detection", "evaluate_mot", "get_gpu_metrics",
-    "get_model_size", "read_dataset",
+    "Dataset", "ExperimentRegistry", "GenericWrapper", "GuardianFlowError", "InferenceResult", "InferenceRunner",
+    "MetricRecord", "MetricsStore", "ModelRegistry", "ModelVersion", "QuantizationResult", "QuantizationRunner",
+    "Settings", "TrainingResult", "TrainingRunner", "WrapResult", "__version__", "check_dataset",
+    "evaluate_detection", "evaluate_mot", "get_gpu_metrics", "get_model_size", "read_dataset",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from guardianflow import __version__
-from guardianflow.verbs import benchmarks, evaluation, models, records, work
+from guardianflow.verbs import adoption, benchmarks, evaluation, models, records, work
 
 __all__ = ["app", "main"]
 
@@ -26,6 +26,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": work.train,
     "infer": benchmarks.infer,
     "quant": benchmarks.quant,
+    "wrap": adoption.wrap,
+    "scan": adoption.scan,
     "run": work.run,
     "register": models.register,
     "promote": models.promote,
@@ -36,6 +38,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "history": models.history,
     "list": records.list_,
 }
+COMMAND_CLASSES = {"wrap": adoption.WrapCommand}
 GROUPS = {"runs": records.runs_app, "metrics": records.metrics_app, "eval": evaluation.eval_app}
 
 app = typer.Typer(
@@ -46,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name, _function in VERBS.items():
-    app.command(_name)(_function)
+    app.command(_name, cls=COMMAND_CLASSES.get(_name))(_function)
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 

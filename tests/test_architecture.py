@@ -86,6 +86,7 @@ LEVELS = {
     "core.training_evidence": 4,
     "core.training_log": 4,
     "adapters": 4,
+    "adapters.generic_wrapper": 5,
     "scenario": 4,  # the package file, which holds nothing
     "scenario.schema": 4,
     "scenario.experiment_design": 4,

@@ -12,6 +12,8 @@ import guardianflow
 
 PUBLIC = [
     "Dataset",
+    "ExperimentRegistry",
+    "GenericWrapper",
     "GuardianFlowError",
     "InferenceResult",
     "InferenceRunner",
@@ -24,6 +26,7 @@ PUBLIC = [
     "Settings",
     "TrainingResult",
     "TrainingRunner",
+    "WrapResult",
     "__version__",
     "check_dataset",
     "evaluate_detection",

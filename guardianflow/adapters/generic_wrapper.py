@@ -28,7 +28,7 @@ from guardianflow.core.runner_base import Runner
 from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import InputError, ScriptFailedError
 
-__all__ = ["GenericWrapper"]
+__all__ = ["GenericWrapper", "WrapResult"]
 
 log = logging.getLogger(__name__)
 

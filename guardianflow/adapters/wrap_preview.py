@@ -73,10 +73,10 @@ class WrapPreview:
             *self.remarks,
         ]
         listed = "".join(f"<li>{escape(text)}</li>" for text in notes if text)
+        head = f"<tr><th {_LEFT}>Parameter</th><th {_LEFT}>Value</th><th {_LEFT}>From</th></tr>"
         return (
             f"<p><code>{escape(self.command)}</code><br>in <code>{escape(self.working_dir)}</code></p>"
-            + (f"<table><tr><th {_LEFT}>Parameter</th><th {_LEFT}>Value</th><th {_LEFT}>From</th></tr>{parameters}</table>"
-               if parameters else "<p>No parameters were found in its text.</p>")
+            + (f"<table>{head}{parameters}</table>" if parameters else "<p>No parameters were found in its text.</p>")
             + (f"<ul>{listed}</ul>" if listed else "")
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a run of a wrapped script writes down while it works: figures from its output and its files, the machine's load."""
+"""What is written down while a wrapped script works: figures from its output and its files, its load."""
 
 from __future__ import annotations
 

@@ -174,7 +174,8 @@ class WrapResult:
         own = [name for name in self.metrics if name not in self.histories]
         shown = names[:_SHOWN_METRICS]
         rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(name)}</code></td><td>{escape(format_metric(name, self.metrics[name]))}</td>"
+            f"<tr><td {_LEFT}><code>{escape(name)}</code></td>"
+            f"<td>{escape(format_metric(name, self.metrics[name]))}</td>"
             f"<td>{len(self.histories.get(name, ())) or ''}</td></tr>"
             for name in [*shown, *own]
         )
@@ -193,9 +194,10 @@ class OutputTail:
         parts = []
         for name, text in self.streams.items():
             if text:
+                log = escape(str(self.folder / f"{name}.log"))
                 parts.append(
-                    f"<p><b>{escape(name)}</b> (its end; whole in <code>{escape(str(self.folder / f'{name}.log'))}</code>)"
-                    f'</p><pre style="max-height:24em;overflow:auto">{escape(text)}</pre>'
+                    f"<p><b>{escape(name)}</b> (its end; the log is <code>{log}</code>)</p>"
+                    f'<pre style="max-height:24em;overflow:auto">{escape(text)}</pre>'
                 )
         return "".join(parts) or "<p>It printed nothing.</p>"
 
@@ -228,7 +230,8 @@ class ArtifactTable:
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{row['size'] / 1e6:,.2f} MB</td>"
-            f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td><td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
+            f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
+            f"<td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
             for row in self.artifacts[:_SHOWN_ARTIFACTS]
         )
         head = f"<tr><th {_LEFT}>File</th><th>Size</th><th></th><th>sha256</th></tr>"

@@ -279,7 +279,7 @@ class WrappedScript:
     def _attempt(self, what: str, step: Any) -> None:
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - one part must not cost the others
+        except Exception as error:  # one part must not cost the others
             log.debug("%s", what, exc_info=True)
             self._remarks.append(f"{what} could not be kept: {error}")
 

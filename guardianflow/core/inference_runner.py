@@ -27,7 +27,7 @@ from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, R
 from guardianflow.vision.cell_results import CellResult, CellSpec
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 
-__all__ = ["CELL_KIND", "InferenceRunner", "PreparedBenchmark", "require_same_classes"]
+__all__ = ["CELL_KIND", "InferenceResult", "InferenceRunner", "PreparedBenchmark", "require_same_classes"]
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from guardianflow.vision.quantization.calibration import CalibrationSet, draw_ca
 from guardianflow.vision.quantization.catalog import find_quantizer
 from guardianflow.vision.speed_rounds import Contender, Speed, measure_in_turns
 
-__all__ = ["PreparedQuantization", "QuantizationRunner", "load_quantization_result"]
+__all__ = ["PreparedQuantization", "QuantizationResult", "QuantizationRunner", "load_quantization_result"]
 
 log = logging.getLogger(__name__)
 

@@ -91,8 +91,20 @@ _ANSWERS = (
     "original",
     "quantized",
     "comparison",
+    *(
+        "exit_code",
+        "signal",
+        "stopped",
+        "reason",
+        "command",
+        "parameters",
+        "artifacts",
+        "left_out",
+        "adopted",
+        "remarks",
+    ),
 )
-"""What a benchmark and a quantization answer; a training's answer is its metrics."""
+"""What a benchmark, a quantization and a wrapped script answer; a training's answer is its metrics."""
 
 
 def _shown(name: str, answer: Any) -> Any:

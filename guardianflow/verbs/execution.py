@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guardianflow.core.run_records import RunRecord
     from guardianflow.execution.executors import RunOutcome
 
 __all__ = ["execute_plan"]
 
 _HEADLINE = (
     "map50", "map50_95", "precision", "recall", "hota", "latency_ms_p50", "latency_ms_p95", "throughput_fps",
-    "model_size_mb",
+    "model_size_mb", "wall_seconds", "cpu_seconds", "peak_rss_mb",
 )  # fmt: skip
 
 
-def execute_plan(plan: Any, *, direct: bool, as_json: bool) -> None:
-    """Execute a plan with progress on stderr, and show the outcome or print it as JSON."""
+def execute_plan(
+    plan: Any,
+    *,
+    direct: bool,
+    as_json: bool,
+    draws_bar: bool = True,
+    on_run: Callable[[RunRecord], None] | None = None,
+) -> None:
+    """Execute a plan with progress on stderr, and show the outcome or print it as JSON.
+
+    Args:
+        plan: What to execute.
+        direct: Without a notebook.
+        as_json: Print the outcome as one JSON document.
+        draws_bar: Show where the run stands. ``False`` where the run has an output of its own.
+        on_run: Told the record of the run as soon as there is one.
+    """
     from guardianflow.console import ProgressWatch, print_json
     from guardianflow.core.config import Settings
     from guardianflow.execution.executors import LocalExecutor
 
     settings = Settings()
-    with ProgressWatch(settings, quiet=direct).watching() as watch:  # a direct run draws its own bar
-        outcome = LocalExecutor(settings, direct=direct, on_run=watch.start).execute(plan)
+    with ProgressWatch(settings, quiet=direct or not draws_bar).watching() as watch:  # a direct run draws its own bar
+
+        def begin(record: RunRecord) -> None:
+            watch.start(record)
+            if on_run is not None:
+                on_run(record)
+
+        outcome = LocalExecutor(settings, direct=direct, on_run=begin).execute(plan)
     if as_json:
         print_json(outcome.to_dict())
     else:

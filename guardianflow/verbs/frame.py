@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.exceptions import GuardianFlowError, InputError, ScriptFailedError
 
 if TYPE_CHECKING:
     from guardianflow.core.run_records import RunRecord
@@ -54,7 +54,7 @@ def _report(error: GuardianFlowError, *, as_json: bool) -> None:
         }
         result = getattr(error, "result", None)
         if result is not None:
-            document["notebook"] = result.to_dict()
+            document["script" if isinstance(error, ScriptFailedError) else "notebook"] = result.to_dict()
         print_json(document)
 
 

@@ -1,0 +1,389 @@
+"""Verbs for what people already have: wrap a script, scan a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.verbs.frame import Direct, Json, verb
+
+if TYPE_CHECKING:
+    from guardianflow.adapters.findings import ScanReport
+    from guardianflow.adapters.generic_wrapper import GenericWrapper
+    from guardianflow.adapters.wrap_preview import WrapPreview
+    from guardianflow.core.run_records import RunRecord
+
+__all__ = ["WrapCommand", "scan", "wrap"]
+
+_SCRIPT_ARGS = "guardianflow.script_args"
+_REGISTRY_FILE = "experiments.yaml"
+_SHOWN = 40
+
+
+class WrapCommand(TyperCommand):
+    """A command whose words after ``--`` belong to somebody else."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Set the script's own words aside."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta[_SCRIPT_ARGS] = args[place + 1 :]
+        parsed: list[str] = super().parse_args(ctx, args[:place])
+        return parsed
+
+
+@verb
+def wrap(
+    context: typer.Context,
+    script: Annotated[
+        str | None, typer.Argument(metavar="[SCRIPT]", help="A Python file, notebook, shell script or program.")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            "--experiment",
+            "-e",
+            metavar="NAME",
+            help="Experiment name (default: the script's). Without SCRIPT: the entry of experiments.yaml to run.",
+        ),
+    ] = None,
+    working_dir: Annotated[
+        Path | None, typer.Option("--working-dir", "-C", metavar="DIR", help="Where it runs (default: here).")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
+    python: Annotated[str, typer.Option("--python", metavar="PATH", help="Interpreter (default: this one).")] = "",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="REGEX", help=r"Metric in the output, such as 'loss: (?P<loss>[\d.]+)'."),
+    ] = None,
+    metric_file: Annotated[
+        list[str] | None, typer.Option("--metric-file", metavar="GLOB", help="CSV file that holds metrics.")
+    ] = None,
+    only_asked: Annotated[
+        bool, typer.Option("--no-auto-metrics", help="Take metrics from --metric and files only.")
+    ] = False,
+    artifact: Annotated[
+        list[str] | None,
+        typer.Option("--artifact", "-a", metavar="GLOB", help="Files to keep (default: weights, figures, tables)."),
+    ] = None,
+    constants: Annotated[bool, typer.Option("--constants", help="Take module-level constants for parameters.")] = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="KEY", help="Let only these variables (and PATH and the like) reach the script."),
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest time; 0: no limit.")] = 0.0,
+    memory_mb: Annotated[float, typer.Option("--memory-mb", metavar="MB", help="Most memory; 0: no limit.")] = 0.0,
+    buffered: Annotated[
+        bool, typer.Option("--buffered", help="Leave Python's output buffered: less overhead, figures come late.")
+    ] = False,
+    register_as: Annotated[
+        str, typer.Option("--register-as", metavar="NAME", help="Register the model it makes.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="GLOB", help="Which file is the model (default: the weights it made).")
+    ] = "",
+    needed: Annotated[
+        bool, typer.Option("--needed", help="Skip it where the same code, arguments and data ended well before.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run and kept; run nothing.")] = False,
+    sample: Annotated[
+        Path | None, typer.Option("--sample", metavar="LOG", help="With --dry-run: look for metrics in this log.")
+    ] = None,
+    experiments: Annotated[
+        Path, typer.Option("--experiments", metavar="FILE", help="Where entries are written down.")
+    ] = Path(_REGISTRY_FILE),
+    direct: Direct = False,
+    json: Json = False,
+) -> None:
+    """Run a script of yours as it is, as a tracked run; its own arguments follow after --."""
+    from guardianflow.scenario.factory import make_runner, plan_run
+
+    words: list[str] = context.meta.get(_SCRIPT_ARGS, [])
+    asked: dict[str, Any] = {
+        "artifact_patterns": artifact or [],
+        "python": python,
+        "metric_patterns": metric or [],
+        "metric_files": metric_file or [],
+        "automatic_metrics": not only_asked,
+        "constants": constants,
+        "buffered": buffered,
+        "timeout_s": timeout,
+        "memory_mb": memory_mb,
+        "environment_allowed": env or [],
+        "register_as": register_as,
+        "model_pattern": model,
+    }
+    if script:
+        folder = str((working_dir or Path()).expanduser().absolute())
+        name = experiment or Path(script).stem
+        asked |= {"experiment_name": name, "script_path": script, "working_dir": folder, "args": words}
+        asked["module"] = module
+    else:
+        asked |= _of_entry(experiment, experiments, words, asked["artifact_patterns"])
+    if sample is not None and not dry_run:
+        raise InputError("--sample belongs to --dry-run; to take metrics from files while it runs use --metric-file")
+    plan = plan_run("wrap", **asked)
+    wrapper: Any = make_runner(plan, settings=_settings())
+    if dry_run:
+        _show_preview(wrapper.preview(sample), as_json=json)
+        return
+    if needed and _done_before(wrapper, as_json=json):
+        return
+    _execute(plan, direct=direct, as_json=json)
+
+
+def _settings() -> Any:
+    from guardianflow.core.config import Settings
+
+    return Settings()
+
+
+def _of_entry(name: str | None, path: Path, words: list[str], patterns: list[str]) -> dict[str, Any]:
+    """What an entry of experiments.yaml asks for.
+
+    Raises:
+        InputError: Neither a script nor an entry was named.
+        NotFoundError: No such entry.
+    """
+    from guardianflow.adapters.experiment_registry import ExperimentRegistry
+
+    if not name:
+        raise InputError(
+            "say what to run: guardianflow wrap train.py -- ARGS, or --experiment NAME for an entry of experiments.yaml"
+        )
+    entry = ExperimentRegistry(path).get(name)
+    base = path.expanduser().absolute().parent
+    return {
+        "experiment_name": entry.name,
+        "script_path": entry.script if entry.module else str(base / entry.script),
+        "working_dir": str(base / entry.working_dir),
+        "args": [*entry.args, *words],
+        "module": entry.module,
+        "artifact_patterns": patterns or list(entry.outputs),
+        "experiments_file": str(path.expanduser().absolute()),
+        "entry": entry.name,
+    }
+
+
+def _execute(plan: Any, *, direct: bool, as_json: bool) -> None:
+    """Execute the plan with the script's output on the terminal; show what is known of a script that failed.
+
+    Raises:
+        ScriptFailedError: It ended badly.
+    """
+    from guardianflow.console import say
+    from guardianflow.verbs.execution import execute_plan
+
+    begun: list[RunRecord] = []
+
+    def note(record: RunRecord) -> None:
+        begun.append(record)
+        say(f"run {record.run_id} · {record.folder}")
+
+    try:
+        with _live_output(as_json=as_json):
+            execute_plan(plan, direct=direct, as_json=as_json, draws_bar=False, on_run=note)
+    except RunInterruptedError:
+        raise
+    except RunFailedError as error:
+        _raise_with_result(error, begun)
+
+
+@contextmanager
+def _live_output(*, as_json: bool) -> Iterator[None]:
+    """The script's output on this terminal while it runs; with --json, all of it on stderr."""
+    from guardianflow.adapters.live_output import LiveOutput
+
+    with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
+        before = {name: os.environ.get(name) for name in live.environment}
+        os.environ.update(live.environment)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
+    """The script's own end instead of the notebook's, where the run wrote it down."""
+    from guardianflow.adapters.wrap_results import WrapResult
+    from guardianflow.console import say
+    from guardianflow.core.run_folder import read_result
+    from guardianflow.exceptions import ScriptFailedError
+
+    try:
+        result = WrapResult.from_dict(read_result(begun[0].folder))
+    except (IndexError, KeyError, TypeError, ValueError, GuardianFlowError):
+        raise error from None
+    if result.ok:
+        raise error
+    page = begun[0].folder / "wrap.html"
+    if page.is_file():
+        say(f"page      {page}")
+    raise ScriptFailedError(f"run {result.run_id}: {result.reason}", result=result) from error
+
+
+def _done_before(wrapper: GenericWrapper, *, as_json: bool) -> bool:
+    """Whether the same was done before; if so, that run is shown."""
+    from guardianflow.console import print_json, say
+
+    wrapper.check()
+    done = wrapper.already_done()
+    if done is None:
+        return False
+    say(f"not needed: run {done.run_id} of {done.started:%Y-%m-%d %H:%M} UTC did the same and ended well")
+    if as_json:
+        print_json({"needed": False, "run_id": done.run_id, "status": done.status, "experiment": done.experiment})
+    return True
+
+
+def _show_preview(preview: WrapPreview, *, as_json: bool) -> None:
+    from guardianflow.console import print_json, print_table, say
+
+    if as_json:
+        print_json(preview.to_dict())
+        return
+    say(f"would run  {preview.command}")
+    say(f"in         {preview.working_dir}")
+    rows = [(name, str(value), preview.origins.get(name, "")) for name, value in preview.parameters.items()]
+    print_table(("parameter", "value", "from"), rows, title="Parameters", empty="no parameters found in its text")
+    if preview.sampled:
+        columns = ("metric", "points", "first", "last", "last_step")
+        found = [tuple(_short(row[name]) for name in columns) for row in preview.metrics]
+        print_table(columns, found, title=f"Metrics in {preview.sampled}", empty="no metric was found in the sample")
+    else:
+        say("metrics    give --sample LOG to see what would be taken from the output")
+    say(f"artifacts  new or changed files that match {', '.join(preview.artifact_patterns[:6])} …")
+    for name in preview.artifacts[:10]:
+        say(f"           matches now: {name}")
+    if preview.logs_itself:
+        say("mlflow     it logs to MLflow itself; its runs become children of this one")
+    if preview.already_done:
+        say(f"done       run {preview.already_done} did the same and ended well (--needed would skip it)")
+    for remark in preview.remarks:
+        say(f"note       {remark}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@verb
+def scan(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What to look through; nothing in it is run.")],
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", metavar="FILE", help="Add what is found to this experiments.yaml; your edits stay."),
+    ] = None,
+    import_runs: Annotated[
+        bool, typer.Option("--import-runs", help="Bring finished runs into MLflow and the metrics store.")
+    ] = False,
+    experiment: Annotated[
+        str, typer.Option("--experiment", "-e", help="With --import-runs: into this experiment.")
+    ] = "",
+    min_score: Annotated[float, typer.Option("--min-score", help="Least score of a script, 0 to 1.")] = 0.5,
+    include_ignored: Annotated[
+        bool, typer.Option("--include-ignored", help="Look at what .gitignore leaves out, too.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find training scripts, datasets, weights and finished runs by reading, never by running."""
+    from guardianflow.adapters.scan import scan_folder
+    from guardianflow.console import print_json
+
+    with _counting("files") as count:
+        report = scan_folder(folder, include_ignored=include_ignored, min_score=min_score, on_progress=count)
+    document: dict[str, Any] = {"scan": report.to_dict()}
+    if not json:
+        _show_scan(report)
+    if write is not None:
+        document["experiments"] = _write_entries(write, report, quiet=json)
+    if import_runs:
+        document["imported"] = _import(report, experiment, quiet=json)
+    if json:
+        print_json(document)
+
+
+@contextmanager
+def _counting(unit: str) -> Iterator[Any]:
+    """A number that grows on the terminal while something is looked through."""
+    from guardianflow.console import err
+
+    console = err()
+    if not console.is_terminal:
+        yield None
+        return
+    with console.status(f"0 {unit}") as status:
+        yield lambda count: status.update(f"{count:,} {unit}")
+
+
+def _show_scan(report: ScanReport) -> None:
+    from guardianflow.console import print_table, say
+
+    rows = [
+        (
+            f"{found.score:.2f}",
+            found.role,
+            found.framework,
+            str(found.path),
+            "; ".join(r.text for r in found.reasons[:3]),
+        )
+        for found in report.scripts[:_SHOWN]
+    ]
+    print_table(
+        ("score", "role", "framework", "script", "why"), rows, title="Scripts", empty="no training script was found"
+    )
+    data = [(str(found.path), str(found.classes)) for found in report.datasets[:_SHOWN]]
+    weights = [(str(found.path), found.format, f"{found.size / 1e6:,.1f} MB") for found in report.weights[:_SHOWN]]
+    runs = [(found.kind, str(found.path)) for found in report.runs[:_SHOWN]]
+    for title, columns, shown in (
+        ("Datasets", ("file", "classes"), data),
+        ("Weights", ("file", "format", "size"), weights),
+        ("Finished runs", ("kind", "folder"), runs),
+    ):
+        if shown:
+            print_table(columns, shown, title=title)
+    for thing, found in (("scripts", report.scripts), ("weights", report.weights), ("runs", report.runs)):
+        if len(found) > _SHOWN:
+            say(f"and {len(found) - _SHOWN} more {thing}; --json lists all")
+    say(f"{report.files:,} files in {report.folders:,} folders, {report.seconds:.1f} s; nothing was run")
+
+
+def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, Any]:
+    from guardianflow.adapters.experiment_registry import ExperimentRegistry
+    from guardianflow.console import say
+
+    update = ExperimentRegistry(path).enter(report)
+    if not quiet:
+        say(f"{path}: {len(update.added)} added, {len(update.missing)} missing, {len(update.unchanged)} as they were")
+        if update.added:
+            say(f"next: guardianflow wrap --experiment {update.added[0]} --dry-run")
+    result: dict[str, Any] = update.to_dict()
+    return result
+
+
+def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, Any]:
+    from guardianflow.adapters.run_import import import_runs
+    from guardianflow.console import print_table, say
+    from guardianflow.dashboard.metrics_store import MetricsStore
+
+    settings = _settings()
+    done = import_runs(report, settings=settings, sink=MetricsStore(settings.database_url), experiment=experiment)
+    if not quiet:
+        rows = [(row.kind, row.name, row.run_id, row.epochs, str(row.path)) for row in done.imported]
+        print_table(("kind", "run", "run id", "epochs", "folder"), rows, title="Imported", empty="no new run to import")
+        say(f"{len(done.imported)} imported, {len(done.already)} were there already, {len(done.failed)} failed")
+        for failed in done.failed:
+            say(f"failed  {failed[0]}: {failed[1]}")
+    result: dict[str, Any] = done.to_dict()
+    return result
