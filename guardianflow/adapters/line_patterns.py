@@ -1,0 +1,204 @@
+"""A user's own regexes on the lines of a training, kept from running away.
+
+``re`` can't be told a time limit, and a regex such as ``(a+)+b`` needs longer than the universe has for a line
+of 60 letters. Three things stand against it: a trial on lines of growing length refuses or shortens before the
+start; a timer of the process's CPU time breaks off a single search (in the main thread, where Unix gives
+signals); and a pattern that needs more than a second for a thousand lines is given up.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from guardianflow.exceptions import InputError
+
+__all__ = ["LinePattern", "Matched", "read_patterns", "watched"]
+
+_LONGEST_PATTERN = 1_000
+_MOST_PATTERNS = 50
+_MOST_FOUND = 64
+_LINE_LIMIT = 10_000
+_TRIAL_LENGTHS = (*range(8, 34, 2), 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_TRIAL_SECONDS = 0.02
+_HOPELESS = 64
+_TICK = 0.25
+_TICKS = 4
+_PATIENCE = 1.0
+_WINDOW = 1_000
+_EPOCHS = frozenset({"epoch"})
+_STEPS = frozenset({"step", "iter", "iteration", "global_step"})
+
+_ticks = [0]  # of the search that runs now; one list, because only the main thread has a timer
+
+
+class _TooSlowError(Exception):
+    """Raised by the timer inside a search."""
+
+
+class Matched:
+    """What one pattern found in a line: figures by name, as text; epoch and step as text, empty without."""
+
+    __slots__ = ("epoch", "figures", "step")
+
+    def __init__(self, figures: list[tuple[str, str]], epoch: str, step: str) -> None:
+        self.figures = figures
+        self.epoch = epoch
+        self.step = step
+
+
+class LinePattern:
+    """One regex with named groups.
+
+    Each group is a metric; ``step``, ``iter``, ``iteration``, ``global_step`` and ``epoch`` give the step; two
+    groups ``name`` and ``value`` give a metric that is named in the line itself.
+
+    Args:
+        text: The regex.
+
+    Raises:
+        InputError: No regex, none with named groups, too long, or so slow that it can't be used.
+    """
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _LONGEST_PATTERN:
+            raise InputError(
+                f"a metric pattern has at most {_LONGEST_PATTERN} characters; {text[:60] + '…'!r} has {len(text)}. "
+                "Use several patterns."
+            )
+        try:
+            self._regex = re.compile(text)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise InputError(f"the metric pattern {text!r} is no regular expression: {error}. Correct it.") from error
+        groups = list(self._regex.groupindex)
+        self._named = {"name", "value"} <= set(groups)
+        metrics = [name for name in groups if name not in _EPOCHS | _STEPS]
+        if not metrics:
+            raise InputError(
+                f"a metric pattern needs a named group for its figure; {text!r} has "
+                f"{'only ' + ', '.join(groups) if groups else 'none'}. Write it like 'loss: (?P<loss>[\\d.]+)'."
+            )
+        self._epoch = next((name for name in groups if name in _EPOCHS), None)
+        self._step = next((name for name in groups if name in _STEPS), None)
+        self._metrics = [name for name in metrics if not (self._named and name in {"name", "value"})]
+        self.text = text
+        self.remark = ""
+        self.stopped = False
+        self._lines = 0
+        self._seconds = 0.0
+        self._limit = _safe_length(self._regex, text)
+        if self._limit < 1_000:
+            self.remark = f"pattern {text!r} is slow: it sees the first {self._limit} characters of a line only"
+
+    def find(self, line: str) -> list[Matched]:
+        """What it finds in a line, at most 64 times; nothing once it was stopped."""
+        if self.stopped:
+            return []
+        _ticks[0] = 0
+        begin = time.perf_counter()
+        try:
+            found = []
+            for match in self._regex.finditer(line[: self._limit]):
+                found.append(self._read(match))
+                if len(found) == _MOST_FOUND:
+                    break
+        except _TooSlowError:
+            self._stop(f"a single line took over {_TICK * _TICKS:g} s")
+            return []
+        self._count(time.perf_counter() - begin)
+        return found
+
+    def _read(self, match: re.Match[str]) -> Matched:
+        figures = [(name, match[name]) for name in self._metrics if match[name]]
+        if self._named and match["name"] and match["value"]:
+            figures.append((match["name"].strip(), match["value"]))
+        epoch = match[self._epoch] if self._epoch else ""
+        step = match[self._step] if self._step else ""
+        return Matched(figures, epoch or "", step or "")
+
+    def _count(self, seconds: float) -> None:
+        self._seconds += seconds
+        self._lines += 1
+        if self._seconds > _PATIENCE:
+            self._stop(f"{self._lines} lines took {self._seconds:.1f} s")
+        elif self._lines == _WINDOW:
+            self._lines, self._seconds = 0, 0.0
+
+    def _stop(self, why: str) -> None:
+        self.stopped = True
+        self.remark = f"pattern {self.text!r} was given up: {why}. Make it simpler, without nested repeats."
+
+
+def read_patterns(texts: Sequence[str]) -> list[LinePattern]:
+    """Patterns from their texts.
+
+    Raises:
+        InputError: One of them can't be used, or there are more than 50.
+    """
+    if len(texts) > _MOST_PATTERNS:
+        raise InputError(f"at most {_MOST_PATTERNS} metric patterns; {len(texts)} were given. Join some with '|'.")
+    with watched():
+        return [LinePattern(text) for text in texts]
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Break off any single search that runs for a second, where the system can: Unix, main thread."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+    if signal.getitimer(signal.ITIMER_VIRTUAL) != (0.0, 0.0):
+        yield  # somebody else's timer
+        return
+    before = signal.signal(signal.SIGVTALRM, _tick)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _TICK, _TICK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before if before is not None else signal.SIG_DFL)
+
+
+def _tick(_number: int, frame: FrameType | None) -> None:
+    _ticks[0] += 1
+    # Only inside a search: anywhere else the exception would hit what has nothing to do with it.
+    if _ticks[0] >= _TICKS and frame is not None and frame.f_code in _SEARCHES:
+        raise _TooSlowError
+
+
+def _safe_length(regex: re.Pattern[str], text: str) -> int:
+    """To which length of line the regex is fast, tried on lines that regexes of many repeats are slow on."""
+    lead = re.match(r"[\w :=\-]*", text)
+    prefix = lead[0] if lead else ""
+    seeds = ("a", "1", " ", "a ", "1.", "a=1 ", "a,", "-")
+    safe = 0
+    for length in _TRIAL_LENGTHS:
+        for seed in seeds:
+            body = (seed * length)[:length]
+            if any(_seconds(regex, start + body + "\x01") > _TRIAL_SECONDS for start in {"", prefix}):
+                if length <= _HOPELESS:
+                    raise InputError(
+                        f"the metric pattern {text!r} is too slow: a line of {length} characters took over "
+                        f"{_TRIAL_SECONDS * 1000:.0f} ms. Avoid repeats inside repeats, such as (a+)+."
+                    )
+                return safe
+        safe = length
+    return _LINE_LIMIT
+
+
+def _seconds(regex: re.Pattern[str], line: str) -> float:
+    _ticks[0] = 0
+    begin = time.thread_time()
+    try:
+        regex.search(line)
+    except _TooSlowError:
+        return float("inf")
+    return time.thread_time() - begin
+
+
+_SEARCHES = frozenset({LinePattern.find.__code__, _seconds.__code__})
