@@ -1,0 +1,254 @@
+"""What can be run here: the entries of an experiments.yaml, found by scanning and corrected by people."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from guardianflow.adapters.experiment_content import Content, normal_name, read_content
+from guardianflow.adapters.experiment_edits import TextEdits
+from guardianflow.adapters.experiment_entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
+from guardianflow.adapters.experiment_file import ExperimentFile
+from guardianflow.adapters.experiment_generation import draft_entries, script_files
+from guardianflow.adapters.experiment_search import near_names, rank
+from guardianflow.adapters.experiment_update import HEADER, RegistryUpdate, updated
+from guardianflow.adapters.experiment_yaml import YamlProblem
+from guardianflow.adapters.findings import ScanReport
+from guardianflow.core.names import validate_name
+from guardianflow.data.printable import printable
+from guardianflow.exceptions import InputError, NotFoundError
+
+__all__ = ["EntryPaths", "ExperimentRegistry"]
+
+
+@dataclass(frozen=True)
+class EntryPaths:
+    """Where an entry runs.
+
+    Attributes:
+        working_dir: Absolute.
+        script: As it is started from there: a path relative to ``working_dir`` (absolute where it lies outside
+            of it), a module's dotted name, or a command.
+    """
+
+    working_dir: Path
+    script: str
+
+
+class ExperimentRegistry:
+    """The experiments of a folder, kept in a file that people edit.
+
+    Paths in the file start from the folder that the file is named in. Each call reads the file anew; whatever
+    changes it holds a lock, changes only its own lines and replaces the file whole.
+
+    Args:
+        path: The file; ``scan_and_generate`` and ``add`` make it.
+
+    Attributes:
+        path: The file, absolute.
+        folder: The folder that paths in the file start from.
+        remarks: Unknown keys and the like, of the last reading.
+    """
+
+    def __init__(self, path: str | Path = "experiments.yaml") -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.folder = self.path.parent
+        self.remarks: tuple[str, ...] = ()
+        self._file = ExperimentFile(self.path)
+
+    def get(self, name: str) -> ExperimentEntry:
+        """The entry of a name, to be run.
+
+        Raises:
+            NotFoundError: No such entry; the message lists near ones.
+            InputError: The file is broken, or the entry's paths lead out of the file's folder.
+        """
+        content = self._read()
+        entry = content.entries.get(normal_name(name))
+        if entry is None:
+            raise self._unknown(name, content)
+        self.paths(entry)
+        return entry
+
+    def paths(self, entry: ExperimentEntry) -> EntryPaths:
+        """Where an entry runs, and its script as it is started from there.
+
+        Raises:
+            InputError: One of its paths leads out of the file's folder, with ``..`` or through a link.
+        """
+        working_dir = self._inside(entry, entry.working_dir, "working_dir")
+        if entry.module or not script_files(entry):
+            return EntryPaths(working_dir, entry.script)
+        script = self._inside(entry, entry.script, "script")
+        relative = os.path.relpath(script, working_dir)
+        return EntryPaths(working_dir, str(script) if relative.startswith(os.pardir) else relative)
+
+    def list(self, *, tag: str = "", framework: str = "", missing: bool | None = None) -> ExperimentTable:
+        """All entries, in the file's order.
+
+        Args:
+            tag: Only those with this tag.
+            framework: Only those of this framework.
+            missing: Only those whose script was (not) there at the last scan.
+
+        Raises:
+            InputError: The file is broken.
+        """
+        entries = rank(self._read().entries.values(), tag=tag, framework=framework)
+        return ExperimentTable(entry for entry in entries if missing is None or entry.missing == missing)
+
+    def find(self, text: str = "", *, name: str = "", tag: str = "", framework: str = "") -> ExperimentTable:
+        """Entries that fit, the best first.
+
+        Args:
+            text: Words that must all occur in name, script, framework, tags or reasons; capitals don't matter.
+            name: Part of the name, or a pattern with ``*`` and ``?``.
+            tag: A tag.
+            framework: A framework.
+
+        Raises:
+            InputError: The file is broken.
+        """
+        return ExperimentTable(rank(self._read().entries.values(), text, name=name, tag=tag, framework=framework))
+
+    def scan_and_generate(self, folder: str | Path | None = None, *, write: bool = True) -> RegistryUpdate:
+        """Scan a folder and bring the file up to date (see :meth:`update`).
+
+        Args:
+            folder: What to scan; the file's own folder where nothing is given.
+            write: False only says what would change.
+
+        Raises:
+            InputError: The folder can't be scanned or lies outside the file's; the file is broken or can't be written.
+        """
+        from guardianflow.adapters.scan import scan_folder
+
+        return self.update(scan_folder(self.folder if folder is None else folder), write=write)
+
+    def update(self, report: ScanReport, *, write: bool = True) -> RegistryUpdate:
+        """Add what a scan found, mark entries whose script vanished, take the mark from those that are back.
+
+        An entry is known by its script's path (and its role, where a script has two), not by its name. What a
+        person wrote is never changed, and a ``found:`` that was taken out is not put back. An entry that was taken
+        out comes back, unless ``ignore:`` in the file lists its script (patterns as in a ``.gitignore``).
+
+        Args:
+            report: What was found.
+            write: False only says what would change.
+
+        Raises:
+            InputError: The scanned folder lies outside the file's; the file is broken or can't be written.
+            ConflictError: Another process holds the file's lock.
+        """
+        drafts, left_out = draft_entries(report, self.folder)
+        made: list[RegistryUpdate] = []
+
+        def edit(text: str | None) -> str | None:
+            update, new = updated(text or "", self._parsed(text), drafts, folder=self.folder)
+            made.append(replace(update, left_out=tuple(left_out), report=report))
+            return new if write and update.changed else None
+
+        if write:
+            self._file.change(edit)
+        else:
+            with self._named_problems():
+                edit(self._file.read())
+        return made[-1]
+
+    def add(self, entry: ExperimentEntry) -> None:
+        """Put a new entry at the end of the file.
+
+        Raises:
+            InputError: There is one of that name, a value can't be written, or the file can't be.
+        """
+        name = validate_name(entry.name, "experiment name")
+
+        def edit(text: str | None) -> str:
+            content = self._parsed(text)
+            if name in content.entries:
+                raise InputError(
+                    f"{printable(self.path)} has an experiment {name!r} already, in line "
+                    f"{content.entries[name].line}; choose another name, or edit that one"
+                )
+            edits = TextEdits(text or HEADER, content.tree)
+            edits.append({name: entry_values(entry)})
+            return edits.result()
+
+        self._file.change(edit)
+
+    def record_run(self, name: str, *, run_id: str, status: str, ended: str | datetime) -> None:
+        """Keep an entry's last run in its ``last_run:``.
+
+        Args:
+            name: The entry.
+            run_id: The run.
+            status: ``FINISHED``, ``FAILED``, …
+            ended: When it ended; a time without a zone is UTC.
+
+        Raises:
+            NotFoundError: No such entry.
+            InputError: The file is broken or can't be written.
+        """
+        last = LastRun(str(run_id), str(status), _time(ended))
+
+        def edit(text: str | None) -> str:
+            content = self._parsed(text)
+            place = content.places.get(normal_name(name))
+            if place is None or text is None:
+                raise self._unknown(name, content)
+            if place.is_alias:
+                raise InputError(
+                    f"{printable(self.path)}, line {place.key.line}: the experiment {name!r} is another one's alias "
+                    f"(`*…`) and can't keep a run of its own; write its lines out"
+                )
+            edits = TextEdits(text, content.tree)
+            edits.put(place, "last_run", last.to_dict())
+            return edits.result()
+
+        self._file.change(edit)
+
+    def _read(self) -> Content:
+        with self._named_problems():
+            return self._parsed(self._file.read())
+
+    def _parsed(self, text: str | None) -> Content:
+        content = read_content(text or "", self.path, known_remarks=self.remarks)
+        self.remarks = content.remarks
+        return content
+
+    @contextlib.contextmanager
+    def _named_problems(self) -> Iterator[None]:
+        try:
+            yield
+        except YamlProblem as problem:
+            raise InputError(f"{printable(self.path)}: {problem}") from None
+
+    def _inside(self, entry: ExperimentEntry, path: str, key: str) -> Path:
+        root = Path(os.path.realpath(self.folder))
+        found = Path(os.path.realpath(root / path)) if "\0" not in path else None
+        if found is None or not found.is_relative_to(root):
+            raise InputError(
+                f"{printable(self.path)}, line {entry.line}: `{key}: {printable(path)}` of the experiment "
+                f"{entry.name!r} leads out of {printable(self.folder)}; name a path inside, or keep an "
+                f"experiments.yaml in a folder above both"
+            )
+        return found
+
+    def _unknown(self, name: str, content: Content) -> NotFoundError:
+        near = near_names(str(name), list(content.entries))
+        if near:
+            advice = f"there is {', '.join(near)}" + (", …" if len(content.entries) > len(near) else "")
+        else:
+            advice = "it has none; fill it with `guardianflow scan FOLDER --write experiments.yaml`"
+        return NotFoundError(f"no experiment {printable(repr(name))} in {printable(self.path)}; {advice}")
+
+
+def _time(ended: str | datetime) -> str:
+    if isinstance(ended, str):
+        return ended
+    moment = ended.replace(tzinfo=UTC) if ended.tzinfo is None else ended.astimezone(UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
