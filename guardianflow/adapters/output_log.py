@@ -193,10 +193,10 @@ def _write(file: BinaryIO, data: bytes) -> None:
 
 
 def _next_line(file: BinaryIO, at: int) -> int:
-    """Where the next line begins; where there is none near, just there."""
-    file.seek(at)
+    """Where a line begins, there or behind; where none does that is near, just there."""
+    file.seek(at - 1)
     end = file.read(_COPY_BYTES).find(b"\n")
-    return at + end + 1 if end >= 0 else at
+    return at + end if end >= 0 else at
 
 
 def _ends_a_line(file: BinaryIO) -> bool:

@@ -54,6 +54,7 @@ class SupervisorLink:
         self._errors: IO[bytes] | None = None
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._closed = False
+        self._complaint = ""
         self._briefed = threading.Event()
         self._began = 0.0
         self._seen = {STDOUT: 0, STDERR: 0}
@@ -105,6 +106,12 @@ class SupervisorLink:
         if process.returncode is None:
             self.kill()
         self._listener.join(_GONE_S)
+        if not self._listener.is_alive() and process.stdout is not None:
+            process.stdout.close()
+        if self._errors is not None:
+            self._errors.seek(0)
+            self._complaint = self._errors.read().decode("utf-8", errors="replace").strip()
+            self._errors.close()
 
     def kill(self) -> None:
         """End a supervisor that doesn't do it, and the script's group with it."""
@@ -126,12 +133,9 @@ class SupervisorLink:
             time.sleep(_LOOK_AGAIN_S)
 
     def complaint(self) -> str:
-        """What the supervisor itself had to complain of."""
-        if self._errors is None:
-            return "it was not started"
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it ended with {self._process.returncode if self._process else None}"
+        """What the supervisor itself had to complain of, once it is closed."""
+        code = self._process.returncode if self._process else None
+        return self._complaint.splitlines()[-1] if self._complaint else f"it ended with {code}"
 
     def facts_of_the_lost(self) -> dict[str, Any]:
         """What is known of a script whose supervisor was killed."""

@@ -86,7 +86,6 @@ class Supervisor:
         except RefusalError as error:
             self._send_all(frame(COULD_NOT_START, {"error": str(error)}))
             return
-        self._own_rss = _max_rss_mb(resource.RUSAGE_SELF)
         self._pid = pid
         self._tree = ProcessTree(pid)
         self._ending = Ending(self.job, self._tree)
@@ -115,7 +114,7 @@ class Supervisor:
         job, this = self.job, os.getpid()
         folder = Path(job.folder)
         live = Path(job.live) if job.live else None
-        secrets = [secret.encode("utf-8", "surrogateescape") for secret in job.secrets]
+        secrets = [secret.encode("utf-8", "surrogatepass") for secret in job.secrets]
         out, err = os.pipe(), os.pipe()
         with contextlib.ExitStack() as ends:
             for fd in (out[1], err[1]):
@@ -297,7 +296,6 @@ class Supervisor:
     def _result(self) -> dict[str, Any]:
         status = self._status
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        largest = _max_rss_mb(resource.RUSAGE_CHILDREN)
         out, err = self._streams
         return {
             **self._facts,
@@ -307,8 +305,8 @@ class Supervisor:
             "killed": self._ending.killed,
             "wall_s": (self._ended_at or time.monotonic()) - self._began,
             "cpu_s": used.ru_utime + used.ru_stime,
-            # A child begins as a copy of us, and the kernel counts that, too.
-            "peak_memory_mb": max(self._tree.peak_mb, largest if largest > self._own_rss else 0.0),
+            # No script is so short that this sees nothing of it. A child begins as a copy of us, and that counts, too.
+            "peak_memory_mb": max(self._tree.peak_mb, _max_rss_mb(resource.RUSAGE_CHILDREN)),
             "left_behind": self._ending.left_behind,
             "hopeless": self._ending.hopeless,
             "stdout_bytes": out.total,
