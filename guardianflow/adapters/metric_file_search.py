@@ -46,10 +46,10 @@ class Candidate:
     inode: int
 
     @property
-    def rank(self) -> tuple[int, str]:
-        """Sorts those first that surely hold metrics; then by path."""
+    def rank(self) -> tuple[bool, bool, str]:
+        """Sorts those first that surely hold metrics, of them tables before event files; then by path."""
         sure = self.events or self.named or PurePosixPath(self.relative).stem.lower() in METRIC_FILES
-        return (0 if sure else 1, self.relative)
+        return (not sure, self.events, self.relative)
 
 
 class FileSearch:

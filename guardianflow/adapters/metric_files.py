@@ -89,7 +89,8 @@ class GrowingFiles:
         began = time.monotonic()
         if began >= self._next_walk:
             self._walk()
-        order = list(self._watched.values())
+        # Tables first: a name that both have is theirs.
+        order = sorted(self._watched.values(), key=lambda watched: watched.events)
         measurements: list[Measurement] = []
         for count in range(len(order)):
             if time.monotonic() - began > _POLL_S:  # the others come first next time
@@ -103,7 +104,7 @@ class GrowingFiles:
         until = time.monotonic() + _CLOSE_S
         self._walk()
         measurements: list[Measurement] = []
-        for watched in list(self._watched.values()):
+        for watched in sorted(self._watched.values(), key=lambda watched: watched.events):
             measurements += self._take(watched)
             while watched.behind and not watched.refused:
                 if time.monotonic() > until:
