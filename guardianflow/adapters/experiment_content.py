@@ -63,7 +63,9 @@ def read_content(text: str, path: Path, *, known_remarks: Collection[str] = ()) 
     places: dict[str, Pair] = {}
     for pair in section.pairs if section else ():
         if pair.key.text == MERGE:
-            reader.fail(pair.key, "experiments.<<", "the name of an experiment; write merged entries out")
+            raise InputError(
+                f"{printable(path)}, line {pair.key.line}: `<<` can't hand on whole experiments; write them out"
+            )
         entry = read_entry(pair, reader)
         if entry.name in entries:
             raise InputError(

@@ -1,0 +1,449 @@
+"""experiments.yaml as a file: what is refused, what is kept byte for byte, and that nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from guardianflow.adapters.experiment_content import Content, read_content
+from guardianflow.adapters.experiment_edits import TextEdits
+from guardianflow.adapters.experiment_entries import ExperimentEntry
+from guardianflow.adapters.experiment_file import MAX_BYTES, ExperimentFile
+from guardianflow.adapters.experiment_registry import ExperimentRegistry
+from guardianflow.adapters.experiment_words import flow
+from guardianflow.adapters.experiment_yaml import YamlProblem, plain, read_tree
+from guardianflow.exceptions import ConflictError, InputError, SchemaTooNewError
+
+ONE = "experiments:\n  train:\n    script: train.py\n"
+
+
+def content_of(text: str) -> Content:
+    return read_content(text, Path("experiments.yaml"))
+
+
+def put(text: str, name: str, key: str, value: object) -> str:
+    content = content_of(text)
+    edits = TextEdits(text, content.tree)
+    edits.put(content.places[name], key, value)
+    return edits.result()
+
+
+def drop(text: str, name: str, key: str) -> str:
+    content = content_of(text)
+    edits = TextEdits(text, content.tree)
+    edits.drop(content.places[name], key)
+    return edits.result()
+
+
+def append(text: str, **entries: dict[str, object]) -> str:
+    edits = TextEdits(text, content_of(text).tree)
+    edits.append(entries)
+    return edits.result()
+
+
+# What is read.
+
+
+def test_words_are_typed_by_yaml_1_2_and_kept_as_written() -> None:
+    text = (
+        "experiments:\n  a:\n    script: a.py\n    args: [--lr, 1e-3, yes, 010]\n"
+        "    arguments:\n      lr: 1e-3\n      on: {type: str, default: yes}\n      n: {type: int, default: 3}\n"
+    )
+    entry = content_of(text).entries["a"]
+    assert entry.args == ("--lr", "1e-3", "yes", "010")
+    assert entry.arguments["lr"].type == "float"
+    assert entry.arguments["lr"].default == 0.001
+    assert entry.arguments["on"].default == "yes"
+    assert entry.arguments["n"].default == 3
+
+
+def test_merge_keys_hand_on_what_a_person_wrote_but_not_what_the_machine_keeps() -> None:
+    text = (
+        "experiments:\n  a: &a\n    script: a.py\n    tags: [x]\n    missing: true\n"
+        "    last_run: {run_id: r, status: FINISHED, ended: now}\n  b:\n    <<: *a\n    args: [--fast]\n"
+    )
+    entry = content_of(text).entries["b"]
+    assert (entry.script, entry.tags, entry.args) == ("a.py", ("x",), ("--fast",))
+    assert not entry.missing
+    assert entry.last_run is None
+
+
+@pytest.mark.parametrize("text", ["", "# only comments\n", "---\n", "\ufeff", "experiments:\n", "experiments: {}\n"])
+def test_a_file_without_entries_has_none(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert ExperimentRegistry(path).list() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("experiments:\n  a: {script: x.py}\n  a: {script: y.py}\n",
+         "line 3: the key 'a' is given twice, first in line 2"),
+        ("experiments:\n  a:\n    script: x.py\n    script: y.py\n", "line 4: the key 'script' is given twice"),
+        ("experiments:\n  a: 3\n", "line 2: `experiments.a` must be a mapping"),
+        ("experiments: [a]\n", "line 1: `experiments` must be a mapping"),
+        ("- a\n", "line 1"),
+        ("experiments:\n  a: {script: [x]}\n", "`experiments.a.script` must be text, it is a list"),
+        ("experiments:\n  a: {tags: [x]}\n", "`experiments.a.script` is missing"),
+        ("experiments:\n  a: {script: x, missing: perhaps}\n", "must be `true` or `false`, it is 'perhaps'"),
+        ("experiments:\n  a:\n    script: x\n    args: {a: 1}\n",
+         "line 4: `experiments.a.args` must be a list of words"),
+        ("experiments:\n  a: {script: x, found: {score: high}}\n", "must be a number"),
+        (
+            "experiments:\n  a:\n    script: x\n    arguments:\n      n: {type: int, default: thirty}\n",
+            "line 5: `experiments.a.arguments.n.default` must be a value of the type int",
+        ),
+        ("experiments:\n  a/b: {script: x}\n", "line 2: experiment name 'a/b' holds '/'"),
+        ("experiments:\n  \u00e9: {script: x}\n  e\u0301: {script: y}\n", "is there twice"),
+        ("experiments:\n  <<: {a: {script: x}}\n", "line 2: `<<` can't hand on whole experiments"),
+        ("a: !!python/object/apply:os.system [id]\n", "the tag !!python/object/apply:os.system is not followed"),
+        ("a: !include other.yaml\n", "the tag !include is not followed"),
+        ("a: [1, 2\nb: 3\n", "not valid YAML"),
+        ("a: 1\n\tb: 2\n", "not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "line 2: a second document"),
+        ("a: *nothing\n", "`*nothing` has no `&nothing`"),
+        ("a: &a [*a]\n", "holds itself"),
+        ("%YAML 1.1\n---\na: 1\n", "YAML 1.1"),
+        ("schema_version: two\n", "`schema_version` must be 1, it is 'two'"),
+        ("[a]: 1\n", "a key must be a plain word"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_refused_with_the_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        ExperimentRegistry(path).list()
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_newer_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text("schema_version: 2\n")
+    with pytest.raises(SchemaTooNewError, match="schema_version 2 was written by a newer GuardianFlow"):
+        ExperimentRegistry(path).list()
+
+
+def test_an_unknown_key_is_kept_and_remarked_on(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text("experiments:\n  a:\n    script: a.py\n    argz: [x]\nnote: mine\n")
+    registry = ExperimentRegistry(path)
+    assert registry.get("a").args == ()
+    assert any(
+        "line 4: `argz` in `experiments.a`" in text and "did you mean `args`?" in text for text in registry.remarks
+    )
+    assert any("`note`" in text for text in registry.remarks)
+    registry.record_run("a", run_id="r", status="FINISHED", ended="now")
+    assert "argz: [x]" in path.read_text()
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "those that aliases repeat counted"),
+        ("a: " + "[" * 200_000, "nested deeper than 20 levels"),
+        ("a: " + "{a: " * 30_000, "nested deeper than 20 levels"),
+        ("".join(f"{'  ' * depth}k:\n" for depth in range(30)), "nested deeper than 20 levels"),
+        ("a: &a 1\nb: [" + "*a, " * 1_100 + "]\n", "more than 1000 aliases"),
+    ],
+    ids=["alias bomb", "lists", "mappings", "blocks", "aliases"],
+)
+def test_a_bomb_is_stopped_before_anything_is_built(text: str, said: str) -> None:
+    began = time.process_time()
+    with pytest.raises(YamlProblem, match=said):
+        read_tree(text)
+    assert time.process_time() - began < 20
+
+
+def test_a_huge_number_is_text() -> None:
+    assert isinstance(plain(read_tree("a: " + "9" * 100_000))["a"], str)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(InputError, match="larger than 5,000,000 bytes"):
+        ExperimentRegistry(path).list()
+
+
+def test_a_folder_a_pipe_and_other_encodings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; name the file"):
+        ExperimentRegistry(tmp_path).list()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match="no regular file"):
+        ExperimentRegistry(tmp_path / "pipe.yaml").list()
+    (tmp_path / "utf16.yaml").write_text(ONE, encoding="utf-16")
+    with pytest.raises(InputError, match="line 1: byte 0 is not UTF-8"):
+        ExperimentRegistry(tmp_path / "utf16.yaml").list()
+
+
+# What is written.
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a", "yes", "1e-3", "0x1", "null", "~", ".", "./a", "../a", "a b", " a", "a: b", "#a", "-", "- a", "*a", "&a",
+     "!a", "%a", "@a", "`", "'", '"', "\\", "a\nb", "\t", "\x00", "\x7f", "\x85", "\u2028", "\ufeff", "모델/학습.py",
+     "[a]", "{a}", "a,b", "2026-01-01", "12:30:00", "=", "<<", "---", "...", "?", ":", "😀", "\u202e",
+     1, -1, 0.5, 1e-05, 1e300, float("inf"), float("-inf"), True, None, [], {}, ["a", ["b"]], {"a b": {"c": [1]}}],
+    ids=repr,
+)  # fmt: skip
+def test_every_value_reads_back_as_itself_in_both_yamls(value: object) -> None:
+    import yaml
+
+    text = flow(value)
+    assert "\n" not in text
+    assert plain(read_tree(f"k: {text}"))["k"] == value
+    assert yaml.safe_load(f"k: {text}")["k"] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ONE, "experiments:\n  train:\n    script: train.py\n    missing: true\n"),
+        (ONE.rstrip("\n"), "experiments:\n  train:\n    script: train.py\n    missing: true"),
+        (ONE.replace("\n", "\r\n"), "experiments:\r\n  train:\r\n    script: train.py\r\n    missing: true\r\n"),
+        ("experiments: {train: {script: train.py,}}  # x\n",
+         "experiments: {train: {script: train.py, missing: true,}}  # x\n"),
+        ('{"experiments": {"train": {"script": "train.py"}}}',
+         '{"experiments": {"train": {"script": "train.py", missing: true}}}'),
+        ("experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n\n\n   # end\n",
+         "experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n"
+         "       missing: true\n\n\n   # end\n"),
+        ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\nignore: []\n",
+         "experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\n"
+         "    missing: true\nignore: []\n"),
+        ("experiments:\n  train:\n    script: train.py\n    args:\n    # c\nignore: []\n",
+         "experiments:\n  train:\n    script: train.py\n    args:\n    missing: true\n    # c\nignore: []\n"),
+        ("experiments:\n  train:\n    script: train.py\n    args:\n    - a\n    -\nignore: []\n",
+         "experiments:\n  train:\n    script: train.py\n    args:\n    - a\n    -\n    missing: true\nignore: []\n"),
+        ("x: &t\n  script: train.py\nexperiments:\n  train:\n    <<: *t\n",
+         "x: &t\n  script: train.py\nexperiments:\n  train:\n    <<: *t\n    missing: true\n"),
+        ("experiments:\n  train:\n    missing: false   # c\n    script: train.py\n",
+         "experiments:\n  train:\n    missing: true   # c\n    script: train.py\n"),
+    ],
+)  # fmt: skip
+def test_a_mark_is_put_in_and_nothing_else_changes(text: str, expected: str) -> None:
+    assert put(text, "train", "missing", True) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("experiments:\n  a:\n    script: x\n    missing: true\n    tags: []\n",
+         "experiments:\n  a:\n    script: x\n    tags: []\n"),
+        ("experiments:\n  a:\n    missing: true\n    script: x\n", "experiments:\n  a:\n    script: x\n"),
+        ("experiments:\n  a:\n    script: x\n    missing: true", "experiments:\n  a:\n    script: x\n"),
+        ("experiments:\r\n  a:\r\n    script: x\r\n    missing: true\r\n", "experiments:\r\n  a:\r\n    script: x\r\n"),
+        ("experiments:\n  a:\n    script: x\n    missing: true   # why\n",
+         "experiments:\n  a:\n    script: x\n    # why\n"),
+        ("experiments:\n  a: {script: x, missing: true} # c\n", "experiments:\n  a: {script: x, missing: false} # c\n"),
+    ],
+)  # fmt: skip
+def test_a_mark_is_taken_away_and_nothing_else_changes(text: str, expected: str) -> None:
+    assert drop(text, "a", "missing") == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("last_run: {run_id: a, status: b}  # c\n    tags: []\n", "last_run: 7  # c\n    tags: []\n"),
+        ("last_run:\n      run_id: a  # one\n      # two\n      status: b\n    # three\n    tags: []\n",
+         "last_run: 7\n    # one\n    # two\n    # three\n    tags: []\n"),
+        ("last_run:\n    tags: []\n", "last_run: 7\n    tags: []\n"),
+        ("last_run: ~\n    tags: []\n", "last_run: 7\n    tags: []\n"),
+        ("last_run: {run_id: a, # one\n      status: b}\n", "last_run: 7\n    # one\n"),
+    ],
+)  # fmt: skip
+def test_a_value_is_replaced_and_the_comments_in_it_stay(before: str, after: str) -> None:
+    head = "experiments:\n  a:\n    script: x\n    "
+    content = read_content((head + before).replace("last_run", "marker"), Path("f"))
+    edits = TextEdits((head + before).replace("last_run", "marker"), content.tree)
+    edits.put(content.places["a"], "marker", 7)
+    assert edits.result() == (head + after).replace("last_run", "marker")
+
+
+NEW = {"script": "n.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ONE, ONE + "  new:\n    script: n.py\n"),
+        (ONE + "ignore: [x]\n", ONE + "  new:\n    script: n.py\nignore: [x]\n"),
+        (ONE + "    # args: []\n\n  # off:\n# end\n",
+         ONE + "    # args: []\n\n  # off:\n  new:\n    script: n.py\n# end\n"),
+        (ONE + "\n  other:\n    script: o.py\n", ONE + "\n  other:\n    script: o.py\n\n  new:\n    script: n.py\n"),
+        ("experiments:\n   a:\n         script: x",
+         "experiments:\n   a:\n         script: x\n   new:\n         script: n.py"),
+        ("experiments: {}  # none\nx: 1\n", "experiments:   # none\n  new:\n    script: n.py\nx: 1\n"),
+        ("experiments:\n# c\nx: 1\n", "experiments:\n  new:\n    script: n.py\n# c\nx: 1\n"),
+        ("experiments: null\n", "experiments: \n  new:\n    script: n.py\n"),
+        ("{experiments: {}}\n", "{experiments: {new: {script: n.py}}}\n"),
+        ("{experiments: {a: {script: x}}, x: 1}\n", "{experiments: {a: {script: x}, new: {script: n.py}}, x: 1}\n"),
+        ("{x: 1}\n", "{x: 1, experiments: {new: {script: n.py}}}\n"),
+        ("{}\n", "{experiments: {new: {script: n.py}}}\n"),
+        ("x: 1 # c", "x: 1 # c\nexperiments:\n  new:\n    script: n.py"),
+        ("# c\r\n", "# c\r\nschema_version: 1\r\nexperiments:\r\n  new:\r\n    script: n.py\r\n"),
+        ("---\nx: 1\n...\n", "---\nx: 1\nexperiments:\n  new:\n    script: n.py\n...\n"),
+    ],
+)  # fmt: skip
+def test_a_new_entry_goes_behind_the_last(text: str, expected: str) -> None:
+    assert append(text, new=NEW) == expected
+
+
+def test_a_form_that_can_not_be_changed_is_refused_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text("experiments:\n  a:\n    script: x\n    note: |+\n      no end")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="the file is as it was"):
+        ExperimentRegistry(path).record_run("a", run_id="r", status="FINISHED", ended="now")
+    assert path.read_bytes() == before
+
+
+# The file itself.
+
+
+def test_mark_rights_and_link_of_the_file_are_kept(tmp_path: Path) -> None:
+    real = tmp_path / "설정" / "real.yaml"
+    real.parent.mkdir()
+    real.write_bytes(b"\xef\xbb\xbf" + ONE.encode())
+    real.chmod(0o640)
+    link = tmp_path / "experiments.yaml"
+    link.symlink_to(real)
+    ExperimentRegistry(link).add(ExperimentEntry("둘째", "둘.py"))
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert real.read_bytes().startswith(b"\xef\xbb\xbf" + ONE.encode())
+    assert ExperimentRegistry(link).get("둘째").script == "둘.py"
+    assert sorted(item.name for item in real.parent.iterdir()) == [".real.yaml.lock", "real.yaml"]
+
+
+def test_a_write_protected_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(ONE)
+    path.chmod(0o444)
+    with pytest.raises(InputError, match="write-protected"):
+        ExperimentRegistry(path).add(ExperimentEntry("b", "b.py"))
+    assert path.read_text() == ONE
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        ExperimentRegistry(tmp_path / "not" / "experiments.yaml").add(ExperimentEntry("b", "b.py"))
+
+
+def test_what_an_editor_saved_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text("a\n")
+    seen = []
+
+    def edit(text: str | None) -> str:
+        seen.append(text)
+        if len(seen) == 1:
+            path.write_text("b\n")
+        return f"{text}mine\n"
+
+    assert ExperimentFile(path).change(edit)
+    assert path.read_text() == "b\nmine\n"
+
+
+def test_an_editor_that_never_stops_is_a_conflict(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text("0\n")
+
+    def edit(text: str | None) -> str:
+        path.write_text(f"{int(text or 0) + 1}\n")
+        return "mine"
+
+    with pytest.raises(ConflictError, match="being changed by another program"):
+        ExperimentFile(path).change(edit)
+
+
+ADDER = """
+import sys
+from guardianflow.adapters.experiment_entries import ExperimentEntry
+from guardianflow.adapters.experiment_registry import ExperimentRegistry
+registry = ExperimentRegistry(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(int(sys.argv[3])):
+    registry.add(ExperimentEntry(f"{sys.argv[2]}-{number}", f"{sys.argv[2]}.py"))
+    print(number, flush=True)
+"""
+
+
+def adder(path: Path, who: str, times: int) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ADDER, str(path), who, str(times)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_two_processes_adding_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    processes = [adder(path, who, 12) for who in ("a", "b", "c")]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    names = {entry.name for entry in ExperimentRegistry(path).list()}
+    assert names == {f"{who}-{number}" for who in "abc" for number in range(12)}
+    for process in processes:
+        process.communicate()
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.03, 0.05, 0.08])
+def test_a_kill_in_the_middle_leaves_a_whole_file(tmp_path: Path, delay: float) -> None:
+    path = tmp_path / "experiments.yaml"
+    process = adder(path, "a", 10_000)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "0\n"
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    told = 1 + len(process.communicate()[0].splitlines())
+    entries = ExperimentRegistry(path).list()
+    assert len(entries) in {told, told + 1}  # the last one may be in the file before anybody heard of it
+    ExperimentRegistry(path).add(ExperimentEntry("next", "next.py"))
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".experiments.yaml.lock", "experiments.yaml"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(ONE + "# " + "x" * 5_000 + "\n")
+    before = path.read_bytes()
+    program = (
+        "import resource, sys\n"
+        "from guardianflow.adapters.experiment_entries import ExperimentEntry\n"
+        "from guardianflow.adapters.experiment_registry import ExperimentRegistry\n"
+        "from guardianflow.exceptions import InputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    ExperimentRegistry(sys.argv[1]).add(ExperimentEntry('b', 'b.py'))\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert "can't be written (File too large) and is as it was" in done.stdout
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".*.part"))
