@@ -6,6 +6,7 @@ begin anew; so whoever looks for what was brought in before counts runs that hav
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,5 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _give_up(client: MlflowClient, run_id: str) -> None:
     if not run_id:
         return
-    try:
+    with contextlib.suppress(Exception):  # it stays RUNNING then, which says the same
         client.delete_run(run_id)
-    except Exception:  # noqa: BLE001 - it stays RUNNING, which says the same
-        pass
