@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 
 from guardianflow.core.metrics import legal_metric_name
 
@@ -129,11 +130,13 @@ _ERROR_CLASS = re.compile(r"[a-z](Error|Warning|Exception)$")
 _LONGEST = 100
 
 
+@lru_cache(maxsize=4_096)
 def is_step_word(name: str) -> bool:
     """Whether a name counts epochs or steps, or says how many there will be, and so is no metric."""
     return name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].rsplit(" ", 1)[-1].lower() in _STEP_WORDS
 
 
+@lru_cache(maxsize=4_096)
 def metric_word(name: str) -> bool:
     """Whether a name may be a metric's: it holds a letter and names no place, moment or setting."""
     if not any(sign.isalpha() for sign in name) or len(name) > _LONGEST or is_step_word(name):
@@ -144,6 +147,7 @@ def metric_word(name: str) -> bool:
     return not _FILE.search(last) and not _ERROR_CLASS.search(last) and not name.startswith("0x")
 
 
+@lru_cache(maxsize=4_096)
 def kept_name(written: str) -> str:
     """The name in the tracking: always the same one for the same text, different for different letters.
 

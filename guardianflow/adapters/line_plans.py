@@ -19,7 +19,7 @@ __all__ = ["NUMBERS", "NUMBERS_AND_NAN", "Figure", "LinePlan", "plan_line"]
 _DIGITS = r"[-+.0-9](?<![\w./\-@].)(?:(?<=[0-9])|\.?(?=[0-9]))[0-9]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?"
 NUMBERS = re.compile(f"({_DIGITS})")
 """Splits a line: texts at even places, numbers at odd ones."""
-NUMBERS_AND_NAN = re.compile(rf"({_DIGITS}|(?<![\w./\-@])[-+]?(?:[nN][aA][nN]|[iI][nN][fF](?:inity)?)(?!\w))")
+NUMBERS_AND_NAN = re.compile(rf"({_DIGITS}|(?<![\w./\-@])[-+]?(?:nan|NaN|NAN|(?:inf|Inf|INF)(?:inity)?)(?!\w))")
 """The same with nan and inf, which cost time and are rare."""
 
 _HOLE = "\0"

@@ -40,7 +40,7 @@ _COUNTERS = re.compile(
     + rb"(?:[\"']?[ \t]*[:=#]?[ \t]*[\[(]?[ \t]*[0-9]|[ \t]{2,}[A-Za-z(]|\t[A-Za-z(]|[ \t]*\|[ \t]*[A-Za-z])"
 )
 _COUNTER_WORDS = (b"poch", b"POCH", b"step", b"Step", b"STEP", b"iter", b"Iter", b"ITER")
-_NAN_WORDS = ("nan", "NaN", "NAN", "inf", "Inf", "INF")
+_NAN_WORDS = (b"nan", b"NaN", b"NAN", b"inf", b"Inf", b"INF")
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _OVERLONG = re.compile(rb"([^\n]{%d})[^\n]+" % _LINE_LIMIT)
 _BLANKS = bytes.maketrans(b"\0\b\r", b"  \n")
@@ -86,6 +86,7 @@ class MetricLines:
         self._clock = StepClock()
         self._table = LineTable()
         self._plans: dict[str, LinePlan] = {}
+        self._numbers = NUMBERS
         self._pending = b""
         self._spelled: dict[str, str] = {}
 
@@ -120,6 +121,8 @@ class MetricLines:
         block = block.translate(_BLANKS)
         if b"\x1b" in block:
             block = _ANSI.sub(b"", _OVERLONG.sub(rb"\1", block))
+        # Both split a line without nan alike; the one that knows it is slower.
+        self._numbers = NUMBERS_AND_NAN if any(word in block for word in _NAN_WORDS) else NUMBERS
         if self._patterns:
             with watched():
                 self._read_lines(block, found)
@@ -128,6 +131,7 @@ class MetricLines:
 
     def _read_candidates(self, block: bytes, found: list[Measurement]) -> None:
         """Read the lines that can hold something; the others cost next to nothing."""
+        read = self._read_line
         search = (_COUNTERS if any(word in block for word in _COUNTER_WORDS) else _PAIRS).search
         newline, position, size = b"\n", 0, len(block)
         while position < size:
@@ -139,7 +143,7 @@ class MetricLines:
                     return
                 start = block.rfind(newline, position, candidate.start()) + 1 or position
             end = block.find(newline, start)
-            self._read_line(block[start : min(end, start + _LINE_LIMIT)].decode("utf-8", "replace"), found)
+            read(block[start : min(end, start + _LINE_LIMIT)].decode("utf-8", "replace"), found)
             position = end + 1
 
     def _read_lines(self, block: bytes, found: list[Measurement]) -> None:
@@ -153,8 +157,7 @@ class MetricLines:
                 self._read_line(line, found, matches)
 
     def _read_line(self, line: str, found: list[Measurement], matches: Sequence[Matched] = ()) -> None:
-        nan = any(word in line for word in _NAN_WORDS)
-        parts = (NUMBERS_AND_NAN if nan else NUMBERS).split(line)
+        parts = self._numbers.split(line)
         shape = "\0".join(parts[::2])
         plan = self._plans.get(shape) or self._new_plan(shape, parts)
         if not plan.steady or self._table.active or matches:
