@@ -192,8 +192,7 @@ class ScanReport:
     def _repr_html_(self) -> str:
         from guardianflow.adapters.scan_html import report_html
 
-        page: str = report_html(self)
-        return page
+        return report_html(self)
 
 
 def _plain(value: Any) -> Any:

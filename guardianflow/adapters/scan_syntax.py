@@ -63,10 +63,9 @@ class _TreeReader:
             place = self._take(node, place)
             for name in node._fields:
                 child = getattr(node, name, None)
-                if isinstance(child, list):
-                    waiting.extend([(item, place) for item in child if _may_say_something(item)])
-                elif _may_say_something(child):
-                    waiting.append((child, place))
+                for item in child if isinstance(child, list) else (child,):
+                    if isinstance(item, ast.AST) and not isinstance(item, _LEAVES):
+                        waiting.append((item, place))
 
     def facts(self) -> CodeFacts:
         """What was read, its calls in the order of the text."""
@@ -143,10 +142,6 @@ class _TreeReader:
             name = _dotted(target)
             if maker and name and name != maker:
                 self._names.bound[name] = maker
-
-
-def _may_say_something(node: object) -> bool:
-    return isinstance(node, ast.AST) and not isinstance(node, _LEAVES)
 
 
 def _dotted(node: ast.AST) -> str:
