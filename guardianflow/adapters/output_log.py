@@ -160,6 +160,9 @@ class OutputLog:
 
     def _merge(self, head: BinaryIO) -> None:
         too_much = sum(part.size for part in self._parts) - self._tail_limit
+        while self._parts and self._parts[0].size <= too_much:
+            too_much -= self._parts[0].size
+            self._parts.pop(0).drop()
         skip = _next_line(self._parts[0].file, too_much) if too_much > 0 else 0
         left_out = self.total - self._taken - sum(part.taken for part in self._parts) + skip
         if left_out:

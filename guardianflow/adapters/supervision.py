@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guardianflow.adapters.output_log import OutputLog
 from guardianflow.adapters.supervision_frames import INTERRUPT, MARKER, STARTED, STDERR, STDOUT, TERMINATE, Job
@@ -19,6 +20,9 @@ from guardianflow.core.interrupts import signals_wait
 from guardianflow.exceptions import InputError, RunFailedError
 
 __all__ = ["Ended", "Limits", "SupervisedProcess"]
+
+if TYPE_CHECKING:
+    from guardianflow.adapters.supervision_direct import DirectLink
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +154,7 @@ class SupervisedProcess:
             BaseException: Whatever came while it ran (``KeyboardInterrupt``, ``Signalled``, an error of a callback);
                 the script has then been ended, and :attr:`ended` says how.
         """
-        link = SupervisorLink(self._job)
+        link = self._make_link()
         try:
             try:
                 self._follow(link)
@@ -166,7 +170,14 @@ class SupervisedProcess:
             raise RunFailedError(link.refusal or f"the script's supervisor gave up: {link.complaint()}")
         return self.ended
 
-    def _follow(self, link: SupervisorLink) -> None:
+    def _make_link(self) -> SupervisorLink | DirectLink:
+        if os.name != "nt":
+            return SupervisorLink(self._job)
+        from guardianflow.adapters.supervision_direct import DirectLink
+
+        return DirectLink(self._job)
+
+    def _follow(self, link: SupervisorLink | DirectLink) -> None:
         """Pass on what comes until the end, in this thread."""
         link.start()
         tick_due = time.monotonic() + _TICK_S
@@ -183,7 +194,7 @@ class SupervisedProcess:
         elif kind in _STREAMS and self._on_output is not None:
             self._on_output(_STREAMS[kind], payload)
 
-    def _stop(self, link: SupervisorLink, error: BaseException) -> None:
+    def _stop(self, link: SupervisorLink | DirectLink, error: BaseException) -> None:
         """Tell it to end, as we were told to; a further signal makes it faster."""
         word = INTERRUPT if _signal_of(error) == signal.SIGINT else TERMINATE
         listens = _signal_of(error) != 0  # what an error of a callback left behind is not used again
@@ -204,7 +215,7 @@ class SupervisedProcess:
                     listens = False
         link.kill()
 
-    def _conclude(self, link: SupervisorLink) -> None:
+    def _conclude(self, link: SupervisorLink | DirectLink) -> None:
         facts = link.facts
         if facts is None:
             link.kill()

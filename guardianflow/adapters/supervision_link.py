@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 
 from guardianflow.adapters.supervision_frames import COULD_NOT_START, ENDED, STARTED, STDERR, STDOUT, Frames, Job
@@ -39,13 +40,18 @@ class SupervisorLink:
     A thread of its own listens: a signal that becomes an exception in the middle of a message would
     otherwise lose the rest of it.
 
+    Args:
+        job: What it is to run.
+        program: What is started; for tests.
+
     Attributes:
         pid: The script's, once it runs; 0 before.
         refusal: Why the script could not be started, or empty.
         facts: How the script ended, once the supervisor has said so.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, program: Sequence[str] = PROGRAM) -> None:
+        self._program = list(program)
         self.pid = 0
         self.refusal = ""
         self.facts: dict[str, Any] | None = None
@@ -69,7 +75,7 @@ class SupervisorLink:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         try:
             self._process = subprocess.Popen(
-                PROGRAM,
+                self._program,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -77,7 +83,7 @@ class SupervisorLink:
                 start_new_session=True,  # Ctrl-C reaches this process alone, and it passes it on
             )
         except OSError as error:
-            raise RunFailedError(f"{PROGRAM[0]} can't be started to supervise the script: {error}") from error
+            raise RunFailedError(f"{self._program[0]} can't be started to supervise the script: {error}") from error
         self._began = time.monotonic()
         self._listener.start()
 

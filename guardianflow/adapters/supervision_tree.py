@@ -48,10 +48,12 @@ class ProcessTree:
 
     Args:
         group: The script's process group, whose members count even where the system lets orphans go (macOS).
+        adopts: Whether it doesn't.
     """
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group: int, *, adopts: bool) -> None:
         self.group = group
+        self.adopts = adopts
         self.peak_mb = 0.0
         self._seen: dict[int, psutil.Process] = {}
 

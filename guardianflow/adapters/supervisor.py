@@ -28,18 +28,18 @@ from guardianflow.adapters.supervision_frames import (
     STARTED,
     STDERR,
     STDOUT,
-    TERMINATE,
     Job,
     frame,
 )
 from guardianflow.adapters.supervision_streams import Backlog, LiveCopy, ScriptStream, widen
-from guardianflow.adapters.supervision_tree import ProcessTree, adopt_orphans, die_with_parent
+from guardianflow.adapters.supervision_tree import LINUX, ProcessTree, adopt_orphans, die_with_parent
 
-_SAMPLE_S = 0.25
+_SAMPLE_S = 0.25 if LINUX else 1.0  # elsewhere all processes of the machine are searched
 _PAUSE_S, _SHORT_PAUSE_S = 0.005, 0.001
 _MUCH = 256 * 1024
 _LIVE_PATIENCE_S = 10.0
 _MB = 1e6
+_SIGTERM = 0
 
 
 class Supervisor:
@@ -49,10 +49,12 @@ class Supervisor:
         job: What to run.
         control: Where we are told to end it.
         report: Where we say what goes on.
+        adopts: Whether descendants that lose their parent become our children.
     """
 
-    def __init__(self, job: Job, control: int, report: int) -> None:
+    def __init__(self, job: Job, control: int, report: int, *, adopts: bool) -> None:
         self.job = job
+        self._adopts = adopts
         self._control = control
         self._report = report
         self._parent_gone = False
@@ -75,7 +77,7 @@ class Supervisor:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._told.append(TERMINATE[0]))  # heard when it suits us
+        signal.signal(signal.SIGTERM, lambda *_: self._told.append(_SIGTERM))  # heard when it suits us
         for name in ("SIGINT", "SIGQUIT"):  # a handler, not SIG_IGN, which the script would inherit
             signal.signal(getattr(signal, name), lambda *_: None)
 
@@ -87,7 +89,7 @@ class Supervisor:
             self._send_all(frame(COULD_NOT_START, {"error": str(error)}))
             return
         self._pid = pid
-        self._tree = ProcessTree(pid)
+        self._tree = ProcessTree(pid, adopts=self._adopts)
         self._ending = Ending(self.job, self._tree)
         self._sending = memoryview(frame(STARTED, {"pid": pid}))
         loader = threading.Thread(target=self._load_redaction, daemon=True)
@@ -195,9 +197,15 @@ class Supervisor:
             if not words and not self._parent_gone:
                 self._lose_parent()
         while self._told:
-            self._end("interrupted" if self._told.pop(0) == INTERRUPT[0] else "terminated")
+            word = self._told.pop(0)
+            if word == _SIGTERM and os.getppid() != self.job.parent:  # sent by the system when it died
+                self._lose_parent()
+            else:
+                self._end("interrupted" if word == INTERRUPT[0] else "terminated")
 
     def _lose_parent(self) -> None:
+        if self._parent_gone:
+            return
         self._parent_gone = True
         self._sending = memoryview(b"")
         self._end("abandoned")
@@ -215,7 +223,7 @@ class Supervisor:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self._childless = True
+                self._childless = self._tree.adopts or not self._tree.living()
                 return
             if pid == 0:
                 return
@@ -366,7 +374,7 @@ def main() -> int:
     os.dup2(null, 0)
     os.dup2(2, 1)  # whatever prints here doesn't spoil the frames
     os.close(null)
-    adopt_orphans()
+    adopts = adopt_orphans()
     try:
         size = int.from_bytes(_read_exactly(control, 4), "big")
         job = Job.from_bytes(_read_exactly(control, size))
@@ -375,7 +383,7 @@ def main() -> int:
     die_with_parent(signal.SIGTERM)
     if os.getppid() != job.parent:
         return 1
-    Supervisor(job, control, report).run()
+    Supervisor(job, control, report, adopts=adopts).run()
     return 0
 
 

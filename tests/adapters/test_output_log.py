@@ -56,6 +56,12 @@ def test_whatever_the_pace_the_first_and_last_half_are_kept(tmp_path, seed):
     assert int(count.replace(b",", b"")) == 12 * len(all_lines) - len(head) - len(tail)
 
 
+def test_blocks_larger_than_a_half_are_cut_at_a_line(tmp_path):
+    for first in (b"", b"z\n" * 20):
+        kept = written(tmp_path / "a.log", [b"x\n" * 50, first, b"y\n" * 500, b"end\n"], limit=200)
+        assert kept == b"x\n" * 50 + f"… {2 * 452 + len(first):,} bytes left out …\n".encode() + b"y\n" * 48 + b"end\n"
+
+
 def test_secrets_are_taken_out_of_both_halves(tmp_path):
     kept = written(tmp_path / "a.log", [b"a SECRET\n"] * 1000, limit=300)
     assert b"SECRET" not in kept

@@ -18,6 +18,8 @@ import psutil
 import pytest
 
 from guardianflow.adapters.supervision import Ended, Limits, SupervisedProcess
+from guardianflow.adapters.supervision_direct import DirectLink
+from guardianflow.adapters.supervision_link import SupervisorLink
 from guardianflow.core.interrupts import signals_raise, signals_wait
 from guardianflow.exceptions import InputError, RunFailedError, RunInterruptedError
 
@@ -52,6 +54,7 @@ class Script:
     """Makes supervised processes whose every descendant can be found again."""
 
     def __init__(self, folder: Path) -> None:
+        self.kind = SupervisedProcess
         self.mark = uuid.uuid4().hex
         self.folder = folder / "로그 logs"
         self.cwd = folder / "work dir"
@@ -66,9 +69,7 @@ class Script:
         environment.pop("PYTHONUNBUFFERED", None)
         options.setdefault("on_output", lambda name, chunk: self.output.append((name, chunk)))
         options.setdefault("on_start", self.pids.append)
-        return SupervisedProcess(
-            words, cwd=self.cwd, environment=environment, folder=self.folder, limits=limits, **options
-        )  # type: ignore[arg-type]
+        return self.kind(words, cwd=self.cwd, environment=environment, folder=self.folder, limits=limits, **options)  # type: ignore[arg-type]
 
     def printed(self, name: str = "stdout") -> bytes:
         return b"".join(chunk for stream, chunk in self.output if stream == name)
@@ -362,6 +363,65 @@ def test_run_works_in_a_thread(script):
     thread.join(30)
     assert found[0].ok
     assert 1 <= len(ticks) <= 4
+
+
+class Direct(SupervisedProcess):
+    """What there is without a supervisor."""
+
+    def _make_link(self) -> DirectLink:
+        return DirectLink(self._job)
+
+
+class Foreign(SupervisedProcess):
+    """A supervisor on a system that lets orphans go, without Linux's files on processes."""
+
+    def _make_link(self) -> SupervisorLink:
+        code = (
+            "import guardianflow.adapters.supervision_tree as tree; tree.LINUX = tree._CHILDREN_FILE = False;"
+            "from guardianflow.adapters.supervisor import main; main()"
+        )
+        return SupervisorLink(self._job, program=[sys.executable, "-P", "-c", code])
+
+
+@pytest.mark.parametrize("kind", [Direct, Foreign])
+class TestElsewhere:
+    """The fallbacks for macOS and Windows, as far as they can be seen on Linux."""
+
+    @pytest.fixture(autouse=True)
+    def use(self, script, kind):
+        script.kind = kind
+
+    def test_script_ends_well(self, script):
+        ended = script("sh", "-c", "echo a; echo b >&2; exit 3").run()
+        assert (ended.exit_code, ended.stopped, ended.reason) == (3, "", "it ended with exit code 3: b")
+        assert (script.printed(), script.log()) == (b"a\n", b"a\n")
+
+    def test_timeout_ends_a_deaf_script(self, script):
+        ended = script("deaf.py", limits={"timeout_s": 2}).run()
+        assert (ended.signal, ended.stopped) == ("SIGKILL", "timeout")
+
+    def test_children_are_ended(self, script):
+        ended = script("sh", "-c", "sleep 100 & sleep 101 & sleep 2.2; echo done").run()
+        assert ended.exit_code == 0
+
+    def test_ctrl_c_is_passed_on(self, script):
+        process = script("saves_when_interrupted.py", limits={"interrupt_grace_s": 10})
+        signal_us(signal.SIGINT, lambda: b"training" in script.printed())
+        with pytest.raises(KeyboardInterrupt):
+            process.run()
+        assert process.ended is not None
+        assert (process.ended.exit_code, process.ended.stopped) == (130, "interrupted")
+
+    def test_flood_is_bounded(self, script):
+        ended = script("floods.py", "30").run()
+        assert ended.ok
+        assert script.log().endswith(b"the last line of the flood\n")
+        assert len(script.log()) < 8_000_100
+        assert ended.stdout_bytes == len(script.printed()) + ended.unread_bytes
+
+    def test_missing_program_is_refused(self, script):
+        with pytest.raises(RunFailedError, match="can't be started"):
+            script("no-such-program-there-is").run()
 
 
 def test_killed_supervisor_takes_everything_along(script):
