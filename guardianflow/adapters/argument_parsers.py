@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from guardianflow.adapters.literal_values import UNKNOWN, Unreadable, dotted, ev
 
 __all__ = ["NOTHING", "SUPPRESS", "Argument", "Parser", "argument_of", "declared_by", "parser_of"]
 
-SUPPRESS = "==SUPPRESS=="
+SUPPRESS = argparse.SUPPRESS  # argparse asks for this very object
 
 
 class _Nothing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import math
 import operator
@@ -44,8 +45,8 @@ _WELL_KNOWN = {
     "numpy.inf": math.inf,
     "np.pi": math.pi,
     "os.sep": "/",
-    "argparse.SUPPRESS": "==SUPPRESS==",
-    "SUPPRESS": "==SUPPRESS==",
+    "argparse.SUPPRESS": argparse.SUPPRESS,
+    "SUPPRESS": argparse.SUPPRESS,
     "argparse.REMAINDER": "...",
     "REMAINDER": "...",
     "argparse.ZERO_OR_MORE": "*",

@@ -156,7 +156,7 @@ def _words(argument: Argument, *, lenient: bool) -> dict[str, Any]:
     if action == "own":
         action = "store_true" if argument.nargs == 0 else "store"
     if action in {"store", "append", "extend"}:
-        words["type"] = str if lenient else _converter(argument.type)
+        words["type"] = _forgiving(argument.type) if lenient else _converter(argument.type)
         if argument.nargs is not None and argument.nargs != 0:
             words["nargs"] = argument.nargs
         if lenient and argument.positional and argument.nargs not in ("?", "*", "..."):
@@ -182,6 +182,18 @@ def _converter(name: str) -> Callable[[str], Any]:
     if name in known:
         return known[name]
     return _truth_or_text if "bool" in name.lower() else str
+
+
+def _forgiving(name: str) -> Callable[[Any], Any]:
+    """A converter that leaves what it can't convert as it is."""
+
+    def converted(value: Any) -> Any:
+        try:
+            return _converter(name)(value)
+        except (ValueError, TypeError, argparse.ArgumentTypeError):
+            return value
+
+    return converted
 
 
 def _truth(text: str) -> bool:
@@ -275,7 +287,7 @@ def _click_parameter(option: Option, *, lenient: bool) -> Any:
     import click
 
     kinds: dict[str, Any] = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL}
-    kind = click.STRING if lenient else kinds.get(option.type, click.STRING)
+    kind = _forgiving(option.type) if lenient else kinds.get(option.type, click.STRING)
     if option.choices and not lenient and all(isinstance(one, str) for one in option.choices):
         kind = click.Choice([str(one) for one in option.choices])
     words: dict[str, Any] = {"type": kind, "required": option.required and not lenient}

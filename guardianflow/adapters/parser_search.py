@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from guardianflow.adapters.argument_parsers import Argument, Parser, argument_of, parser_of
+from guardianflow.adapters.argument_parsers import SUPPRESS, Argument, Parser, argument_of, parser_of
 from guardianflow.adapters.dataclass_arguments import dataclass_arguments
 from guardianflow.adapters.literal_values import UNKNOWN, Unreadable, dotted, evaluate, shown
 
@@ -401,7 +401,7 @@ class _Search:
         known = {word.arg: _known(word.value, scope.values) for word in node.keywords}
         dest = known.get("dest")
         argument = Argument(
-            (), dest if isinstance(dest, str) else "==SUPPRESS==", action="parsers", nargs="A...", line=node.lineno,
+            (), dest if isinstance(dest, str) else SUPPRESS, action="parsers", nargs="A...", line=node.lineno,
             required=known.get("required") is True,
         )  # fmt: skip
         owner.arguments.append(argument)
