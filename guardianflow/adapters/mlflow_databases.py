@@ -20,7 +20,7 @@ __all__ = ["read_database"]
 
 _MAX_RUNS = 20_000
 _MAX_POINTS = 5_000_000
-_MAX_VALUE = 1 << 20
+_MAX_VALUE = 16_384
 _PATIENCE_S = 120.0
 _LARGEST_COPY = 4_000_000_000
 _SIDECARS = ("-wal", "-journal")

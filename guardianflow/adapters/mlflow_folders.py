@@ -18,7 +18,7 @@ __all__ = ["read_folder"]
 _META = "meta.yaml"
 _MAX_RUNS = 20_000
 _MAX_FILES = 5_000
-_MAX_VALUE = 1 << 20
+_MAX_VALUE = 16_384
 _MAX_METRIC = 256 << 20
 
 
