@@ -221,11 +221,11 @@ def test_every_value_reads_back_as_itself_in_both_yamls(value: object) -> None:
         ('{"experiments": {"train": {"script": "train.py"}}}',
          '{"experiments": {"train": {"script": "train.py", missing: true}}}'),
         ("experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n\n\n   # end\n",
-         "experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n"
-         "       missing: true\n\n\n   # end\n"),
+         ("experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n"
+          "       missing: true\n\n\n   # end\n")),
         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\nignore: []\n",
-         "experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\n"
-         "    missing: true\nignore: []\n"),
+         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\n"
+          "    missing: true\nignore: []\n")),
         ("experiments:\n  train:\n    script: train.py\n    args:\n    # c\nignore: []\n",
          "experiments:\n  train:\n    script: train.py\n    args:\n    missing: true\n    # c\nignore: []\n"),
         ("experiments:\n  train:\n    script: train.py\n    args:\n    - a\n    -\nignore: []\n",

@@ -1,0 +1,526 @@
+"""The registry: what a scan adds, what a person's hand keeps, and how an experiment is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from guardianflow.adapters.declared_parameters import Declared, DeclaredParameter
+from guardianflow.adapters.experiment_entries import ArgumentSpec, ExperimentEntry, LastRun
+from guardianflow.adapters.experiment_registry import ExperimentRegistry
+from guardianflow.adapters.findings import FoundScript, Reason, ScanReport
+from guardianflow.exceptions import InputError, NotFoundError
+
+SCRIPT = "print('epoch')\n"
+
+
+def found(path: str, role: str = "training", **changes: object) -> FoundScript:
+    script = FoundScript(Path(path), role, "torch", 0.9312, (Reason("loss.backward()", 0.5, 12),))
+    return replace(script, **changes)  # type: ignore[arg-type]
+
+
+def folder_with(folder: Path, *paths: str) -> ScanReport:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(SCRIPT, encoding="utf-8")
+    return ScanReport(folder, tuple(found(path) for path in paths))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ExperimentRegistry:
+    return ExperimentRegistry(tmp_path / "experiments.yaml")
+
+
+# Generating.
+
+
+def test_the_first_scan_makes_a_file_that_people_can_read(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    declared = Declared(
+        (
+            DeclaredParameter("epochs", "int", 30, has_default=True, help="how\nlong"),
+            DeclaredParameter("data", "path", required=True),
+            DeclaredParameter("api_key", "str", "sk-123", has_default=True),
+        ),
+        "argparse",
+    )
+    script = found("train.py", declared=declared, data=("data.yaml",), outputs=("runs/**/*.pt",))
+    update = registry.update(ScanReport(tmp_path, (script,)))
+    digest = hashlib.sha256(SCRIPT.encode()).hexdigest()
+    text = registry.path.read_text()
+    body = text[text.index("schema_version") :]
+    assert text.startswith("# What can be run here.")
+    assert body.replace(f'"{digest}"', "HASH").replace(digest, "HASH") == (
+        "schema_version: 1\n"
+        "experiments:\n"
+        "  train:\n"
+        "    script: train.py\n"
+        "    working_dir: .\n"
+        "    framework: torch\n"
+        "    arguments:\n"
+        '      epochs: {type: int, default: 30, help: "how long"}\n'
+        "      data: {type: path, required: true}\n"
+        "      api_key: {type: str}\n"
+        "    args: []\n"
+        "    data: [data.yaml]\n"
+        '    outputs: ["runs/**/*.pt"]\n'
+        "    tags: [training]\n"
+        '    found: {role: training, score: 0.93, reasons: ["line 12: loss.backward()"], content: HASH}\n'
+    )
+    assert registry.get("train") == update.added[0]
+
+
+def test_names_are_short_readable_unique_and_the_same_each_time(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    report = folder_with(
+        tmp_path, "detector/train.py", "tracker/train.py", "eval.py", "eval.ipynb", "실험/학습 하기.py", "a@b/x.py",
+        "..py",
+    )  # fmt: skip
+    names = {entry.name: entry.script for entry in registry.update(report).added}
+    assert names == {
+        "detector-train": "detector/train.py",
+        "tracker-train": "tracker/train.py",
+        "eval-training": "eval.py",
+        "eval-notebook": "eval.ipynb",
+        "학습-하기": "실험/학습 하기.py",
+        "x": "a@b/x.py",
+        "script": "..py",
+    }
+    other = ExperimentRegistry(tmp_path / "again.yaml")
+    assert {entry.name: entry.script for entry in other.update(report).added} == names
+    assert list(names) == sorted(names, key=str.casefold)
+
+
+def test_two_roles_of_one_script_are_two_entries(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    folder_with(tmp_path, "main.py")
+    report = ScanReport(tmp_path, (found("main.py"), found("main.py", "inference")))
+    registry.update(report)
+    assert sorted(entry.role for entry in registry.list()) == ["inference", "training"]
+    assert not registry.update(report).changed
+
+
+def test_a_script_whose_role_changed_stays_one_entry(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    report = folder_with(tmp_path, "main.py")
+    registry.update(report)
+    update = registry.update(ScanReport(tmp_path, (found("main.py", "evaluation"),)))
+    assert update.updated == ("main",)
+    assert [entry.role for entry in registry.list()] == ["evaluation"]
+
+
+def test_a_module_is_started_by_its_dotted_name(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    folder_with(tmp_path, "src/pkg/train.py", "src/pkg/__main__.py")
+    scripts = (
+        found("src/pkg/train.py", module_of="pkg.train"),
+        found("src/pkg/__main__.py", module_of="pkg"),
+    )
+    registry.update(ScanReport(tmp_path, scripts))
+    entry = registry.find("pkg.train")[0]
+    assert (entry.script, entry.module, entry.working_dir) == ("pkg.train", True, "src")
+    assert registry.paths(entry).working_dir == tmp_path / "src"
+    assert not registry.update(ScanReport(tmp_path, scripts)).changed
+    (tmp_path / "src/pkg/train.py").unlink()
+    assert registry.update(ScanReport(tmp_path, scripts[1:])).missing == (entry.name,)
+
+
+def test_the_working_folder_is_where_the_data_is_found(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    folder_with(tmp_path, "det/train.py", "det/data.yaml", "trk/track.py", "mot.yaml")
+    scripts = (found("det/train.py", data=("data.yaml",)), found("trk/track.py", data=("mot.yaml",)))
+    registry.update(ScanReport(tmp_path, scripts))
+    assert registry.get("train").working_dir == "det"
+    assert registry.paths(registry.get("train")).script == "train.py"
+    assert registry.get("track").working_dir == "."
+    assert registry.paths(registry.get("track")).script == str(Path("trk/track.py"))
+
+
+def test_a_folder_below_is_scanned_and_one_outside_refused(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    below = tmp_path / "team"
+    registry.update(folder_with(below, "train.py"))
+    assert registry.get("train").script == "team/train.py"
+    inner = ExperimentRegistry(below / "experiments.yaml")
+    with pytest.raises(InputError, match="lies outside"):
+        inner.update(ScanReport(tmp_path, (found("x.py"),)))
+
+
+def test_undecodable_names_are_left_out_with_a_reason(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    folder_with(tmp_path, "ok.py")
+    update = registry.update(ScanReport(tmp_path, (found("ok.py"), found("bad\udcff.py"))))
+    assert [entry.name for entry in update.added] == ["ok"]
+    assert [reason for _, reason in update.left_out] == ["a name with invisible or undecodable characters"]
+    json.dumps(update.to_dict()).encode()
+
+
+# Scanning again.
+
+
+def test_an_entry_is_known_by_its_script_not_by_its_name(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    report = folder_with(tmp_path, "train.py")
+    registry.update(report)
+    text = registry.path.read_text().replace("  train:", '  "my own: name":  # mine').replace("args: []", "args: [-x]")
+    text = text.replace("working_dir: .\n", "working_dir: .\n    framework: keras\n", 1).replace(
+        "    framework: torch\n", ""
+    )
+    registry.path.write_text(
+        text.replace("my own: name", "my own name").replace("script: train.py", "script: ./train.py")
+    )
+    before = registry.path.read_bytes()
+    update = registry.update(report)
+    assert not update.changed
+    assert update.unchanged == ("my own name",)
+    assert registry.path.read_bytes() == before
+
+
+def test_a_vanished_script_is_marked_and_the_mark_goes_when_it_is_back(
+    registry: ExperimentRegistry, tmp_path: Path
+) -> None:
+    report = folder_with(tmp_path, "a.py", "b.py")
+    registry.update(report)
+    before = registry.path.read_bytes()
+    (tmp_path / "a.py").unlink()
+    assert registry.update(folder_with(tmp_path, "b.py")).missing == ("a",)
+    assert [entry.name for entry in registry.list(missing=True)] == ["a"]
+    assert [entry.name for entry in registry.list(missing=False)] == ["b"]
+    assert not registry.update(folder_with(tmp_path, "b.py")).changed
+    update = registry.update(folder_with(tmp_path, "a.py", "b.py"))
+    assert update.found_again == ("a",)
+    assert registry.path.read_bytes() == before
+
+
+def test_a_script_that_is_there_is_not_missing_though_the_scan_did_not_see_it(
+    registry: ExperimentRegistry, tmp_path: Path
+) -> None:
+    folder_with(tmp_path, "odd.py")
+    registry.path.write_text(
+        "experiments:\n  hand:\n    script: odd.py\n  yolo:\n    script: yolo\n    args: [detect, train]\n"
+        "  package:\n    script: torch.distributed.run\n    module: true\n"
+    )
+    update = registry.update(ScanReport(tmp_path))
+    assert not update.changed
+    assert update.missing == ()
+
+
+def test_a_changed_script_brings_what_was_found_up_to_date_and_no_more(
+    registry: ExperimentRegistry, tmp_path: Path
+) -> None:
+    report = folder_with(tmp_path, "train.py")
+    registry.update(report)
+    before = registry.path.read_text()
+    (tmp_path / "train.py").write_text("new\n")
+    script = found("train.py", declared=Declared((DeclaredParameter("lr", "float"),), "argparse"), score=0.5)
+    assert registry.update(ScanReport(tmp_path, (script,))).updated == ("train",)
+    after = registry.path.read_text()
+    changed = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]]
+    assert len(changed) == 1
+    assert changed[0][1].startswith("    found: {role: training, score: 0.5,")
+    assert not registry.get("train").arguments
+
+
+def test_a_found_that_a_person_took_out_stays_out(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    report = folder_with(tmp_path, "train.py")
+    registry.path.write_text("experiments:\n  train:\n    script: train.py\n")
+    assert not registry.update(report).changed
+    assert registry.get("train").score is None
+
+
+def test_a_deleted_entry_comes_back_unless_its_script_is_ignored(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    report = folder_with(tmp_path, "a.py", "old/b.py")
+    registry.path.write_text("experiments:\nignore: [old/, '*.sh']  # what nobody runs\n")
+    update = registry.update(report)
+    assert [entry.name for entry in update.added] == ["a"]
+    assert update.ignored == ("old/b.py",)
+    assert registry.path.read_text().endswith("ignore: [old/, '*.sh']  # what nobody runs\n")
+
+
+def test_without_write_nothing_is_written_not_even_a_lock(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    update = registry.update(folder_with(tmp_path, "a.py"), write=False)
+    assert update.changed
+    assert [entry.name for entry in update.added] == ["a"]
+    assert [item.name for item in tmp_path.iterdir()] == ["a.py"]
+
+
+def test_an_alias_and_a_copy_of_an_entry_follow_their_script(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    report = folder_with(tmp_path, "a.py")
+    text = "experiments:\n  a: &a\n    script: a.py\n  fast:\n    <<: *a\n    args: [--fast]\n  same: *a\n"
+    registry.path.write_text(text)
+    assert not registry.update(report).changed
+    (tmp_path / "a.py").unlink()
+    assert registry.update(ScanReport(tmp_path)).missing == ("a", "fast", "same")
+    assert all(entry.missing for entry in registry.list())
+    registry.update(folder_with(tmp_path, "a.py"))
+    assert registry.path.read_text() == text
+
+
+def test_a_real_folder_is_scanned(registry: ExperimentRegistry, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import argparse\nfrom ultralytics import YOLO\n\n"
+        "def main():\n    parser = argparse.ArgumentParser()\n"
+        "    parser.add_argument('--epochs', type=int, default=30)\n    args = parser.parse_args()\n"
+        "    YOLO('yolo11n.yaml').train(data='data.yaml', epochs=args.epochs)\n\n"
+        "if __name__ == '__main__':\n    main()\n"
+    )
+    update = registry.scan_and_generate()
+    assert [entry.name for entry in update.added] == ["train"]
+    entry = registry.get("train")
+    assert entry.framework == "ultralytics"
+    assert entry.arguments["epochs"] == ArgumentSpec("int", 30)
+    assert entry.reasons
+    assert not registry.scan_and_generate(tmp_path).changed
+
+
+# Byte for byte.
+
+
+@dataclass
+class Written:
+    """An entry as somebody wrote it, and what a scan makes of it."""
+
+    name: str
+    script: str
+    before: str
+    fate: str  # "stays", "vanishes", "is back", "changes" or "hand"
+    expected: str = ""
+
+
+@dataclass
+class File:
+    head: str
+    entries: list[Written] = field(default_factory=list)
+    tail: str = ""
+    new: list[str] = field(default_factory=list)
+
+
+COMMENTS = ["", "", "  # mine", " #", "   # 한글 # twice: {a}  "]
+OWN_LINES = ["", "# a comment\n", "\n", "   \n", "#: {x}\n\n", "\n\n# 그리고\n"]
+VALUES = [
+    "tags: [a,   b]", "tags: &KEY [x]", "args: ['--lr',  \"1e-3\"]", "args:\n@- -v  # why\n@- '# no comment'",
+    "arguments:\n@  epochs: {type: int, default: 3}   # few\n@  # deep\n@  lr: 1e-3", "working_dir:   '.'",
+    "framework: \"tor\\\n@  ch\"", "note: |\n@  free # text\n@  more", "note: >-\n@   folded\n@   text",
+    "\"data\": [ data.yaml ]", "outputs:", "other: {deep: [1, {a: null}]}",
+    "framework: torch\n@   and more",
+]  # fmt: skip
+
+
+@st.composite
+def files(draw: st.DrawFn) -> File:
+    indent = draw(st.integers(1, 4))
+    file = File(
+        draw(st.sampled_from(["", "# top\n", "---\n", "schema_version: 1\n\n", "x-shared: &shared\n  tags: [s]\n"]))
+        + "experiments:"
+        + draw(st.sampled_from(COMMENTS))
+        + "\n"
+        + draw(st.sampled_from(OWN_LINES)),
+        tail=draw(st.sampled_from(["", "# end\n", "\nignore:\n- old/\n", "mine: {a: 1}   \n# end"])),
+        new=draw(st.lists(st.sampled_from(["new.py", "새/학습.py", "d/new.py"]), unique=True, max_size=3)),
+    )
+    for number in range(draw(st.integers(1, 4))):
+        file.entries.append(draw(entries(number, indent, shared="&shared" in file.head)))
+    return file
+
+
+@st.composite
+def entries(draw: st.DrawFn, number: int, indent: int, *, shared: bool) -> Written:
+    script = f"s{number}.py"
+    name = draw(st.sampled_from([f"e{number}", f"'quoted {number}'", f"실험{number}"]))
+    fate = draw(st.sampled_from(["stays", "vanishes", "is back", "changes", "hand"]))
+    inner = " " * (indent + draw(st.integers(1, 5)))
+    comment = draw(st.sampled_from(COMMENTS))
+    if draw(st.integers(0, 4)) == 0:  # in braces
+        marks = {"is back": ", missing: true", "vanishes": ""}.get(fate, "")
+        after = {"is back": ", missing: false", "vanishes": ", missing: true"}.get(fate, "")
+        line = f"{' ' * indent}{name}: {{script:  {script}%s}}{comment}\n"
+        fate = "stays" if fate == "changes" else fate
+        return Written(name.strip("'"), script, line % marks, fate, line % after)
+    values = draw(st.lists(st.sampled_from(VALUES), unique_by=lambda value: value.split(":")[0].strip('"'), max_size=4))
+    lines = [f"script: {draw(st.sampled_from([script, repr(script), f'./{script}']))}"]
+    lines += [value.replace("@", inner).replace("KEY", f"k{number}") for value in values]
+    if shared and draw(st.booleans()):
+        lines.append("<<: *shared")
+    lines = draw(st.permutations(lines))
+    own = [draw(st.sampled_from(["", "", f"{inner}# own\n", "\n"])) for _ in lines]
+    ends = ["" if "\n" in line else draw(st.sampled_from(COMMENTS)) for line in lines]
+    shown = [f"{before}{inner}{line}{end}\n" for before, line, end in zip(own, lines, ends, strict=True)]
+    place = draw(st.integers(0, len(shown)))
+    head = f"{' ' * indent}{name}:{comment}\n"
+    before, after = list(shown), list(shown)
+    if fate == "vanishes":
+        after.append(f"{inner}missing: true\n")
+    elif fate == "is back":
+        before.insert(place, f"{inner}missing: true\n")
+    elif fate in {"stays", "changes"}:
+        old = "0" * 64 if fate == "changes" else hashlib.sha256(SCRIPT.encode()).hexdigest()
+        before.insert(place, f"{inner}found: {found_text(old)}  # kept\n")
+        after.insert(place, f"{inner}found: {found_text(hashlib.sha256(SCRIPT.encode()).hexdigest())}  # kept\n")
+    return Written(name.strip("'"), script, head + "".join(before), fate, head + "".join(after))
+
+
+def found_text(digest: str) -> str:
+    reasons = '["line 12: loss.backward()"]'
+    quoted = digest if digest[0].isalpha() else f'"{digest}"'
+    return f"{{role: training, score: 0.93, reasons: {reasons}, content: {quoted}}}"
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(file=files(), crlf=st.booleans(), bom=st.booleans(), cut=st.booleans())
+def test_a_rescan_changes_not_one_byte_outside_what_is_its_own(file: File, crlf: bool, bom: bool, cut: bool) -> None:
+    def encoded(text: str) -> bytes:
+        text = text.replace("\n", "\r\n") if crlf else text
+        # A block scalar's last line needs its end: without one, the file says something else.
+        ends_in_text = file.tail == "" and ("|" in file.entries[-1].before or ">-" in file.entries[-1].before)
+        text = text[: -2 if crlf else -1] if cut and not ends_in_text and text.endswith("\n") else text
+        return (b"\xef\xbb\xbf" if bom else b"") + text.encode()
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        registry = ExperimentRegistry(folder / "experiments.yaml")
+        registry.path.write_bytes(encoded(file.head + "".join(entry.before for entry in file.entries) + file.tail))
+        there = [entry.script for entry in file.entries if entry.fate != "vanishes"] + file.new
+        report = folder_with(folder, *there)
+        update = registry.update(report)
+
+        result = registry.path.read_bytes()
+        text = result.decode("utf-8-sig").replace("\r\n", "\n")
+        assert not crlf or result.count(b"\n") == result.count(b"\r\n")
+        head = file.head + "".join(entry.expected for entry in file.entries)
+        tail = file.tail.removesuffix("\n") if cut else file.tail
+        if file.new:
+            assert text.startswith(head)
+            assert text.endswith(tail)
+            new = text[len(head) : len(text) - len(tail)].splitlines()
+            assert [line.strip() for line in new if "script:" in line] == [f"script: {e.script}" for e in update.added]
+            assert len(new) == (8 if has_gap(new) else 7) * len(file.new)
+        else:
+            # Where the last line itself was taken out, the one before keeps its end.
+            ends = {encoded(head + file.tail), encoded(head + file.tail + "\n")} if cut else {encoded(head + file.tail)}
+            assert result in ends
+        assert update.missing == tuple(entry.name for entry in file.entries if entry.fate == "vanishes")
+        assert set(update.found_again) == {entry.name for entry in file.entries if entry.fate == "is back"}
+
+        again = registry.update(report)
+        assert not again.changed
+        assert registry.path.read_bytes() == result
+
+
+def has_gap(lines: list[str]) -> bool:
+    return not lines[0].strip()
+
+
+# Adding and recording.
+
+
+def test_what_is_added_is_read_back_the_same(registry: ExperimentRegistry) -> None:
+    entry = ExperimentEntry(
+        "검사 2",
+        "a b/학습.py",
+        working_dir="a b",
+        framework="torch",
+        arguments={"lr": ArgumentSpec("float", 1e-05, help="rate: #1"), "on": ArgumentSpec("str", "yes")},
+        args=("--lr", "1e-3", "yes", ""),
+        tags=("x", "1"),
+        outputs=("*.pt",),
+        last_run=LastRun("r1", "FAILED", "2026-11-23T10:00:00Z"),
+    )
+    registry.add(entry)
+    assert registry.get("검사 2") == entry
+    assert pickle.loads(pickle.dumps(entry)) == entry
+    json.dumps(entry.to_dict())
+    with pytest.raises(InputError, match="has an experiment '검사 2' already, in line 5"):
+        registry.add(entry)
+
+
+def test_the_last_run_is_kept_and_replaced(registry: ExperimentRegistry) -> None:
+    registry.path.write_text("experiments:\n  a:\n    script: a.py  # mine\n    args: []\n# end\n")
+    registry.record_run("a", run_id="r1", status="FAILED", ended=datetime(2026, 11, 23, 10, tzinfo=UTC))
+    registry.record_run("a", run_id="r2", status="FINISHED", ended="2026-11-24T10:00:00Z")
+    assert registry.path.read_text() == (
+        "experiments:\n  a:\n    script: a.py  # mine\n    args: []\n"
+        '    last_run: {run_id: r2, status: FINISHED, ended: "2026-11-24T10:00:00Z"}\n# end\n'
+    )
+    assert registry.list()[0].last_run == LastRun("r2", "FINISHED", "2026-11-24T10:00:00Z")
+    with pytest.raises(NotFoundError):
+        registry.record_run("b", run_id="r", status="FINISHED", ended="now")
+
+
+def test_an_alias_can_not_keep_a_run(registry: ExperimentRegistry) -> None:
+    registry.path.write_text("experiments:\n  a: &a {script: a.py}\n  b: *a\n")
+    with pytest.raises(InputError, match="alias"):
+        registry.record_run("b", run_id="r", status="FINISHED", ended="now")
+
+
+# Getting and finding.
+
+
+@pytest.mark.parametrize("path", ["../other.py", "/etc/passwd", "link/x.py", "a/../../x.py"])
+def test_paths_that_leave_the_folder_are_refused_when_it_is_to_run(
+    registry: ExperimentRegistry, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "link").symlink_to("/tmp")
+    registry.path.write_text(
+        f"experiments:\n  a:\n    script: {path}\n  b:\n    script: b.py\n    working_dir: {path}\n"
+    )
+    assert len(registry.list()) == 2
+    with pytest.raises(InputError, match=r"line 2: `script: .*` of the experiment 'a' leads out"):
+        registry.get("a")
+    with pytest.raises(InputError, match=r"line 4: `working_dir: .*` of the experiment 'b' leads out"):
+        registry.get("b")
+
+
+def test_an_unknown_name_lists_near_ones(registry: ExperimentRegistry) -> None:
+    with pytest.raises(NotFoundError, match="guardianflow scan"):
+        registry.get("train")
+    registry.path.write_text("experiments:\n  train-detector: {script: a.py}\n  other: {script: b.py}\n")
+    with pytest.raises(NotFoundError, match="there is train-detector"):
+        registry.get("train-detectr")
+
+
+def test_a_name_is_found_in_either_unicode_form(registry: ExperimentRegistry) -> None:
+    registry.path.write_text("experiments:\n  cafe\u0301: {script: a.py}\n", encoding="utf-8")
+    assert registry.get("caf\u00e9").name == "caf\u00e9"
+
+
+def test_find_ranks_and_narrows(registry: ExperimentRegistry) -> None:
+    registry.path.write_text(
+        "experiments:\n"
+        "  nightly: {script: jobs/train.py, framework: torch, tags: [slow]}\n"
+        "  train: {script: a.py, framework: keras}\n"
+        "  train-detector: {script: b.py, framework: Ultralytics, tags: [Night, 학습]}\n"
+        '  x: {script: c.py, found: {score: 0.4, reasons: ["line 3: train loop"]}}\n'
+    )
+
+    def names(*args: str, **filters: str) -> list[str]:
+        return [entry.name for entry in registry.find(*args, **filters)]
+
+    assert names("TRAIN") == ["train", "train-detector", "nightly", "x"]
+    assert names("train night") == ["train-detector", "nightly"]
+    assert names("학습") == ["train-detector"]
+    assert names(tag="night") == ["train-detector"]
+    assert names(framework="ultralytics") == ["train-detector"]
+    assert names(name="train*") == ["train", "train-detector"]
+    assert names(name="detect") == ["train-detector"]
+    assert names("zebra") == []
+    assert [entry.name for entry in registry.list(framework="keras")] == ["train"]
+
+
+def test_a_table_shows_names_as_text(registry: ExperimentRegistry) -> None:
+    registry.path.write_text('experiments:\n  "<b>x": {script: "<script>.py", missing: true}\n')
+    shown = registry.list()._repr_html_()
+    assert "&lt;script&gt;.py (missing)" in shown
+    assert "<b>" not in shown
+    assert ExperimentRegistry(registry.folder / "none.yaml").list()._repr_html_() == "<p>No experiments.</p>"
+
+
+def test_importing_the_registry_is_light() -> None:
+    program = (
+        "import sys, guardianflow.adapters.experiment_registry\n"
+        "print([name for name in ('torch', 'mlflow', 'pandas', 'numpy', 'yaml', 'pathspec') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
