@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from guardianflow.adapters.growing_file import open_regular
 from guardianflow.core.metrics import legal_metric_name
@@ -72,28 +72,28 @@ def read_csv_metrics(path: str | Path) -> CsvHistory:
         InputError: There is no such file, or it can't be read.
     """
     file = Path(path)
-    try:
-        handle = open_regular(file.resolve())
-    except OSError as error:
-        raise InputError(f"a table of metrics must be a file that can be read: {file} ({error}); check the path") from (
-            error
-        )
     reader = TableReader(file.name, named=True)
     metrics: dict[str, list[tuple[int, float, int | None]]] = {}
-    with os.fdopen(handle, "rb") as stream:
-        while not reader.refused:
-            data = stream.read(_CHUNK)
-            for row in reader.feed(data) if data else reader.close():
+    try:
+        with os.fdopen(open_regular(file.resolve()), "rb") as stream:
+            for row in _rows_of(stream, reader):
                 for name, value in row.values.items():
                     metrics.setdefault(name, []).append((row.step, value, row.time_ms))
-            if not data:
-                break
+    except OSError as error:
+        what = f"a table of metrics must be a file that can be read: {file} ({error}); check the path"
+        raise InputError(what) from error
     remarks = list(reader.remarks)
     if reader.refused:
         remarks.append(reader.refused)
     elif not metrics:
         remarks.append("no figures in it")
     return CsvHistory(reader.kind or "csv", metrics, reader.rows, tuple(remarks))
+
+
+def _rows_of(stream: BinaryIO, reader: TableReader) -> Iterator[TableRow]:
+    while not reader.refused and (data := stream.read(_CHUNK)):
+        yield from reader.feed(data)
+    yield from reader.close()
 
 
 @dataclass(frozen=True)
@@ -281,8 +281,12 @@ class TableReader:
         """Go on counting where the column of steps starts over with each epoch."""
         if epoch is None:
             return self._base + step
-        if epoch > self._epoch and self._step is not None and self._base + step <= self._step:
-            self._base = self._step + (1 if step == 0 else 0)
+        last, now = self._step, self._base + step
+        columns = self._columns
+        # A count of steps may stand still over the end of an epoch; one of iterations may have one row an epoch.
+        repeats = columns is not None and columns.step is not None and "iter" in columns.header[columns.step].lower()
+        if epoch > self._epoch and last is not None and (now < last or (repeats and now == last)):
+            self._base = last + (1 if step == 0 else 0)
         self._epoch = epoch
         return self._base + step
 
@@ -294,7 +298,8 @@ def _read_header(file_name: str, cells: Sequence[str]) -> _Columns:
     kind = _kind(file_name, lowered)
     order = ("epoch",) if kind == "ultralytics" else STEP_NAMES
     step = next((lowered.index(name) for name in order if name in lowered), None)
-    epoch = lowered.index("epoch") if "epoch" in lowered and kind == "csv" else None
+    starts_over = step is not None and lowered[step] in {"step", "iteration", "iter"}
+    epoch = lowered.index("epoch") if "epoch" in lowered and kind == "csv" and starts_over else None
     metrics: dict[int, str] = {}
     for column, cell in enumerate(cells):
         counts = lowered[column] in STEP_NAMES and not (kind == "lightning" and lowered[column] == "epoch")
@@ -302,7 +307,7 @@ def _read_header(file_name: str, cells: Sequence[str]) -> _Columns:
             metrics[column] = _free_name(legal_metric_name(cell), set(metrics.values()))
     remarks = () if len(cells) <= _MAX_COLUMNS else (f"it has {len(cells):,} columns; {_MAX_COLUMNS} are read",)
     clock = next((lowered.index(name) for name in CLOCK_NAMES if name in lowered), None)
-    return _Columns(kind, tuple(cells), metrics, step, epoch if epoch != step else None, clock, remarks)
+    return _Columns(kind, tuple(cells), metrics, step, epoch, clock, remarks)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -72,15 +72,14 @@ def read_event_file(path: str | Path) -> EventHistory:
     """
     file = Path(path)
     reader = EventReader()
+    metrics: dict[str, list[tuple[int, float, int | None]]] = {}
     try:
-        handle = open_regular(file.resolve())
+        with os.fdopen(open_regular(file.resolve()), "rb") as stream:
+            while data := stream.read(_CHUNK):
+                for point in reader.feed(data):
+                    metrics.setdefault(point.name, []).append((point.step, point.value, point.time_ms))
     except OSError as error:
         raise InputError(f"an event file must be a file that can be read: {file} ({error}); check the path") from error
-    metrics: dict[str, list[tuple[int, float, int | None]]] = {}
-    with os.fdopen(handle, "rb") as stream:
-        while data := stream.read(_CHUNK):
-            for point in reader.feed(data):
-                metrics.setdefault(point.name, []).append((point.step, point.value, point.time_ms))
     reader.close()
     return EventHistory(metrics, reader.hparams, reader.started, reader.ended, reader.damaged)
 

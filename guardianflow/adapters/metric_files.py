@@ -13,15 +13,16 @@ from __future__ import annotations
 import math
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guardianflow.adapters.csv_metrics import TableReader, TableRow
 from guardianflow.adapters.event_files import EventReader
 from guardianflow.adapters.growing_file import FileBefore, Gain, GrowingFile
+from guardianflow.adapters.metric_file_names import FileMetricNames
 from guardianflow.adapters.metric_file_search import Candidate, FileSearch
 from guardianflow.adapters.metric_lines import Measurement
-from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import MissingDependencyError
 
 __all__ = ["GrowingFiles"]
@@ -38,6 +39,7 @@ _CLOSE_S = 20.0
 _MAX_BYTES = 512 << 20  # of one file
 _MAX_REMEMBERED = 100_000  # points a file
 _MAX_REMARKS = 20
+_MAX_REST = 400_000  # points that are handed out at the end
 
 _Found = tuple[str, int, float]  # name, step, value, before the file's prefix
 
@@ -70,7 +72,7 @@ class GrowingFiles:
         self._watched: dict[Path, _Watched] = {}
         self._refused: dict[Path, int] = {}
         self._left_out: set[Path] = set()
-        self._names = _Names(self._root)
+        self._names = FileMetricNames(self._root)
         self._remarks: dict[str, None] = {}
         self._next_walk = 0.0
         self._next_file = 0
@@ -105,16 +107,32 @@ class GrowingFiles:
         self._walk()
         measurements: list[Measurement] = []
         for watched in sorted(self._watched.values(), key=lambda watched: watched.events):
-            measurements += self._take(watched)
-            while watched.behind and not watched.refused:
-                if time.monotonic() > until:
-                    self._remark(watched, "its last rows are left out: reading them took too long")
-                    break
-                measurements += self._take(watched)
-            else:
-                measurements += self._named(watched, watched.close())
-                self._note(watched)
+            measurements += self._rest_of(watched, until, max(_MAX_REST // 50, _MAX_REST - len(measurements)))
         return measurements
+
+    def _rest_of(self, watched: _Watched, until: float, room: int) -> list[Measurement]:
+        """All that a file still holds; of very much, the first half and the last half of what there is room for."""
+        first = self._take(watched)
+        last: deque[Measurement] = deque(maxlen=room // 2)
+        passed = 0
+        while watched.behind and not watched.refused:
+            if time.monotonic() > until:
+                self._remark(watched, "its last rows are left out: reading them took too long")
+                return [*first, *last]
+            fresh = self._take(watched)
+            if len(first) < room // 2:
+                first += fresh
+            else:
+                passed += len(fresh)
+                last.extend(fresh)
+        if passed > len(last):
+            self._remark(
+                watched, f"{passed - len(last):,} points before its last ones are left out: too many at its end"
+            )
+        if not watched.refused:
+            last.extend(self._named(watched, watched.close()))
+            self._note(watched)
+        return [*first, *last]
 
     def _look_before(self, since_ns: int) -> dict[Path, FileBefore]:
         """What lay there before the script began."""
@@ -191,12 +209,13 @@ class GrowingFiles:
 
     def _remark(self, watched: _Watched, remark: str) -> None:
         if len(self._remarks) < _MAX_REMARKS:
-            self._remarks[f"{watched.relative}: {remark}"] = None
+            name = watched.relative.encode("utf-8", "replace").decode()
+            self._remarks[f"{name}: {remark}"] = None
 
     def _named(self, watched: _Watched, points: Sequence[_Found]) -> list[Measurement]:
         measurements = []
         for name, step, value in points:
-            full = self._names.name(watched, name)
+            full = self._names.name(name, path=watched.path, events=watched.events, columns=watched.columns())
             if full:
                 measurements.append(Measurement(full, value, step))
         return measurements
@@ -348,44 +367,3 @@ class _Given:
                 steps.append(step)
                 values.append(value)
         return fresh
-
-
-class _Names:
-    """Whose a metric's name is, and the prefix of the files that come second."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._owners: dict[tuple[bool, str], Path] = {}  # a table's own path, or the folder of event files
-        self._prefixes: dict[Path, str] = {}
-        self._full: dict[tuple[Path, str], str] = {}
-        self._tables: set[str] = set()  # full names that a table has
-
-    def name(self, watched: _Watched, name: str) -> str:
-        """The name under which a point is handed out; ``""`` where a table has the same one."""
-        owner = watched.path.parent if watched.events else watched.path
-        full = self._full.get((owner, name))
-        if full is None:
-            full = self._full[owner, name] = self._claim(watched, owner, name)
-            if not watched.events:
-                self._tables.add(full)
-        return "" if watched.events and full in self._tables else full
-
-    def _claim(self, watched: _Watched, owner: Path, name: str) -> str:
-        rivals = (self._owners.get((watched.events, other), owner) for other in (name, *watched.columns()))
-        rival = next((path for path in rivals if path != owner), None)
-        if rival is not None and owner not in self._prefixes:
-            self._prefixes[owner] = self._free_prefix(watched, rival)
-        if owner in self._prefixes:
-            return legal_metric_name(f"{self._prefixes[owner]}/{name}")
-        self._owners[watched.events, name] = owner
-        return name
-
-    def _free_prefix(self, watched: _Watched, rival: Path) -> str:
-        """The folder's name; the file's own where it lies beside the other, or in the root."""
-        folder = watched.path.parent
-        beside = not watched.events and rival.parent == folder
-        own = legal_metric_name(watched.path.stem if beside or folder == self._root else folder.name)
-        prefix, number = own, 2
-        while prefix in self._prefixes.values():
-            prefix, number = f"{own}_{number}", number + 1
-        return prefix

@@ -87,6 +87,15 @@ def test_a_step_that_starts_over_each_epoch_goes_on_counting(tmp_path: Path) -> 
     assert curves(write(tmp_path, "a.csv", text))["loss"] == [(10, 1), (20, 2), (30, 3), (40, 4), (50, 5)]
     text = "epoch,step,loss\n0,0,1\n0,1,2\n1,0,3\n1,1,4\n"
     assert curves(write(tmp_path, "b.csv", text))["loss"] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    text = "epoch,iter,loss\n1,10,1\n2,10,2\n"
+    assert curves(write(tmp_path, "c.csv", text))["loss"] == [(10, 1), (20, 2)]
+
+
+def test_a_step_that_counts_through_all_epochs_stays(tmp_path: Path) -> None:
+    text = "epoch,step,loss\n0,10,1\n1,10,2\n1,20,3\n"
+    assert curves(write(tmp_path, "a.csv", text))["loss"] == [(10, 1), (10, 2), (20, 3)]
+    text = "epoch,global_step,loss\n0,10,1\n1,5,2\n"
+    assert curves(write(tmp_path, "b.csv", text))["loss"] == [(10, 1), (5, 2)]
 
 
 def test_shares_of_an_epoch_are_no_steps(tmp_path: Path) -> None:

@@ -301,6 +301,16 @@ def test_at_most_fifty_files_are_watched_and_the_rest_is_said(tmp_path: Path) ->
     assert any("10 more" in remark for remark in files.remarks)
 
 
+def test_of_very_many_rows_at_the_end_the_first_and_the_last_are_handed_out(tmp_path: Path) -> None:
+    with (tmp_path / "log.csv").open("w") as file:
+        file.write("step,loss\n" + "".join(f"{step},0.5\n" for step in range(600_000)))
+    files = watch(tmp_path, since=0)
+    found = files.close()
+    assert len(found) <= 450_000
+    assert (found[0].step, found[-1].step) == (0, 599_999)
+    assert any("left out" in remark for remark in files.remarks)
+
+
 def test_links_pipes_hidden_folders_and_environments_are_passed_by(tmp_path: Path) -> None:
     outside, root = tmp_path / "outside", tmp_path / "root"
     append(outside / "log.csv", "step,secret\n1,0.5\n")
