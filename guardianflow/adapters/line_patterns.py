@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FrameType
 
 from guardianflow.exceptions import InputError
@@ -171,6 +172,7 @@ def _tick(_number: int, frame: FrameType | None) -> None:
         raise _TooSlowError
 
 
+@lru_cache(maxsize=256)
 def _safe_length(regex: re.Pattern[str], text: str) -> int:
     """To which length of line the regex is fast, tried on lines that regexes of many repeats are slow on."""
     lead = re.match(r"[\w :=\-]*", text)

@@ -37,12 +37,16 @@ def read_record(line: str) -> LineRecord | None:
     """The record on a line that begins with ``{`` and ends with ``}``; ``None`` where it is none."""
     try:
         content = json.loads(line)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return LineRecord([], "", "")
+    except ValueError:
         leaves = list(_scanned(line))
+        if not leaves:
+            return None
     else:
-        leaves = list(_leaves(content, "", 0)) if isinstance(content, dict) else []
-    if not leaves:
-        return None
+        if not isinstance(content, dict):
+            return None
+        leaves = list(_leaves(content, "", 0))
     found = dict(leaves[:_MOST_FIGURES])
     lower = {name.lower(): number for name, number in reversed(found.items())}
     step = next((lower[name] for name in _STEPS if name in lower), None)
