@@ -80,6 +80,8 @@ def _is_data_name(name: object) -> bool:
 
 
 def _texts(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):  # ROOT / "data/coco128.yaml"
+        node = node.right
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
 

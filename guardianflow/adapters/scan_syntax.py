@@ -63,9 +63,11 @@ class _TreeReader:
             place = self._take(node, place)
             for name in node._fields:
                 child = getattr(node, name, None)
-                for item in child if isinstance(child, list) else (child,):
-                    if isinstance(item, ast.AST) and not isinstance(item, _LEAVES):
-                        waiting.append((item, place))
+                waiting.extend(
+                    (item, place)
+                    for item in (child if isinstance(child, list) else (child,))
+                    if isinstance(item, ast.AST) and not isinstance(item, _LEAVES)
+                )
 
     def facts(self) -> CodeFacts:
         """What was read, its calls in the order of the text."""
