@@ -33,8 +33,8 @@ _MOST_POINTS = 2_000
 _DECADES = 1_000.0
 # The best-known first: losses, then quality, then the rest by name. Of one kind validation's before training's.
 _KNOWN = (
-    r"(^|[ ./_-])loss$", r"map_?50-95|map50_95", r"map_?50", r"map", r"acc", r"hota|mota|idf1", r"f1", r"prec|(^|/)p$", r"recall|(^|/)r$",
-    r"auc", r"iou|dice", r"rmse|mae|mse", r"loss", r"reward|score", r"(^|[ ./_-])lr|learning.rate",
+    r"(^|[ ./_-])loss$", r"map_?50-95|map50_95", r"map_?50", r"map", r"acc", r"hota|mota|idf1", r"f1", r"prec|(^|/)p$",
+    r"recall|(^|/)r$", r"auc", r"iou|dice", r"rmse|mae|mse", r"loss", r"reward|score", r"(^|[ ./_-])lr|learning.rate",
 )  # fmt: skip
 _FIGURES = (
     ("CPU, % of one core", "CPU", ("cpu_util",)),
