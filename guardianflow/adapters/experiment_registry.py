@@ -116,7 +116,7 @@ class ExperimentRegistry:
         return ExperimentTable(rank(self._read().entries.values(), text, name=name, tag=tag, framework=framework))
 
     def scan_and_generate(self, folder: str | Path | None = None, *, write: bool = True) -> RegistryUpdate:
-        """Scan a folder and bring the file up to date (see :meth:`update`).
+        """Scan a folder and bring the file up to date (see :meth:`enter`).
 
         Args:
             folder: What to scan; the file's own folder where nothing is given.
@@ -127,9 +127,9 @@ class ExperimentRegistry:
         """
         from guardianflow.adapters.scan import scan_folder
 
-        return self.update(scan_folder(self.folder if folder is None else folder), write=write)
+        return self.enter(scan_folder(self.folder if folder is None else folder), write=write)
 
-    def update(self, report: ScanReport, *, write: bool = True) -> RegistryUpdate:
+    def enter(self, report: ScanReport, *, write: bool = True) -> RegistryUpdate:
         """Add what a scan found, mark entries whose script vanished, take the mark from those that are back.
 
         An entry is known by its script's path (and its role, where a script has two), not by its name. What a
@@ -180,14 +180,14 @@ class ExperimentRegistry:
 
         self._file.change(edit)
 
-    def record_run(self, name: str, *, run_id: str, status: str, ended: str | datetime) -> None:
+    def record_run(self, name: str, *, run_id: str, status: str, ended: str | datetime | None = None) -> None:
         """Keep an entry's last run in its ``last_run:``.
 
         Args:
             name: The entry.
             run_id: The run.
             status: ``FINISHED``, ``FAILED``, …
-            ended: When it ended; a time without a zone is UTC.
+            ended: When it ended; a time without a zone is UTC. Default: now.
 
         Raises:
             NotFoundError: No such entry.
@@ -247,8 +247,9 @@ class ExperimentRegistry:
         return NotFoundError(f"no experiment {printable(repr(name))} in {printable(self.path)}; {advice}")
 
 
-def _time(ended: str | datetime) -> str:
+def _time(ended: str | datetime | None) -> str:
     if isinstance(ended, str):
         return ended
+    ended = datetime.now(UTC) if ended is None else ended
     moment = ended.replace(tzinfo=UTC) if ended.tzinfo is None else ended.astimezone(UTC)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

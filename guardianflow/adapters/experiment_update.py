@@ -34,7 +34,8 @@ class RegistryUpdate:
     """What a scan changed in the file, or would.
 
     Attributes:
-        added: New entries.
+        added: Names of new entries.
+        entries: The new entries themselves.
         found_again: Names whose script is back.
         missing: Names whose script is not there.
         updated: Names whose ``found:`` was brought up to date, for the script changed.
@@ -45,7 +46,8 @@ class RegistryUpdate:
         report: The scan itself; None before it is put to it.
     """
 
-    added: tuple[ExperimentEntry, ...]
+    added: tuple[str, ...]
+    entries: tuple[ExperimentEntry, ...]
     found_again: tuple[str, ...]
     missing: tuple[str, ...]
     updated: tuple[str, ...]
@@ -58,7 +60,7 @@ class RegistryUpdate:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form."""
         return {
-            "added": [entry.to_dict() for entry in self.added],
+            "added": [entry.to_dict() for entry in self.entries],
             "found_again": list(self.found_again),
             "missing": list(self.missing),
             "updated": list(self.updated),
@@ -69,7 +71,7 @@ class RegistryUpdate:
         }
 
     def _repr_html_(self) -> str:
-        return ExperimentTable(self.added)._repr_html_() + (
+        return ExperimentTable(self.entries)._repr_html_() + (
             f"<p>{len(self.added)} added, {len(self.found_again)} found again, {len(self.missing)} missing, "
             f"{len(self.updated)} updated, {len(self.unchanged)} unchanged.</p>"
         )
@@ -102,7 +104,8 @@ def updated(text: str, content: Content, drafts: Sequence[Draft], *, folder: Pat
     result = edits.result() if added or changes.changed else text
     touched = {*changes.found_again, *changes.missing, *changes.updated}
     update = RegistryUpdate(
-        added=tuple(added),
+        added=tuple(entry.name for entry in added),
+        entries=tuple(added),
         found_again=tuple(changes.found_again),
         missing=tuple(changes.missing),
         updated=tuple(changes.updated),

@@ -198,6 +198,8 @@ class _Builder:
         node.text = event.value
         node.end = event.end_mark.index
         node.open_ended = event.style in {"|", ">"}
+        if node.open_ended and "+" not in self._text[node.start : self._text.find("\n", node.start) + 1]:
+            node.end = _without_empty_lines(self._text, node.end)
         node.value = _scalar_value(event)
         if node.start == node.end:
             # The parser gives an empty value the place of whatever comes next; it ends behind its `:` or `-`.
@@ -249,6 +251,13 @@ class _Builder:
             node.end = event.end_mark.index
             node.open_ended = False
             self._at = node.end
+
+
+def _without_empty_lines(text: str, end: int) -> int:
+    """Where a block scalar's last line ends: empty lines behind it say nothing, unless its head (``|+``) keeps them."""
+    body = text[:end].rstrip("\r\n")
+    line_end = text.find("\n", len(body), end)
+    return end if line_end < 0 else line_end + 1
 
 
 def _scalar_value(event: Any) -> Any:

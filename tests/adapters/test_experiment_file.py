@@ -224,8 +224,13 @@ def test_every_value_reads_back_as_itself_in_both_yamls(value: object) -> None:
          ("experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n"
           "       missing: true\n\n\n   # end\n")),
         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\nignore: []\n",
-         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\n"
-          "    missing: true\nignore: []\n")),
+         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n"
+          "    missing: true\n\n\nignore: []\n")),
+        ("experiments:\n  train:\n    script: train.py\n    note: |+\n      a\n\nignore: []\n",
+         "experiments:\n  train:\n    script: train.py\n    note: |+\n      a\n\n    missing: true\nignore: []\n"),
+        ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n        \n\nignore: []\n",
+         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n        \n"
+          "    missing: true\n\nignore: []\n")),
         ("experiments:\n  train:\n    script: train.py\n    args:\n    # c\nignore: []\n",
          "experiments:\n  train:\n    script: train.py\n    args:\n    missing: true\n    # c\nignore: []\n"),
         ("experiments:\n  train:\n    script: train.py\n    args:\n    - a\n    -\nignore: []\n",

@@ -56,7 +56,7 @@ def test_the_first_scan_makes_a_file_that_people_can_read(registry: ExperimentRe
         "argparse",
     )
     script = found("train.py", declared=declared, data=("data.yaml",), outputs=("runs/**/*.pt",))
-    update = registry.update(ScanReport(tmp_path, (script,)))
+    update = registry.enter(ScanReport(tmp_path, (script,)))
     digest = hashlib.sha256(SCRIPT.encode()).hexdigest()
     text = registry.path.read_text()
     body = text[text.index("schema_version") :]
@@ -78,7 +78,7 @@ def test_the_first_scan_makes_a_file_that_people_can_read(registry: ExperimentRe
         "    tags: [training]\n"
         '    found: {role: training, score: 0.93, reasons: ["line 12: loss.backward()"], content: HASH}\n'
     )
-    assert registry.get("train") == update.added[0]
+    assert registry.get("train") == update.entries[0]
 
 
 def test_names_are_short_readable_unique_and_the_same_each_time(registry: ExperimentRegistry, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_names_are_short_readable_unique_and_the_same_each_time(registry: Experi
         tmp_path, "detector/train.py", "tracker/train.py", "eval.py", "eval.ipynb", "실험/학습 하기.py", "a@b/x.py",
         "..py",
     )  # fmt: skip
-    names = {entry.name: entry.script for entry in registry.update(report).added}
+    names = {entry.name: entry.script for entry in registry.enter(report).entries}
     assert names == {
         "detector-train": "detector/train.py",
         "tracker-train": "tracker/train.py",
@@ -97,22 +97,22 @@ def test_names_are_short_readable_unique_and_the_same_each_time(registry: Experi
         "script": "..py",
     }
     other = ExperimentRegistry(tmp_path / "again.yaml")
-    assert {entry.name: entry.script for entry in other.update(report).added} == names
+    assert {entry.name: entry.script for entry in other.enter(report).entries} == names
     assert list(names) == sorted(names, key=str.casefold)
 
 
 def test_two_roles_of_one_script_are_two_entries(registry: ExperimentRegistry, tmp_path: Path) -> None:
     folder_with(tmp_path, "main.py")
     report = ScanReport(tmp_path, (found("main.py"), found("main.py", "inference")))
-    registry.update(report)
+    registry.enter(report)
     assert sorted(entry.role for entry in registry.list()) == ["inference", "training"]
-    assert not registry.update(report).changed
+    assert not registry.enter(report).changed
 
 
 def test_a_script_whose_role_changed_stays_one_entry(registry: ExperimentRegistry, tmp_path: Path) -> None:
     report = folder_with(tmp_path, "main.py")
-    registry.update(report)
-    update = registry.update(ScanReport(tmp_path, (found("main.py", "evaluation"),)))
+    registry.enter(report)
+    update = registry.enter(ScanReport(tmp_path, (found("main.py", "evaluation"),)))
     assert update.updated == ("main",)
     assert [entry.role for entry in registry.list()] == ["evaluation"]
 
@@ -123,19 +123,19 @@ def test_a_module_is_started_by_its_dotted_name(registry: ExperimentRegistry, tm
         found("src/pkg/train.py", module_of="pkg.train"),
         found("src/pkg/__main__.py", module_of="pkg"),
     )
-    registry.update(ScanReport(tmp_path, scripts))
+    registry.enter(ScanReport(tmp_path, scripts))
     entry = registry.find("pkg.train")[0]
     assert (entry.script, entry.module, entry.working_dir) == ("pkg.train", True, "src")
     assert registry.paths(entry).working_dir == tmp_path / "src"
-    assert not registry.update(ScanReport(tmp_path, scripts)).changed
+    assert not registry.enter(ScanReport(tmp_path, scripts)).changed
     (tmp_path / "src/pkg/train.py").unlink()
-    assert registry.update(ScanReport(tmp_path, scripts[1:])).missing == (entry.name,)
+    assert registry.enter(ScanReport(tmp_path, scripts[1:])).missing == (entry.name,)
 
 
 def test_the_working_folder_is_where_the_data_is_found(registry: ExperimentRegistry, tmp_path: Path) -> None:
     folder_with(tmp_path, "det/train.py", "det/data.yaml", "trk/track.py", "mot.yaml")
     scripts = (found("det/train.py", data=("data.yaml",)), found("trk/track.py", data=("mot.yaml",)))
-    registry.update(ScanReport(tmp_path, scripts))
+    registry.enter(ScanReport(tmp_path, scripts))
     assert registry.get("train").working_dir == "det"
     assert registry.paths(registry.get("train")).script == "train.py"
     assert registry.get("track").working_dir == "."
@@ -144,17 +144,17 @@ def test_the_working_folder_is_where_the_data_is_found(registry: ExperimentRegis
 
 def test_a_folder_below_is_scanned_and_one_outside_refused(registry: ExperimentRegistry, tmp_path: Path) -> None:
     below = tmp_path / "team"
-    registry.update(folder_with(below, "train.py"))
+    registry.enter(folder_with(below, "train.py"))
     assert registry.get("train").script == "team/train.py"
     inner = ExperimentRegistry(below / "experiments.yaml")
     with pytest.raises(InputError, match="lies outside"):
-        inner.update(ScanReport(tmp_path, (found("x.py"),)))
+        inner.enter(ScanReport(tmp_path, (found("x.py"),)))
 
 
 def test_undecodable_names_are_left_out_with_a_reason(registry: ExperimentRegistry, tmp_path: Path) -> None:
     folder_with(tmp_path, "ok.py")
-    update = registry.update(ScanReport(tmp_path, (found("ok.py"), found("bad\udcff.py"))))
-    assert [entry.name for entry in update.added] == ["ok"]
+    update = registry.enter(ScanReport(tmp_path, (found("ok.py"), found("bad\udcff.py"))))
+    assert list(update.added) == ["ok"]
     assert [reason for _, reason in update.left_out] == ["a name with invisible or undecodable characters"]
     json.dumps(update.to_dict()).encode()
 
@@ -164,7 +164,7 @@ def test_undecodable_names_are_left_out_with_a_reason(registry: ExperimentRegist
 
 def test_an_entry_is_known_by_its_script_not_by_its_name(registry: ExperimentRegistry, tmp_path: Path) -> None:
     report = folder_with(tmp_path, "train.py")
-    registry.update(report)
+    registry.enter(report)
     text = registry.path.read_text().replace("  train:", '  "my own: name":  # mine').replace("args: []", "args: [-x]")
     text = text.replace("working_dir: .\n", "working_dir: .\n    framework: keras\n", 1).replace(
         "    framework: torch\n", ""
@@ -173,7 +173,7 @@ def test_an_entry_is_known_by_its_script_not_by_its_name(registry: ExperimentReg
         text.replace("my own: name", "my own name").replace("script: train.py", "script: ./train.py")
     )
     before = registry.path.read_bytes()
-    update = registry.update(report)
+    update = registry.enter(report)
     assert not update.changed
     assert update.unchanged == ("my own name",)
     assert registry.path.read_bytes() == before
@@ -183,14 +183,14 @@ def test_a_vanished_script_is_marked_and_the_mark_goes_when_it_is_back(
     registry: ExperimentRegistry, tmp_path: Path
 ) -> None:
     report = folder_with(tmp_path, "a.py", "b.py")
-    registry.update(report)
+    registry.enter(report)
     before = registry.path.read_bytes()
     (tmp_path / "a.py").unlink()
-    assert registry.update(folder_with(tmp_path, "b.py")).missing == ("a",)
+    assert registry.enter(folder_with(tmp_path, "b.py")).missing == ("a",)
     assert [entry.name for entry in registry.list(missing=True)] == ["a"]
     assert [entry.name for entry in registry.list(missing=False)] == ["b"]
-    assert not registry.update(folder_with(tmp_path, "b.py")).changed
-    update = registry.update(folder_with(tmp_path, "a.py", "b.py"))
+    assert not registry.enter(folder_with(tmp_path, "b.py")).changed
+    update = registry.enter(folder_with(tmp_path, "a.py", "b.py"))
     assert update.found_again == ("a",)
     assert registry.path.read_bytes() == before
 
@@ -203,7 +203,7 @@ def test_a_script_that_is_there_is_not_missing_though_the_scan_did_not_see_it(
         "experiments:\n  hand:\n    script: odd.py\n  yolo:\n    script: yolo\n    args: [detect, train]\n"
         "  package:\n    script: torch.distributed.run\n    module: true\n"
     )
-    update = registry.update(ScanReport(tmp_path))
+    update = registry.enter(ScanReport(tmp_path))
     assert not update.changed
     assert update.missing == ()
 
@@ -212,11 +212,11 @@ def test_a_changed_script_brings_what_was_found_up_to_date_and_no_more(
     registry: ExperimentRegistry, tmp_path: Path
 ) -> None:
     report = folder_with(tmp_path, "train.py")
-    registry.update(report)
+    registry.enter(report)
     before = registry.path.read_text()
     (tmp_path / "train.py").write_text("new\n")
     script = found("train.py", declared=Declared((DeclaredParameter("lr", "float"),), "argparse"), score=0.5)
-    assert registry.update(ScanReport(tmp_path, (script,))).updated == ("train",)
+    assert registry.enter(ScanReport(tmp_path, (script,))).updated == ("train",)
     after = registry.path.read_text()
     changed = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]]
     assert len(changed) == 1
@@ -227,23 +227,23 @@ def test_a_changed_script_brings_what_was_found_up_to_date_and_no_more(
 def test_a_found_that_a_person_took_out_stays_out(registry: ExperimentRegistry, tmp_path: Path) -> None:
     report = folder_with(tmp_path, "train.py")
     registry.path.write_text("experiments:\n  train:\n    script: train.py\n")
-    assert not registry.update(report).changed
+    assert not registry.enter(report).changed
     assert registry.get("train").score is None
 
 
 def test_a_deleted_entry_comes_back_unless_its_script_is_ignored(registry: ExperimentRegistry, tmp_path: Path) -> None:
     report = folder_with(tmp_path, "a.py", "old/b.py")
     registry.path.write_text("experiments:\nignore: [old/, '*.sh']  # what nobody runs\n")
-    update = registry.update(report)
-    assert [entry.name for entry in update.added] == ["a"]
+    update = registry.enter(report)
+    assert list(update.added) == ["a"]
     assert update.ignored == ("old/b.py",)
     assert registry.path.read_text().endswith("ignore: [old/, '*.sh']  # what nobody runs\n")
 
 
 def test_without_write_nothing_is_written_not_even_a_lock(registry: ExperimentRegistry, tmp_path: Path) -> None:
-    update = registry.update(folder_with(tmp_path, "a.py"), write=False)
+    update = registry.enter(folder_with(tmp_path, "a.py"), write=False)
     assert update.changed
-    assert [entry.name for entry in update.added] == ["a"]
+    assert list(update.added) == ["a"]
     assert [item.name for item in tmp_path.iterdir()] == ["a.py"]
 
 
@@ -251,11 +251,11 @@ def test_an_alias_and_a_copy_of_an_entry_follow_their_script(registry: Experimen
     report = folder_with(tmp_path, "a.py")
     text = "experiments:\n  a: &a\n    script: a.py\n  fast:\n    <<: *a\n    args: [--fast]\n  same: *a\n"
     registry.path.write_text(text)
-    assert not registry.update(report).changed
+    assert not registry.enter(report).changed
     (tmp_path / "a.py").unlink()
-    assert registry.update(ScanReport(tmp_path)).missing == ("a", "fast", "same")
+    assert registry.enter(ScanReport(tmp_path)).missing == ("a", "fast", "same")
     assert all(entry.missing for entry in registry.list())
-    registry.update(folder_with(tmp_path, "a.py"))
+    registry.enter(folder_with(tmp_path, "a.py"))
     assert registry.path.read_text() == text
 
 
@@ -268,7 +268,7 @@ def test_a_real_folder_is_scanned(registry: ExperimentRegistry, tmp_path: Path) 
         "if __name__ == '__main__':\n    main()\n"
     )
     update = registry.scan_and_generate()
-    assert [entry.name for entry in update.added] == ["train"]
+    assert list(update.added) == ["train"]
     entry = registry.get("train")
     assert entry.framework == "ultralytics"
     assert entry.arguments["epochs"] == ArgumentSpec("int", 30)
@@ -384,7 +384,7 @@ def test_a_rescan_changes_not_one_byte_outside_what_is_its_own(file: File, crlf:
         registry.path.write_bytes(encoded(file.head + "".join(entry.before for entry in file.entries) + file.tail))
         there = [entry.script for entry in file.entries if entry.fate != "vanishes"] + file.new
         report = folder_with(folder, *there)
-        update = registry.update(report)
+        update = registry.enter(report)
 
         result = registry.path.read_bytes()
         text = result.decode("utf-8-sig").replace("\r\n", "\n")
@@ -395,7 +395,9 @@ def test_a_rescan_changes_not_one_byte_outside_what_is_its_own(file: File, crlf:
             assert text.startswith(head)
             assert text.endswith(tail)
             new = text[len(head) : len(text) - len(tail)].splitlines()
-            assert [line.strip() for line in new if "script:" in line] == [f"script: {e.script}" for e in update.added]
+            assert [line.strip() for line in new if "script:" in line] == [
+                f"script: {e.script}" for e in update.entries
+            ]
             assert len(new) == (8 if has_gap(new) else 7) * len(file.new)
         else:
             # Where the last line itself was taken out, the one before keeps its end.
@@ -404,7 +406,7 @@ def test_a_rescan_changes_not_one_byte_outside_what_is_its_own(file: File, crlf:
         assert update.missing == tuple(entry.name for entry in file.entries if entry.fate == "vanishes")
         assert set(update.found_again) == {entry.name for entry in file.entries if entry.fate == "is back"}
 
-        again = registry.update(report)
+        again = registry.enter(report)
         assert not again.changed
         assert registry.path.read_bytes() == result
 
