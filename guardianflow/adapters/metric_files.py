@@ -39,7 +39,7 @@ _CLOSE_S = 20.0
 _MAX_BYTES = 512 << 20  # of one file
 _MAX_REMEMBERED = 100_000  # points a file
 _MAX_REMARKS = 20
-_MAX_REST = 400_000  # points that are handed out at the end
+_MAX_REST = 200_000  # points that are handed out at the end
 
 _Found = tuple[str, int, float]  # name, step, value, before the file's prefix
 

@@ -303,11 +303,11 @@ def test_at_most_fifty_files_are_watched_and_the_rest_is_said(tmp_path: Path) ->
 
 def test_of_very_many_rows_at_the_end_the_first_and_the_last_are_handed_out(tmp_path: Path) -> None:
     with (tmp_path / "log.csv").open("w") as file:
-        file.write("step,loss\n" + "".join(f"{step},0.5\n" for step in range(600_000)))
+        file.write("step,loss\n" + "".join(f"{step},0.5\n" for step in range(250_000)))
     files = watch(tmp_path, since=0)
     found = files.close()
-    assert len(found) <= 450_000
-    assert (found[0].step, found[-1].step) == (0, 599_999)
+    assert len(found) <= 225_000
+    assert (found[0].step, found[-1].step) == (0, 249_999)
     assert any("left out" in remark for remark in files.remarks)
 
 
@@ -354,7 +354,7 @@ def test_a_folder_that_vanishes_and_comes_back_crashes_nothing(tmp_path: Path) -
 def test_a_folder_of_very_many_entries_is_not_walked_whole(tmp_path: Path) -> None:
     many = tmp_path / "a_pictures"
     many.mkdir()
-    for number in range(4_500):
+    for number in range(4_050):
         (many / f"{number}.jpg").touch()
     append(tmp_path / "runs" / "x" / "log.csv", "step,loss\n1,0.5\n")
     files = watch(tmp_path, since=0)
