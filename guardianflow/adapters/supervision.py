@@ -206,7 +206,7 @@ class SupervisedProcess:
                 message = link.receive(_TICK_S)
                 if message is None:
                     return
-                if not listens:
+                if not listens or deadline - time.monotonic() < _BEYOND_S / 2:  # whoever stopped us waits
                     continue
                 try:
                     self._pass_on(*message)

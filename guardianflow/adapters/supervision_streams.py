@@ -146,11 +146,17 @@ class LiveCopy:
 
     Args:
         path: The FIFO; ``None`` where there is none.
+
+    Attributes:
+        pending: What the reader has had no room for.
+        fd: Our end; -1 while nobody reads.
+        moved_at: When it last took something, by the monotonic clock.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.pending = memoryview(b"")
         self.fd = -1
+        self.moved_at = 0.0
         self._path = path
         self._look_due = 0.0
 
@@ -167,6 +173,7 @@ class LiveCopy:
         while self.pending and self.fd >= 0:
             try:
                 self.pending = self.pending[os.write(self.fd, self.pending) :]
+                self.moved_at = time.monotonic()
             except BlockingIOError:
                 return
             except OSError:  # the reader has gone

@@ -37,7 +37,7 @@ from guardianflow.adapters.supervision_tree import LINUX, ProcessTree, adopt_orp
 _SAMPLE_S = 0.25 if LINUX else 1.0  # elsewhere all processes of the machine are searched
 _PAUSE_S, _SHORT_PAUSE_S = 0.005, 0.001
 _MUCH = 256 * 1024
-_LIVE_PATIENCE_S = 10.0
+_LIVE_PATIENCE_S, _LIVE_PATIENCE_STOPPED_S = 10.0, 1.0
 _MB = 1e6
 _SIGTERM = 0
 
@@ -68,7 +68,7 @@ class Supervisor:
         self._told: list[int] = []
         self._facts: dict[str, Any] = {"held_mb": 0.0}
         self._redaction_failed = ""
-        self._live_until = 0.0
+        self._gone_at = 0.0
         os.set_blocking(control, False)
         os.set_blocking(report, False)
         widen(report)
@@ -230,7 +230,6 @@ class Supervisor:
             if pid == self._pid:
                 self._status = status
                 self._ended_at = time.monotonic()
-                self._live_until = self._ended_at + _LIVE_PATIENCE_S
                 self._pump_due = 0.0
 
     def _watch(self) -> None:
@@ -255,16 +254,16 @@ class Supervisor:
         if now < self._pump_due:
             return
         gone = self._childless or self._ending.given_up
+        self._gone_at = self._gone_at or (now if gone else 0.0)
+        patience = _LIVE_PATIENCE_STOPPED_S if self._ending.stopped else _LIVE_PATIENCE_S
         most = 0
         for stream in self._streams:
             taken = stream.pump()
             most = max(most, taken)
             if gone and not taken and not stream.live.pending:
                 stream.close()  # none of its processes is left, and whoever else holds the pipe says nothing now
-            if taken:
-                self._live_until = now + _LIVE_PATIENCE_S
-            elif gone and now > self._live_until:
-                stream.live.close()
+            if gone and now > max(self._gone_at, stream.live.moved_at) + patience:
+                stream.live.close()  # a terminal that is held doesn't hold the end of the run
         for stream in self._streams:
             stream.log.work(idle=most == 0)
         self._pause = 0.0 if not most or gone else _SHORT_PAUSE_S if most > _MUCH else _PAUSE_S

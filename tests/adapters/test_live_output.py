@@ -120,6 +120,15 @@ def test_halted_terminal_halts_the_script_and_the_timeout_still_acts(tmp_path):
     assert ended.stdout_bytes < 10_000_000
 
 
+def test_slow_terminal_gets_the_end_too(tmp_path):
+    gate = Gate()
+    with LiveOutput(gate, io.BytesIO()) as live:  # type: ignore[arg-type]
+        threading.Timer(1.5, gate.free.set).start()
+        ended = run_script(tmp_path, "for _ in range(30): print('x' * 100_000)", live.folder)
+    assert ended.ok
+    assert len(gate.held) == 30 * 100_001
+
+
 def test_reader_that_goes_away_does_not_hold_the_script(tmp_path):
     folder = tmp_path / "live"
     folder.mkdir()

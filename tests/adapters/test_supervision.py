@@ -397,11 +397,11 @@ class TestElsewhere:
         assert (script.printed(), script.log()) == (b"a\n", b"a\n")
 
     def test_timeout_ends_a_deaf_script(self, script):
-        ended = script("deaf.py", limits={"timeout_s": 2}).run()
+        ended = script("deaf.py", limits={"timeout_s": 1}).run()
         assert (ended.signal, ended.stopped) == ("SIGKILL", "timeout")
 
     def test_children_are_ended(self, script):
-        ended = script("sh", "-c", "sleep 100 & sleep 101 & sleep 2.2; echo done").run()
+        ended = script("sh", "-c", "sleep 100 & sleep 101 & sleep 1.3; echo done").run()
         assert ended.exit_code == 0
 
     def test_ctrl_c_is_passed_on(self, script):
