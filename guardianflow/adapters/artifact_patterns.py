@@ -130,7 +130,7 @@ def _parts(pattern: str) -> tuple[_Part, ...]:
         raise InputError(f"artifact pattern {pattern!r} is empty; give one such as runs/**/*.pt")
     if PurePosixPath(pattern).is_absolute() or PureWindowsPath(pattern).drive or pattern.startswith("~"):
         raise InputError(
-            f"artifact pattern {pattern!r} is absolute; patterns are relative to the working folder, such as runs/**/*.pt"
+            f"artifact pattern {pattern!r} is absolute; patterns count from the working folder, such as runs/**/*.pt"
         )
     names = [name for name in pattern.split("/") if name not in {"", "."}]
     if ".." in names:

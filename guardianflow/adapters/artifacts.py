@@ -300,6 +300,8 @@ def _hashed(path: str) -> tuple[int, str]:
         while block := file.read(_BLOCK):
             digest.update(block)
             size += len(block)
+            if size > before.st_size:  # whoever writes may be faster than we read
+                break
         after = os.fstat(number)
     if size != after.st_size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise _ChangedMeanwhileError("it was still being written")
