@@ -51,7 +51,7 @@ class FoundScript:
         role: One of :data:`ROLES`.
         framework: ``ultralytics``, ``torch``, ``lightning`` …; empty where none was recognised.
         score: 0 (surely not) to 1 (surely).
-        reasons: What the score was made from, the heaviest first.
+        reasons: What the score was made from; what speaks for it most first, what speaks against it last.
         is_notebook: Whether it is an ``.ipynb``.
         declared: The parameters that its text declares; None where it wasn't read for them.
         data: Dataset files that the text names literally.

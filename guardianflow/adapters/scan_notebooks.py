@@ -14,6 +14,7 @@ _SHELL_ACTION = re.compile(
 )
 _MAGIC = re.compile(r"^(\s*)(?:[%!?].*|[^#'\"]*\?\??\s*)$")
 _ASSIGNED_MAGIC = re.compile(r"^(\s*[\w.,\s]+=\s*)[%!].*$")
+_LONGEST_LINE = 2_000
 _PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%python", "%%memit", "%%px")
 
 
@@ -68,6 +69,9 @@ def _add_cell(source: str, lines: list[str], shell: list[ShellAction]) -> None:
     first = next((line for line in own if line.strip()), "")
     foreign = first.startswith("%%") and not first.startswith(_PYTHON_CELLS)
     for line in own:
+        if len(line) > _LONGEST_LINE:  # an image in a string: no magic, and too long to be searched for one
+            lines.append("" if foreign else line)
+            continue
         if found := _SHELL_ACTION.match(line):
             shell.append(ShellAction(found[1] or found[2], line.strip(), len(lines) + 1, bool(found[1])))
         lines.append("" if foreign else _plain(line))

@@ -18,7 +18,7 @@ from guardianflow.adapters.scan_outputs import named_datasets, probable_outputs
 from guardianflow.adapters.scan_syntax import parse
 from guardianflow.adapters.scan_text import decoded
 from guardianflow.adapters.scan_walk import Skipped
-from guardianflow.adapters.script_signs import judge, may_be_a_script, read_facts
+from guardianflow.adapters.script_signs import LIBRARY_CEILING, judge, may_be_a_script, may_start, read_facts
 
 if TYPE_CHECKING:
     from guardianflow.adapters.script_parameters import Declared
@@ -60,6 +60,9 @@ def read_candidate(candidate: Candidate, skipped: Skipped, *, min_score: float) 
         skipped.add(candidate.relative, "file can't be read")
         return None
     if not may_be_a_script(content, is_notebook=candidate.is_notebook) and not _names_yolo(content, candidate):
+        return None
+    starts = candidate.is_notebook or bool(candidate.started_by) or may_start(content)
+    if not starts and min_score > LIBRARY_CEILING:
         return None
     code = _code_of(content, candidate, skipped)
     del content

@@ -17,9 +17,9 @@ _CHARSETS = {
 _IMPORT = re.compile(r"^\s*import\s+(.+)")
 _FROM = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+(.+)")
 _NAMED = re.compile(r"([\w.]+)(?:\s+as\s+(\w+))?")
-_CALL = re.compile(r"([A-Za-z_]\w*(?:\.\w+|\(\)\.\w+)*)\s*\(([^()]*)")
+_CALL = re.compile(r"\b([A-Za-z_]\w*(?:\.\w+|\(\)\.\w+)*)\s*\(([^()]*)")
 _BOUND = re.compile(r"^\s*((?:self\.)?\w+)\s*=\s*([A-Za-z_][\w.]*)\s*\(")
-_KEYWORD = re.compile(r"(\w+)\s*=(?!=)")
+_KEYWORD = re.compile(r"\b(\w+)\s*=(?!=)")
 _LONGEST_LINE = 2_000
 _MOST_CALLS = 20_000
 

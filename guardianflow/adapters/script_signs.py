@@ -27,7 +27,9 @@ from guardianflow.adapters.scan_frameworks import (
 from guardianflow.adapters.scan_syntax import parse, tree_facts
 from guardianflow.adapters.scan_text import word_facts
 
-__all__ = ["Judgement", "judge", "may_be_a_script", "read_facts"]
+__all__ = ["LIBRARY_CEILING", "Judgement", "judge", "may_be_a_script", "may_start", "read_facts"]
+
+LIBRARY_CEILING = 0.45  # no module without a way in is judged higher
 
 _PARSERS = {"ArgumentParser", "OptionParser", "Typer", "Fire", "docopt", "HfArgumentParser", "default_argument_parser"}
 _TESTS = {"test", "tests", "testing", "unittests"}
@@ -48,7 +50,20 @@ _MODELS = (
 _TRAIN_KEYWORDS = {"data", "epochs", "cfg", "max_epochs", "num_epochs", "n_epochs"}
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _IMPORTS = re.compile(rb"^[ \t]*(?:from|import)\b.*\b(?:" + b"|".join(FRAMEWORK_WORDS) + rb")\b", re.MULTILINE)
-_LIBRARY = -0.55
+_LIBRARY = -0.7
+# Words without which a file has no parser and no guard, and first words of what may stand at its top and work.
+_WAYS_IN = (
+    b"__main__",
+    *(name.encode() for name in sorted(CLI_MODULES)),
+    b"ArgumentParser",
+    b"default_argument_parser",
+)
+_TOP_WORK = re.compile(
+    rb"^(?:for|while|with|async)\b|^try:[^\n]*\n(?!\s*(?:from|import)\b)|^if (?!TYPE_CHECKING|typing\b|sys\.|_|not _)"
+    rb"|^(?!def\b|class\b|from\b|import\b)[a-z_(][^\n]{0,300}(?:train|tune|fit|predict|track|val|test|export|generate|pipe"
+    rb"|infer|compile|run|convert|trace|save|model|yolo|net|cli|detect|launch|report|cross|main)[\w.\])\"'(]{0,60}\(",
+    re.MULTILINE | re.IGNORECASE,
+)
 _TEST = -0.4
 _WEB = -0.35
 _UNREAD = -0.1
@@ -63,7 +78,7 @@ class Judgement:
         role: One of :data:`~guardianflow.adapters.findings.ROLES`; empty for none.
         framework: Empty where none was recognised.
         score: The sum of the weights, cut to 0 … 1.
-        reasons: The heaviest first.
+        reasons: What speaks for it most first, what speaks against it last.
     """
 
     role: str
@@ -85,6 +100,11 @@ def may_be_a_script(content: bytes, *, is_notebook: bool = False) -> bool:
     if not any(word in content for word in FRAMEWORK_WORDS) or not any(word in content for word in ACTION_WORDS):
         return False
     return is_notebook or _IMPORTS.search(content) is not None
+
+
+def may_start(content: bytes) -> bool:
+    """Whether a file may do something when it is run; if not it is a library module, without a look at its syntax."""
+    return any(word in content for word in _WAYS_IN) or _TOP_WORK.search(content) is not None
 
 
 def read_facts(text: str) -> CodeFacts:
@@ -110,7 +130,7 @@ def judge(facts: CodeFacts, path: str, *, is_notebook: bool = False, started_by:
         own.extend(_name_sign(path, role, alone=not own))
         if not own:
             continue
-        reasons = sorted([*shared, *own], key=lambda reason: (-abs(reason.weight), reason.line))
+        reasons = sorted([*shared, *own], key=lambda reason: (-reason.weight, reason.line))
         score = round(min(1.0, max(0.0, sum(reason.weight for reason in reasons))), 2)
         # The bare sums decide between the roles: of two that are cut to 1 the better founded wins.
         if not best.role or sum(r.weight for r in reasons) > sum(r.weight for r in best.reasons) + 1e-9:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import sqlite3
 import struct
@@ -52,7 +53,8 @@ def test_weights_are_told_by_ending_and_first_bytes(tmp_path):
     put(tmp_path, {
         "old.PTH": b"\x80\x02\x8a\nl\xfc\x9cF\xf9", "site.pth": "import sys\n", "empty.pt": b"",
         "m.onnx": b"\x08\x08\x12\x07pytorch" + bytes(20), "notes.onnx": "not a model at all",
-        "m.safetensors": struct.pack("<Q", 40) + b'{"__metadata__":{}}', "m.h5": b"\x89HDF\r\n\x1a\n" + b"..model_weights..",
+        "m.safetensors": struct.pack("<Q", 40) + b'{"__metadata__":{}}',
+        "m.h5": b"\x89HDF\r\n\x1a\n" + b"..model_weights..",
         "table.h5": b"\x89HDF\r\n\x1a\n" + b"pandas_type", "m.tflite": b"\x1c\0\0\0TFL3", "m.pdparams": b"\x80\x04\x95",
         "t.engine": struct.pack("<I", 30) + b'{"description": "x"}', "words.engine": "the engine",
         "ir/m.xml": '<?xml version="1.0"?>\n<net name="m" version="11">', "ir/m.bin": bytes(100),
@@ -74,7 +76,8 @@ def test_weights_are_told_by_ending_and_first_bytes(tmp_path):
 
 def test_finished_runs_of_every_kind_are_found_once(tmp_path):
     put(tmp_path, {
-        "runs/detect/train/args.yaml": "task: detect\nmode: train\n", "runs/detect/train/results.csv": "epoch,time\n1,2\n",
+        "runs/detect/train/args.yaml": "task: detect\nmode: train\n",
+        "runs/detect/train/results.csv": "epoch,time\n1,2\n",
         "runs/detect/train/weights/.keep": "", f"runs/detect/train/{EVENTS}": b"x",
         "runs/detect/predict/x.jpg": b"x",
         "lightning_logs/version_0/hparams.yaml": "{}", "lightning_logs/version_0/metrics.csv": "epoch,step\n",
@@ -119,7 +122,8 @@ def test_dataset_yamls_are_found_and_others_are_not(tmp_path):
 
 def test_weights_and_runs_are_found_in_ignored_folders_and_scripts_are_not(tmp_path):
     put(tmp_path, {
-        ".gitignore": "runs/\n*.pt\nscratch/\n", "train.py": TRAIN, "scratch/train.py": TRAIN, "scratch/d.yaml": DATASET,
+        ".gitignore": "runs/\n*.pt\nscratch/\n", "train.py": TRAIN, "scratch/train.py": TRAIN,
+        "scratch/d.yaml": DATASET,
         "runs/train/args.yaml": "task: detect\n", "runs/train/results.csv": "epoch\n",
     })  # fmt: skip
     zipped(tmp_path / "runs/train/weights/best.pt")
@@ -159,7 +163,7 @@ def test_a_file_or_nothing_instead_of_a_folder_is_refused_with_the_next_step(tmp
     put(tmp_path, {"train.py": TRAIN})
     with pytest.raises(InputError, match="is a file; pass its folder"):
         scan_folder(tmp_path / "train.py")
-    with pytest.raises(InputError, match="No such file.*pass a folder that is there"):
+    with pytest.raises(InputError, match=r"No such file.*pass a folder that is there"):
         scan_folder(tmp_path / "gone")
     with pytest.raises(InputError, match="pass a folder"):
         scan_folder("a\0b")
@@ -177,7 +181,8 @@ def test_large_and_broken_files_are_counted_and_passed_over(tmp_path):
         "big.py": b"import torch\n" + b"x = 1\n" * 900_000, "broken.ipynb": "{not json torch .fit(",
         "list.ipynb": '["import torch", ".fit("]', "train.py": TRAIN,
         "r.ipynb": '{"cells": [], "metadata": {"language_info": {"name": "R"}}, "x": "torch .fit("}',
-        "deep.ipynb": '{"torch .fit(":' + "[" * 200_000, "latin.py": "# é\nimport torch\nmodel.fit(\n".encode("latin-1"),
+        "deep.ipynb": '{"torch .fit(":' + "[" * 200_000,
+        "latin.py": "# é\nimport torch\nmodel.fit(\n".encode("latin-1"),
     })  # fmt: skip
     with (tmp_path / "huge.ipynb").open("wb") as stream:
         stream.truncate(51_000_000)
@@ -190,13 +195,37 @@ def test_large_and_broken_files_are_counted_and_passed_over(tmp_path):
     assert "1 × script over 5 MB" in report.skipped_sentence()
 
 
+class _Payload:
+    """Whoever unpickles this makes a folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
 def test_nothing_that_is_found_is_run(tmp_path):
     trap = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n"
-    put(tmp_path, {"train.py": trap + TRAIN, "pkg/__init__.py": trap, "conftest.py": trap, "torch.py": trap,
-                   "best.pt": b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94."})  # fmt: skip
+    put(tmp_path, {"train.py": trap + TRAIN, "pkg/__init__.py": trap, "conftest.py": trap, "torch.py": trap})
+    put(tmp_path, {"best.pt": pickle.dumps(_Payload(str(tmp_path / "ran")))})
     report = scan_folder(tmp_path)
     assert len(report.scripts) == len(report.weights) == 1
     assert not list(tmp_path.rglob("ran"))
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [b"a" * 4_900_000, b"(" * 4_900_000, b" " * 4_900_000, (b"train" * 390 + b"\n") * 2_400, b"model.fit\n" * 400_000],
+    ids=["word", "brackets", "blanks", "long lines", "many lines"],
+)
+def test_five_megabytes_made_to_be_slow_are_not(tmp_path, filling):
+    head = b"import torch\nmodel.train()\nprint 1\n"
+    cell = {"cell_type": "code", "source": (head + filling).decode()}
+    put(tmp_path, {"a.py": head + filling, "b.ipynb": json.dumps({"cells": [cell]})})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    scan_folder(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 20
 
 
 def test_progress_is_told_seldom_and_ends_with_all_files(tmp_path):
@@ -220,10 +249,8 @@ def test_the_report_is_plain_json_even_with_names_that_are_no_unicode(tmp_path):
 
 
 def test_declared_parameters_come_along(tmp_path):
-    put(
-        tmp_path,
-        {"train.py": "import argparse\n" + TRAIN + "    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n"},
-    )
+    parser = "    parser = argparse.ArgumentParser()\n    parser.add_argument('--lr')\n"
+    put(tmp_path, {"train.py": f"import argparse\n{TRAIN}{parser}"})
     (script,) = scan_folder(tmp_path).scripts
     assert script.declared is not None
     assert [parameter.name for parameter in script.declared.parameters] == ["lr"]
@@ -250,8 +277,8 @@ def test_the_page_escapes_every_name_and_text(tmp_path):
     page = _Tags()
     page.feed(scan_folder(tmp_path)._repr_html_())
     assert set(page.tags) <= {
-        "div", "p", "strong", "br", "span", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul", "li",
-        "code",
+        "div", "p", "strong", "br", "span", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul",
+        "li", "code",
     }  # fmt: skip
     assert page.text.count(evil) == 4
     assert "\u202e" not in page.text
@@ -267,7 +294,8 @@ def test_a_long_list_is_cut_in_the_page_and_says_so():
 def test_importing_the_scan_is_light():
     code = (
         "import sys, guardianflow.adapters.scan, guardianflow.adapters.findings\n"
-        "print([m for m in ('pandas','numpy','mlflow','papermill','torch','ultralytics','pathspec') if m in sys.modules])"
+        "heavy = {'pandas', 'numpy', 'mlflow', 'papermill', 'torch', 'ultralytics', 'pathspec'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
