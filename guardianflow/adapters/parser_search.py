@@ -106,6 +106,7 @@ class _Search:
         self._stack: list[str] = []
         self._steps = 0
         self._collect(tree)
+        self._aliases = _aliases(tree)
         self._relevant = self._relevant_names()
         self._changed_elsewhere = {
             name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
@@ -288,7 +289,7 @@ class _Search:
     def _call(self, node: ast.Call, scope: Scope) -> Any:
         self._steps += 1
         name = dotted(node.func)
-        last = name.rpartition(".")[2]
+        last = self._aliases.get(name, name).rpartition(".")[2]
         if _PARSER_CLASS.search(last) and not self._is_plain_class(last):
             return self._make(node, scope, last)
         if isinstance(node.func, ast.Attribute):
@@ -499,7 +500,7 @@ class _Search:
         calls = {name: set(_called_names(function.body)) for name, function in self.functions.items()}
         relevant = {
             name for name, called in calls.items()
-            if called & _PARSER_CALLS or any(_PARSER_CLASS.search(one) for one in called)
+            if called & _PARSER_CALLS or any(_PARSER_CLASS.search(self._aliases.get(one, one)) for one in called)
         }  # fmt: skip
         while True:
             words = {name.rpartition(".")[2] for name in relevant}
@@ -560,6 +561,17 @@ def _definitions(statements: list[ast.stmt]) -> Iterator[ast.ClassDef | Function
         elif isinstance(node, (ast.If, ast.Try, ast.With)):
             yield from _definitions(node.body)
             yield from _definitions(getattr(node, "orelse", []))
+
+
+def _aliases(tree: ast.Module) -> dict[str, str]:
+    """``AP`` → ``ArgumentParser``, of ``from argparse import ArgumentParser as AP`` and ``AP = argparse.ArgumentParser``."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.Assign) and _PARSER_CLASS.search(dotted(node.value)):
+            found.update({dotted(target): dotted(node.value) for target in node.targets if dotted(target)})
+    return found
 
 
 def _is_static(function: Function) -> bool:
