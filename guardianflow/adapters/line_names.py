@@ -80,6 +80,10 @@ _NO_METRICS = frozenset(
         "num_workers",
         "labels_size",
         "instances",
+        "fraction",
+        "nc",
+        "size",
+        "summary",
     ]
 )
 # A tight `name:3` is a place (`redis:6379`) rather than a figure, unless the name holds one of these.
@@ -142,7 +146,7 @@ def metric_word(name: str) -> bool:
     if not any(sign.isalpha() for sign in name) or len(name) > _LONGEST or is_step_word(name):
         return False
     last = name.rsplit(" ", 1)[-1]
-    if name.lower() in _NO_METRICS or last.lower() in _NO_METRICS or last in _LEVELS:
+    if name.lower() in _NO_METRICS or last.lower() in _NO_METRICS or last in _LEVELS or " summary" in name:
         return False
     return not _FILE.search(last) and not _ERROR_CLASS.search(last) and not name.startswith("0x")
 
@@ -178,7 +182,11 @@ def name_before(text: str, sign: str, *, tight_before: bool, tight_after: bool) 
     if found is None:
         return None
     before = text[found.start() - 1] if found.start() else ""
-    if before in _BAD_BEFORE or (before == "-" and sign == "=") or (before and before in ":<>!=" and sign == "="):
+    if (
+        before in _BAD_BEFORE
+        or (before and before in "-'\"" and sign == "=")
+        or (before and before in ":<>!=" and sign == "=")
+    ):
         return None
     name = _words(found["name"].strip(" '"), all_of_them=not (sign == "=" and tight_before))
     if name is None or not metric_word(name) or "://" in name:

@@ -28,7 +28,7 @@ _SIGN = re.compile(
     r"(?:(?:torch\.)?tensor\(|(?:np|numpy)\.float\d{2}\(|(?:jnp\.)?[Aa]rray\()?$"
 )
 # Right after the number: a unit, a share (3/10), a time (12:34), a list or thousands (1,234), a range, a bar.
-_BAD_AFTER = re.compile(r"[\w/\\@°×]|[:,]\0|[.:\-]\w|%\|")
+_BAD_AFTER = re.compile(r"[\w/\\@°×±]|[:,]\0|[.:\-]\w|%[ \t]*[|━╸╺─]")
 _NEAR = 160
 _SETTINGS = re.compile(r"[=:] ?(?:True|False|None|true|false|null)\b")
 _CALL = re.compile(r"\w\([^()]*$")
@@ -137,7 +137,7 @@ def _figures(texts: list[str], shape: str) -> tuple[Figure, ...]:
     offset = 0
     for number, text in enumerate(texts[:-1]):
         offset += len(text)
-        after = texts[number + 1][:2] + (_HOLE if number + 2 < len(texts) else "")
+        after = texts[number + 1][:3] + (_HOLE if number + 2 < len(texts) else "")
         if not _BAD_AFTER.match(after):
             figure = _figure(text[-_NEAR:], 2 * number + 1, shape, offset, first=number == 0)
             if figure:

@@ -1,9 +1,10 @@
 """Measurements out of what a training prints, while it prints.
 
-What is recognised, and what a figure's step is, stands in ``docs`` under *Wrapping a script*; in short:
-``name: value`` and ``name=value`` pairs, JSON lines and printed dicts, what progress bars carry behind their
-bars, tables under a line of column names, and the user's own regexes. A value with a percent sign is kept as
-the number that stands there: ``45%`` is 45.
+Recognised are ``name: value`` and ``name=value`` pairs, JSON lines and printed dicts, what progress bars carry
+behind their bars, tables under a line of column names, and the user's own regexes. A value with a percent sign is
+kept as the number that stands there: ``45%`` is 45. A value with a unit of letters (``12GB``, ``3s``), a share
+(``9910/10000``) and a number with thousands separators are none. Which step a figure gets is told in
+:mod:`guardianflow.adapters.line_steps`.
 """
 
 from __future__ import annotations

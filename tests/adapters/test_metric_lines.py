@@ -76,6 +76,9 @@ def test_a_line_gives_its_figures_and_their_step(line, expected) -> None:
         "python train.py --lr=0.1 --epochs=3", "weights/best.pt: 3", "./a/b=4", "C:\\x\\y=3", "epochs: 100",
         "we are now saying that the number is: 3", "45%|████▌     | 45/100 [00:12<00:15, 3.6it/s]",
         "Accuracy: 9910/10000", "x==3", "x!=3", "a<=3", "loss 0.34", "memory: 12GB", "batch: 5/10", "seed: 42",
+        "val: Fast image access (ping: 0.0±0.0 ms, read: 1502.6±1441.3 MB/s, size: 20.9 KB)",
+        "87 images, 0 backgrounds, 0 corrupt: 100% ━━━━━━━ 87/87 1.2Kit/s 0.1s", "Overriding model.yaml nc=80 with nc=3",
+        "optimizer: 'optimizer=auto' found, ignoring 'lr0=0.01' and", "YOLO11n summary (fused): 100 layers, 2,582,737 parameters",
         "sha256=12ab", "date: 2024-01-01", "train:  45%|███  | 45/100 [00:12<00:15]", "",
     ],
 )  # fmt: skip
