@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from guardianflow.adapters.growing_file import open_regular
-from guardianflow.core.metrics import legal_metric_name
+from guardianflow.adapters.line_names import kept_name
 from guardianflow.exceptions import InputError
 
-__all__ = ["CsvHistory", "TableReader", "TableRow", "read_csv_metrics"]
+__all__ = ["CsvHistory", "TableReader", "TableRow", "free_name", "read_csv_metrics"]
 
 STEP_NAMES = ("global_step", "step", "training_iteration", "iteration", "iter", "epoch")
 CLOCK_NAMES = ("time", "timestamp", "wall_time", "datetime", "date", "created_at")
@@ -304,14 +304,14 @@ def _read_header(file_name: str, cells: Sequence[str]) -> _Columns:
     for column, cell in enumerate(cells):
         counts = lowered[column] in STEP_NAMES and not (kind == "lightning" and lowered[column] == "epoch")
         if cell and not counts and lowered[column] not in CLOCK_NAMES and len(metrics) < _MAX_COLUMNS:
-            metrics[column] = _free_name(legal_metric_name(cell), set(metrics.values()))
+            metrics[column] = free_name(kept_name(cell), set(metrics.values()))
     remarks = () if len(cells) <= _MAX_COLUMNS else (f"it has {len(cells):,} columns; {_MAX_COLUMNS} are read",)
     clock = next((lowered.index(name) for name in CLOCK_NAMES if name in lowered), None)
     return _Columns(kind, tuple(cells), metrics, step, epoch, clock, remarks)
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    """Two columns never share a name: the second is ``name_2``."""
+def free_name(name: str, taken: set[str]) -> str:
+    """Two columns or tags never share a name: the second is ``name_2``."""
     number, free = 2, name
     while free in taken:
         free, number = f"{name}_{number}", number + 1

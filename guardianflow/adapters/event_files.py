@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guardianflow._imports import require
+from guardianflow.adapters.csv_metrics import free_name
 from guardianflow.adapters.growing_file import open_regular
-from guardianflow.core.metrics import legal_metric_name
+from guardianflow.adapters.line_names import kept_name
 from guardianflow.exceptions import InputError
 
 __all__ = ["EventHistory", "EventPoint", "EventReader", "is_event_file", "read_event_file"]
@@ -203,7 +204,7 @@ class EventReader:
 
     def _name(self, tag: str) -> str:
         if tag not in self._names:
-            self._names[tag] = legal_metric_name(tag)
+            self._names[tag] = free_name(kept_name(tag), set(self._names.values()))
         return self._names[tag]
 
     def _is_wanted(self, value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from guardianflow.adapters.line_names import kept_name
 from guardianflow.core.metrics import legal_metric_name
 
 __all__ = ["FileMetricNames"]
@@ -61,7 +62,8 @@ class FileMetricNames:
         return path.stem if path.parent == self._root else path.parent.name
 
     def _free_prefix(self, wish: str) -> str:
-        prefix, number = legal_metric_name(wish), 2
+        own, number = kept_name(wish), 2
+        prefix = own
         while prefix in self._prefixes.values():
-            prefix, number = f"{legal_metric_name(wish)}_{number}", number + 1
+            prefix, number = f"{own}_{number}", number + 1
         return prefix

@@ -108,6 +108,7 @@ def test_other_columns_below_a_second_header_are_read_by_it(tmp_path: Path) -> N
 
 
 def test_columns_whose_legal_names_are_equal_stay_apart(tmp_path: Path) -> None:
+    assert len(curves(write(tmp_path, "k.csv", "epoch,손실,정확도\n1,0.5,0.75\n"))) == 2
     path = write(tmp_path, "a.csv", "epoch,a(b),a_b\n1,0.5,0.75\n")
     assert curves(path) == {"a_b": [(1, 0.5)], "a_b_2": [(1, 0.75)]}
 

@@ -94,6 +94,15 @@ def test_scalars_as_tensors_are_read_as_keras_writes_them(tmp_path: Path, dtype:
     assert history.metrics == {"epoch_loss": [(0, 0.5, 1_700_000_000_000), (1, 0.5, 1_700_000_001_000)]}
 
 
+def test_tags_whose_legal_names_are_equal_stay_apart(tmp_path: Path) -> None:
+    def write(writer: SummaryWriter) -> None:
+        for value, tag in enumerate(("손실", "정확도", "a(b)", "a_b")):
+            writer.add_scalar(tag, value, 1)
+
+    metrics = read_event_file(event_file(tmp_path, write)).metrics
+    assert [points[0][1] for points in metrics.values()] == [0, 1, 2, 3]
+
+
 def test_texts_pictures_histograms_and_larger_tensors_are_no_scalars(tmp_path: Path) -> None:
     import numpy as np
 

@@ -207,7 +207,8 @@ def test_two_tables_with_the_same_columns_are_kept_apart(tmp_path: Path) -> None
     append(tmp_path / "c" / "val.csv", "epoch,loss,only_here\n1,0.25,1\n")
     names = {item.name for item in poll(files)}
     maps = {name.removesuffix("metrics/mAP50_B") for name in names if name.endswith("metrics/mAP50_B")}
-    assert maps == {"", "a/", "b/", "1/"}
+    assert maps >= {"", "a/", "b/"}
+    assert len(maps) == 4  # letters that MLflow doesn't take leave a trace of six signs
     assert {"loss", "val/loss", "val/only_here"} <= names
 
 
