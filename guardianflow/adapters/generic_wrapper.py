@@ -237,12 +237,13 @@ class GenericWrapper(Runner[WrapParameters, WrapResult]):
         """
         identity = self.identity()
         write_json(run.folder / IDENTITY_FILE, identity.to_dict())
-        result: WrapResult | None = None
+        status: str = RunStatus.KILLED
         try:
             result = WrappedScript(self, run, self.sink).run()
             write_json(run.folder / RESULT_FILE, result.to_dict())
+            status = result.status
         finally:
-            self._note_last_run(run, result.status if result else RunStatus.KILLED)
+            self._note_last_run(run, status)
         return result.require_success()
 
     def _note_last_run(self, run: TrackedRun, status: str) -> None:

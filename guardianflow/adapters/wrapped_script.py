@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.adapters.artifacts import Artifact, ArtifactReport, ArtifactWatch
 from guardianflow.adapters.child_environment import child_environment, environment_summary
 from guardianflow.adapters.commands import Command
+from guardianflow.adapters.live_output import VARIABLE as LIVE_VARIABLE
 from guardianflow.adapters.live_output import live_folder
 from guardianflow.adapters.output_redaction import Redactor, secret_values
 from guardianflow.adapters.script_parameters import ResolvedParameters
@@ -111,7 +112,8 @@ class WrappedScript:
     def _make_environment(self) -> dict[str, str]:
         ours = adoption_environment(self._settings, run_id=self._run.run_id, experiment=self._run.experiment)
         extra = {**ours, **self._command.environment}
-        return child_environment(os.environ, allow=list(self._asked.environment_allowed) or None, extra=extra)
+        base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE}
+        return child_environment(base, allow=list(self._asked.environment_allowed) or None, extra=extra)
 
     def _keep_start(self) -> None:
         run, folder = self._run, self._run.folder

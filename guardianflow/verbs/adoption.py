@@ -158,16 +158,17 @@ def _of_entry(name: str | None, path: Path, words: list[str], patterns: list[str
         raise InputError(
             "say what to run: guardianflow wrap train.py -- ARGS, or --experiment NAME for an entry of experiments.yaml"
         )
-    entry = ExperimentRegistry(path).get(name)
-    base = path.expanduser().absolute().parent
+    registry = ExperimentRegistry(path)
+    entry = registry.get(name)
+    where = registry.paths(entry)
     return {
         "experiment_name": entry.name,
-        "script_path": entry.script if entry.module else str(base / entry.script),
-        "working_dir": str(base / entry.working_dir),
+        "script_path": where.script,
+        "working_dir": str(where.working_dir),
         "args": [*entry.args, *words],
         "module": entry.module,
         "artifact_patterns": patterns or list(entry.outputs),
-        "experiments_file": str(path.expanduser().absolute()),
+        "experiments_file": str(registry.path),
         "entry": entry.name,
     }
 
@@ -201,9 +202,12 @@ def _live_output(*, as_json: bool) -> Iterator[None]:
     """The script's output on this terminal while it runs; with --json, all of it on stderr."""
     from guardianflow.adapters.live_output import LiveOutput
 
+    from guardianflow.adapters.child_environment import outer_environment
+
     with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
-        before = {name: os.environ.get(name) for name in live.environment}
-        os.environ.update(live.environment)
+        added = {**outer_environment(), **live.environment}
+        before = {name: os.environ.get(name) for name in added}
+        os.environ.update(added)
         try:
             yield
         finally:
