@@ -157,7 +157,7 @@ def _located(script_path: str, folder: Path) -> Path | None:
             if not os.access(path, os.R_OK) and not os.access(path, os.X_OK):
                 raise InputError(f"{printable(path)} may not be read; check its rights")
             # A bare word is the program of that name, unless the file here is a script or executable itself.
-            plain_data = bare and not path.suffix and not os.access(path, os.X_OK)
+            plain_data = bare and not path.suffix and not os.access(path, os.X_OK) and not _first_line(path)
             return None if plain_data and _on_path(script_path) else path
         there = path.exists() or path.is_symlink()
     except OSError as error:

@@ -7,7 +7,6 @@ parser are followed where they are called, loops over literal lists are unrolled
 from __future__ import annotations
 
 import ast
-import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,23 +15,16 @@ from typing import Any
 from guardianflow.adapters.argument_parsers import SUPPRESS, Argument, Parser, argument_of, parser_of
 from guardianflow.adapters.dataclass_arguments import dataclass_arguments
 from guardianflow.adapters.literal_values import UNKNOWN, Unreadable, dotted, evaluate, shown
+from guardianflow.adapters.script_functions import PARSER_CALLS, Function, ScriptFunctions
 
 __all__ = ["FoundParsers", "find_parsers"]
 
-_PARSER_CLASS = re.compile(r"(?:Argument|Arg)_?Parser$")
-_PARSER_CALLS = {
-    "add_argument", "add_arguments", "add_argument_group", "add_mutually_exclusive_group", "add_subparsers",
-    "add_parser", "parse_args", "parse_known_args", "parse_intermixed_args", "parse_args_into_dataclasses",
-    "set_defaults",
-}  # fmt: skip
-_PARSES = {name for name in _PARSER_CALLS if name.startswith("parse_")} | {"parse_known_intermixed_args"}
+_PARSES = {name for name in PARSER_CALLS if name.startswith("parse_")} | {"parse_known_intermixed_args"}
 _CHANGES = {"append", "extend", "update", "insert", "remove", "pop", "add", "setdefault", "sort", "reverse", "clear"}
 _HARMLESS = {"print", "vars", "autocomplete", "isinstance", "hasattr", "getattr", "super", "type", "id", "repr"}
 _MAX_STEPS = 50_000
 _MAX_DEPTH = 12
 _MAX_TURNS = 200
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
@@ -100,14 +92,10 @@ class _Search:
         self.root = Scope()
         self.parsers: list[Parser] = []
         self.remarks: dict[str, None] = {}
-        self.functions: dict[str, Function] = {}
-        self.classes: dict[str, ast.ClassDef] = {}
+        self.script = ScriptFunctions(tree)
         self.followed: set[str] = set()
         self._stack: list[str] = []
         self._steps = 0
-        self._collect(tree)
-        self._aliases = _aliases(tree)
-        self._relevant = self._relevant_names()
         self._changed_elsewhere = {
             name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
         }
@@ -134,8 +122,8 @@ class _Search:
         """Functions that nobody calls here: an entry point names them, or another file does."""
         if any(one.parsed for one in self.parsers):
             return
-        for name, function in self.functions.items():
-            if name not in self.followed and name in self._relevant:
+        for name, function in self.script.functions.items():
+            if name not in self.followed and name in self.script.relevant:
                 self._follow(name, function, None)
 
     def run(self, statements: list[ast.stmt], scope: Scope) -> Any:
@@ -199,7 +187,7 @@ class _Search:
 
     def _loop(self, node: ast.For | ast.AsyncFor, scope: Scope) -> Any:
         turns: list[Any] = [UNKNOWN]
-        if self._has_parser_call(node.body):
+        if self.script.has_parser_call(node.body):
             try:
                 known = evaluate(node.iter, scope.values)
                 turns = list(known)[:_MAX_TURNS] if isinstance(known, (list, tuple, dict, str)) else turns
@@ -289,12 +277,12 @@ class _Search:
     def _call(self, node: ast.Call, scope: Scope) -> Any:
         self._steps += 1
         name = dotted(node.func)
-        last = self._aliases.get(name, name).rpartition(".")[2]
-        if _PARSER_CLASS.search(last) and not self._is_plain_class(last):
+        last = self.script.plain_name(name)
+        if self.script.is_parser(name):
             return self._make(node, scope, last)
         if isinstance(node.func, ast.Attribute):
             owner = self._expression(node.func.value, scope)
-            if owner is None and node.func.attr in _PARSER_CALLS:
+            if owner is None and node.func.attr in PARSER_CALLS:
                 owner = self._loose(node.func, scope)
             if isinstance(owner, (Parser, Subcommands)):
                 handled, found = self._method(node, node.func.attr, owner, scope)
@@ -308,8 +296,8 @@ class _Search:
         named = {word.arg: self._expression(word.value, scope) for word in node.keywords}
         target = self._target(node, scope)
         if target is not None:
-            return self._follow(target, self.functions[target], node, given=given, named=named, scope=scope)
-        if name in self.classes:
+            return self._follow(target, self.script.functions[target], node, given=given, named=named, scope=scope)
+        if name in self.script.classes:
             return Instance(name)
         if any(isinstance(one, Parser) for one in [*given, *named.values()]) and last not in _HARMLESS:
             self.remark(f"line {node.lineno}: {shown(node.func)}() may add arguments; it is in another file")
@@ -331,11 +319,11 @@ class _Search:
         if kind == "HfArgumentParser" and node.args:
             items = node.args[0].elts if isinstance(node.args[0], (ast.Tuple, ast.List)) else [node.args[0]]
             for item in items:
-                parser.arguments += dataclass_arguments(dotted(item), self.classes, scope.values, self.remark)
-        elif kind in self.classes and f"{kind}.__init__" in self.functions:
+                parser.arguments += dataclass_arguments(dotted(item), self.script.classes, scope.values, self.remark)
+        elif kind in self.script.classes and f"{kind}.__init__" in self.script.functions:
             inner = self.root.inner(kind)
             inner.objects["self"] = parser
-            self._run_function(f"{kind}.__init__", self.functions[f"{kind}.__init__"], inner)
+            self._run_function(f"{kind}.__init__", self.script.functions[f"{kind}.__init__"], inner)
         return parser
 
     def _loose(self, function: ast.Attribute, scope: Scope) -> Parser | None:
@@ -394,7 +382,7 @@ class _Search:
     def _add_dataclass(self, node: ast.Call, owner: Parser, scope: Scope) -> None:
         dest = next((_known(one, scope.values) for one in [*node.args[1:2], *_word(node, "dest")]), "")
         name = dotted(node.args[0])
-        for argument in dataclass_arguments(name, self.classes, scope.values, self.remark):
+        for argument in dataclass_arguments(name, self.script.classes, scope.values, self.remark):
             argument.dest = f"{dest}.{argument.dest}" if isinstance(dest, str) and dest else argument.dest
             owner.arguments.append(argument)
 
@@ -431,24 +419,16 @@ class _Search:
             owner = self._expression(node.func.value, scope)
             named = dotted(node.func.value)
             if isinstance(owner, Instance):
-                candidates = [f"{one}.{node.func.attr}" for one in self._line_of(owner.name)]
+                candidates = [f"{one}.{node.func.attr}" for one in self.script.line_of(owner.name)]
             elif named in {"self", "cls"} or (
                 isinstance(node.func.value, ast.Call) and "super" in shown(node.func.value)
             ):
-                lines = self._line_of(scope.owner)
+                lines = self.script.line_of(scope.owner)
                 candidates = [f"{one}.{node.func.attr}" for one in (lines if named else lines[1:])]
             elif named:
-                candidates = [f"{one}.{node.func.attr}" for one in self._line_of(named)]
-        found = next((name for name in candidates if name in self.functions), None)
-        return found if found in self._relevant else None
-
-    def _line_of(self, name: str) -> list[str]:
-        """A class and those of its bases that are in this file."""
-        line = [name]
-        for one in line:
-            if one in self.classes and len(line) < 20:
-                line += [base for base in map(dotted, self.classes[one].bases) if base and base not in line]
-        return line
+                candidates = [f"{one}.{node.func.attr}" for one in self.script.line_of(named)]
+        found = next((name for name in candidates if name in self.script.functions), None)
+        return found if found in self.script.relevant else None
 
     def _follow(
         self, name: str, function: Function, node: ast.Call | None, *, given: list[Any] | None = None,
@@ -485,40 +465,6 @@ class _Search:
         finally:
             self._stack.pop()
 
-    def _collect(self, tree: ast.Module) -> None:
-        for node in _definitions(tree.body):
-            if isinstance(node, ast.ClassDef):
-                self.classes[node.name] = node
-                for one in _definitions(node.body):
-                    if not isinstance(one, ast.ClassDef):
-                        self.functions[f"{node.name}.{one.name}"] = one
-            else:
-                self.functions[node.name] = node
-
-    def _relevant_names(self) -> set[str]:
-        """Functions that touch a parser, or call one that does."""
-        calls = {name: set(_called_names(function.body)) for name, function in self.functions.items()}
-        relevant = {
-            name for name, called in calls.items()
-            if called & _PARSER_CALLS or any(_PARSER_CLASS.search(self._aliases.get(one, one)) for one in called)
-        }  # fmt: skip
-        while True:
-            words = {name.rpartition(".")[2] for name in relevant}
-            words |= {name.rpartition(".")[0] for name in relevant if name.endswith(".__init__")}
-            more = {name for name, called in calls.items() if called & words} - relevant
-            if not more:
-                return relevant
-            relevant |= more
-
-    def _has_parser_call(self, statements: list[ast.stmt]) -> bool:
-        words = _PARSER_CALLS | {name.rpartition(".")[2] for name in self._relevant}
-        return bool(set(_called_names(statements)) & words)
-
-    def _is_plain_class(self, name: str) -> bool:
-        """A class of this file that is called like a parser, and is none."""
-        bases = [base.rpartition(".")[2] for base in self._line_of(name)[1:]] if name in self.classes else [name]
-        return name in self.classes and not any(_PARSER_CLASS.search(base) for base in bases)
-
 
 def _known(node: ast.expr, names: Mapping[str, Any]) -> Any:
     try:
@@ -545,33 +491,6 @@ def _assigned(statements: list[ast.stmt]) -> Iterator[str]:
     for node in (one for statement in statements for one in ast.walk(statement)):
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store) and dotted(node):
             yield dotted(node)
-
-
-def _called_names(statements: list[ast.stmt]) -> Iterator[str]:
-    for node in (one for statement in statements for one in ast.walk(statement)):
-        if isinstance(node, ast.Call):
-            yield node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
-
-
-def _definitions(statements: list[ast.stmt]) -> Iterator[ast.ClassDef | Function]:
-    """Classes and functions of a block, also those below ``if`` and ``try``."""
-    for node in statements:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node
-        elif isinstance(node, (ast.If, ast.Try, ast.With)):
-            yield from _definitions(node.body)
-            yield from _definitions(getattr(node, "orelse", []))
-
-
-def _aliases(tree: ast.Module) -> dict[str, str]:
-    """``AP`` → ``ArgumentParser``, of ``from argparse import ArgumentParser as AP`` and ``AP = argparse.ArgumentParser``."""
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            found.update({alias.asname: alias.name for alias in node.names if alias.asname})
-        elif isinstance(node, ast.Assign) and _PARSER_CLASS.search(dotted(node.value)):
-            found.update({dotted(target): dotted(node.value) for target in node.targets if dotted(target)})
-    return found
 
 
 def _is_static(function: Function) -> bool:
