@@ -103,7 +103,8 @@ class TextEdits:
             raise YamlProblem(f"a change can't be put into this form of the file ({problem})") from None
         if not _same(meaning, self._meaning):
             raise YamlProblem(
-                "a change can't be put into this form of the file; write `experiments:` as plain indented lines"
+                "a change can't be put into this form of the file; write `experiments:` as plain indented lines, "
+                "and end the last line of the file"
             )
         return text
 
