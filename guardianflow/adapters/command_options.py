@@ -229,6 +229,8 @@ def _click_default(option: Option, words: Mapping[str, ast.expr], reading: _Read
             option.default = 0
         return
     option.default = _evaluated(words["default"], reading)
+    if option.default is True and option.flag_value is not None:  # the default is what this flag stands for
+        option.default = option.flag_value
     if option.default is UNKNOWN:
         reading.remark(f"line {option.line}: {option.name}: its default is computed: {shown(words['default'])}")
 

@@ -142,10 +142,11 @@ class _Search:
     def _statement(self, node: ast.stmt, scope: Scope) -> Any:  # noqa: C901, PLR0912 - one branch a kind
         match node:
             case ast.Assign(targets=targets, value=value):
+                found = self._expression(value, scope)  # once: `a = b = ArgumentParser()` is one parser
                 for target in targets:
-                    self._assign(target, value, scope)
+                    self._assign(target, found, value, scope)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
-                self._assign(target, value, scope)
+                self._assign(target, self._expression(value, scope), value, scope)
             case ast.AugAssign(target=target):
                 self._forget(target, scope)
             case ast.Expr(value=value):
@@ -201,8 +202,7 @@ class _Search:
         _bind(node.target, UNKNOWN, scope)
         return result
 
-    def _assign(self, target: ast.expr, value: ast.expr, scope: Scope) -> None:
-        found = self._expression(value, scope)
+    def _assign(self, target: ast.expr, found: Any, value: ast.expr, scope: Scope) -> None:
         if isinstance(target, (ast.Tuple, ast.List)) and isinstance(found, tuple) and len(found) == len(target.elts):
             for item, one in zip(target.elts, found, strict=True):
                 self._keep(item, one, None, scope)

@@ -141,6 +141,24 @@ if __name__ == "__main__":
     assert declared.remarks == ()
 
 
+def test_two_parsers_of_one_command_line_share_it(tmp_path: Path) -> None:
+    source = """
+import argparse
+config_parser = parser = argparse.ArgumentParser(add_help=False)
+parser.add_argument("-c", "--config", default="")
+parser = argparse.ArgumentParser()
+parser.add_argument("data_dir", nargs="?")
+parser.add_argument("--lr", type=float, default=0.1)
+def parse():
+    first, rest = config_parser.parse_known_args()
+    return parser.parse_args(rest)
+if __name__ == "__main__":
+    args = parse()
+"""
+    read = of_source(source, "/d", "-c", "x.yml", "--lr", "2", folder=tmp_path)
+    assert read.values == {"config": "x.yml", "data_dir": "/d", "lr": 2.0}
+
+
 def test_what_is_only_known_when_it_runs_is_a_remark_and_no_invention() -> None:
     source = """
 import argparse, torch
@@ -199,6 +217,23 @@ def test_click_options_of_the_named_subcommand() -> None:
     assert declared["train.optimizer"].choices == ("sgd", "adam")
     assert declared["train.epochs"].required
     assert declared["evaluate.split"].default == "val"
+
+
+def test_click_flags_that_stand_for_a_value(tmp_path: Path) -> None:
+    source = """
+import click
+@click.command()
+@click.option("-v", "--verbose", count=True)
+@click.option("--upper", "mode", flag_value="upper", default=True)
+@click.option("--lower", "mode", flag_value="lower")
+@click.option("--size", nargs=2, type=int, default=(1, 2))
+@click.argument("files", nargs=-1)
+def main(**options): pass
+main()
+"""
+    read = of_source(source, "-vv", "--lower", "a", "b", "--size", "3", "4", folder=tmp_path)
+    assert read.values == {"verbose": 2, "mode": "lower", "size": [3, 4], "files": ["a", "b"]}
+    assert of_source(source, folder=tmp_path).values == {"verbose": 0, "mode": "upper", "size": [1, 2], "files": []}
 
 
 def test_typer_signature_in_its_three_spellings() -> None:
