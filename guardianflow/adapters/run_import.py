@@ -72,6 +72,7 @@ def import_runs(
 
     Raises:
         InvalidNameError: The experiment's name is not allowed.
+        ConflictError: Another import is at work and did not make way for ten minutes.
         TrackingUnavailableError: MLflow or the state database doesn't answer. What was imported before stays.
     """
     wanted = validate_name(experiment, "experiment name") if experiment else ""
