@@ -57,7 +57,7 @@ class Redactor:
 
     Masked are the values after secret-like names (``API_KEY=…``, ``"token": "…"``, ``--password …``), tokens of
     well-known shapes, private keys, passwords in URLs, and the given secrets wherever they stand, also in
-    URL-encoded, base64 and JSON-escaped form. What is masked twice looks as if it had been masked once.
+    URL-encoded, base64 and JSON-escaped form. Masking what was masked before does no harm.
 
     Args:
         secrets: Values to look for; those shorter than :data:`MIN_SECRET` are left out.

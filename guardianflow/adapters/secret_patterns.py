@@ -88,7 +88,7 @@ SHAPES: Mapping[bytes, re.Pattern[bytes]] = {
         b"ghs_": rb"ghs_[A-Za-z0-9]{20,}",
         b"ghu_": rb"ghu_[A-Za-z0-9]{20,}",
         b"ghr_": rb"ghr_[A-Za-z0-9]{20,}",
-        b"_pat_": rb"(?:(?<=github)|(?<=dckr))_pat_[\w\-]{16,}",
+        b"_pat_": rb"(?<![A-Za-z0-9])(?:github|dckr)_pat_[\w\-]{16,}",
         b"glpat-": rb"glpat-[\w\-]{16,}",
         b"hf_": rb"(?<![A-Za-z0-9_])hf_[A-Za-z0-9]{20,}",
         b"npm_": rb"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{30,}",

@@ -148,11 +148,11 @@ def adopt_runs(
         TrackingUnavailableError: Our MLflow doesn't answer.
     """
     runs = _Adoption(settings, run_id, since)
-    adopted = runs.adopt_marked()
+    adopted = {row.run_id: row for row in runs.adopt_marked()}
     if read_store is not None:
         for store in dict.fromkeys([*_stores_below(settings, working_dir, since), *_named(tracking_uris)]):
-            adopted += runs.copy_from(store, working_dir, read_store)
-    return adopted
+            adopted.update((row.run_id, row) for row in runs.copy_from(store, working_dir, read_store))
+    return list(adopted.values())
 
 
 class _Adoption(MlflowRuns):
@@ -252,6 +252,7 @@ class _Adoption(MlflowRuns):
             name=found.name,
             tags={
                 **found.tags,
+                "mlflow.user": self._settings.actor,
                 PARENT_TAG: ids.get(found.parent_id, self._run_id),
                 # Without quotes: MLflow's search knows no way to write them.
                 COPIED_TAG: source.replace("'", ""),
