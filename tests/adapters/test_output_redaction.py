@@ -155,8 +155,9 @@ def test_bytes_without_secrets_come_back_as_they_are(data: bytes) -> None:
 
 
 WORDS = st.sampled_from(
-    ["password", "token", '"', "'", "=", ": ", " ", "\n", "\\", "--api-key", "://", "u:", "@", "abc", "Bearer ", "eyJ",
-     "{", "}", "-----BEGIN PRIVATE KEY-----", "-----END ", "?", "&", "sig=", "***", "한", "1.5", "secret", ",", "geheim-9"]
+    ["password", "token", '"', "'", "=", ": ", " ", "\n", "\\", "--api-key", "://", "u:", "@", "abc", "Bearer ",
+     "eyJ", "{", "}", "-----BEGIN PRIVATE KEY-----", "-----END ", "?", "&", "sig=", "***", "한", "1.5", "secret", ",",
+     "geheim-9"]
 )  # fmt: skip
 
 
