@@ -19,8 +19,8 @@ demo: set-up-base ## Train two small models, register, promote, roll back: each 
 test: set-up-dev ## Run the tests (ARGS="-k registry" for some of them)
 	@$(BIN)/pytest $(ARGS)
 
-test-fire: set-up-dev ## Run only the slow tests: crashes, kills, many processes at once
-	@$(BIN)/pytest -m slow $(ARGS)
+test-fire: set-up-dev ## Run only the slow tests in their long form: crashes, kills, many processes at once
+	@GUARDIANFLOW_FIRE=1 $(BIN)/pytest -m slow $(ARGS)
 
 lint: set-up-dev ## Check style and layout with ruff, and that notebooks hold no output
 	@$(BIN)/ruff check .

@@ -99,11 +99,12 @@ def notebook_words(path: Path, words: Sequence[str], *, target: Path, folder: Pa
     Raises:
         InputError: The notebook can't be read, or a word is no ``key=value``.
     """
-    read_notebook(path)
+    notebook = read_notebook(path)
     declared = {one.name: one for one in notebook_parameters(path).parameters}
     # papermill puts its parameters into paths by str.format: braces in a folder's name are doubled.
     paths = [str(one.absolute()).replace("{", "{{").replace("}", "}}") for one in (path, target)]
     argv = [*paths, "--cwd", str(folder), "--log-output", "--no-progress-bar"]
+    argv += _open_questions(notebook)
     for name, text in _pairs(words):
         if not name.isidentifier() or keyword.iskeyword(name):  # papermill writes names into code as they are
             raise InputError(
@@ -111,6 +112,15 @@ def notebook_words(path: Path, words: Sequence[str], *, target: Path, folder: Pa
             )
         argv += _word(name, text, _notebook_value(declared.get(name), text))
     return argv
+
+
+def _open_questions(notebook: Mapping[str, Any]) -> list[str]:
+    """Options for what a notebook leaves open, and papermill won't do without: its kernel and its language."""
+    metadata = notebook.get("metadata")
+    spec = metadata.get("kernelspec") if isinstance(metadata, dict) else None
+    known = spec if isinstance(spec, dict) else {}
+    words = [] if known.get("name") else ["-k", "python3"]
+    return words if known.get("language") else [*words, "-l", "python"]
 
 
 def _word(name: str, text: str, value: Any) -> list[str]:

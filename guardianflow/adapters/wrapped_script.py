@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.artifacts import Artifact, ArtifactReport, ArtifactWatch
-from guardianflow.adapters.child_environment import child_environment, environment_summary
+from guardianflow.adapters.child_environment import child_environment, environment_summary, outer_environment
 from guardianflow.adapters.commands import Command
 from guardianflow.adapters.live_output import VARIABLE as LIVE_VARIABLE
 from guardianflow.adapters.live_output import live_folder
+from guardianflow.adapters.mlflow_stores import read_mlflow_store
 from guardianflow.adapters.output_redaction import Redactor, secret_values
 from guardianflow.adapters.script_parameters import ResolvedParameters
 from guardianflow.adapters.source_state import source_state
@@ -43,6 +45,8 @@ _TAIL_BYTES = 20_000
 _TAIL_LINES = 60
 _SCRIPT_BYTES = 2_000_000
 _UPLOAD_S = 60.0
+_SAVED_TO = re.compile(r"(?:saved|saving|[Ll]ogging results) to:?\s+(?P<place>/[^\n]+)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _WEIGHTS = (".pt", ".pth", ".onnx", ".safetensors", ".ckpt", ".engine", ".keras", ".h5", ".tflite")
 
 
@@ -112,7 +116,7 @@ class WrappedScript:
     def _make_environment(self) -> dict[str, str]:
         ours = adoption_environment(self._settings, run_id=self._run.run_id, experiment=self._run.experiment)
         extra = {**ours, **self._command.environment}
-        base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE}
+        base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE} | outer_environment()
         return child_environment(base, allow=list(self._asked.environment_allowed) or None, extra=extra)
 
     def _keep_start(self) -> None:
@@ -123,7 +127,7 @@ class WrappedScript:
         source = source_state(self._code_folder())
         if source.commit:
             run.set_tags({"mlflow.source.git.commit": source.commit, f"{TAG}git_dirty": str(source.dirty).lower()})
-        if source.remark:
+        if source.remark and "in no git repository" not in source.remark:  # most folders are in none
             self._remarks.append(source.remark)
         if source.diff:
             run.log_artifact(write_text(folder / "uncommitted.diff", self._redactor.text(source.diff)), "source")
@@ -186,7 +190,8 @@ class WrappedScript:
         adopted: Sequence[AdoptedRun],
         model: str,
     ) -> WrapResult:
-        remarks = [*self._remarks, *ended.remarks, *self._metrics.remarks]
+        output = {stream: _tail(self._run.folder / f"{stream}.log") for stream in ("stdout", "stderr")}
+        remarks = [*self._remarks, *ended.remarks, *self._metrics.remarks, *_elsewhere(output, self._folder)]
         if ended.left_behind:
             remarks.append(f"{ended.left_behind} processes outlived the script and were ended")
         if ended.unread_bytes:
@@ -212,7 +217,7 @@ class WrappedScript:
             adopted=[row.to_dict() for row in adopted],
             resources=self._load.samples,
             remarks=list(dict.fromkeys(remarks)),
-            output={stream: _tail(self._run.folder / f"{stream}.log") for stream in ("stdout", "stderr")},
+            output=output,
             folder=self._run.folder,
             model=model,
             tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
@@ -235,7 +240,13 @@ class WrappedScript:
 
     def _adopt(self) -> Sequence[AdoptedRun]:
         try:
-            found = adopt_runs(self._settings, run_id=self._run.run_id, working_dir=self._folder, since=self._since)
+            found = adopt_runs(
+                self._settings,
+                run_id=self._run.run_id,
+                working_dir=self._folder,
+                since=self._since,
+                read_store=read_mlflow_store,
+            )
         except Exception as error:  # noqa: BLE001 - MLflow may be away; the script's own result must not suffer
             self._remarks.append(f"runs that it logged to MLflow itself could not be looked for: {error}")
             return ()
@@ -345,6 +356,20 @@ def _end_tags(ended: Ended) -> Mapping[str, str]:
 
 def _artifact_rows(report: ArtifactReport) -> list[dict[str, Any]]:
     return [{"name": row.name, "size": row.size, "sha256": row.sha256, "new": row.new} for row in report.artifacts]
+
+
+def _elsewhere(output: Mapping[str, str], folder: Path) -> list[str]:
+    """Where it says that it saved its results, and we don't look: outside of its working folder."""
+    found = []
+    for text in output.values():
+        for match in _SAVED_TO.finditer(_COLOURS.sub("", text)):
+            place = Path(match["place"].strip().rstrip("."))
+            if place.is_absolute() and place.exists() and not place.resolve().is_relative_to(folder.resolve()):
+                found.append(
+                    f"it saved to {place}, outside of its working folder, and only files below that are kept: "
+                    "run it with --working-dir, or tell the script to write there"
+                )
+    return list(dict.fromkeys(found))
 
 
 def _tail(path: Path) -> str:

@@ -137,7 +137,9 @@ def spec(name: str) -> MetricSpec:
 def legal_metric_name(name: str) -> str:
     """A name that MLflow accepts: ``metrics/mAP50(B)`` becomes ``metrics/mAP50_B``."""
     cleaned = _ILLEGAL.sub("_", name).strip("_ ")
-    return cleaned[:_MAX_NAME] or "unnamed"
+    # MLflow takes a name for a path: no part of it may be empty, `.` or `..`.
+    cleaned = "/".join(part for part in cleaned.split("/") if part.strip(" ."))
+    return cleaned[:_MAX_NAME].rstrip("/ ") or "unnamed"
 
 
 @dataclass(frozen=True)

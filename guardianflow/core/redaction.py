@@ -10,9 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from guardianflow.core.config import mask_secrets
-from guardianflow.core.metrics import legal_metric_name
-
 __all__ = ["MASK", "flatten_params", "is_secret_name", "redact", "secret_places"]
 
 MASK = "***"
@@ -55,7 +52,7 @@ def flatten_params(params: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in _leaves(params, ""):
         text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, tuple)) else str(value)
-        key = base = legal_metric_name(name)
+        key = base = _legal(name)
         number = 2
         while key in flat:
             key = f"{base[:240]}_{number}"
@@ -82,7 +79,7 @@ def _clean(name: str, value: Any) -> Any:
         return _clean_list(list(value))
     if isinstance(value, str):
         return _clean_text(value)
-    return value if value is None or isinstance(value, (bool, int, float)) else mask_secrets(str(value))
+    return value if value is None or isinstance(value, (bool, int, float)) else _masked(str(value))
 
 
 def _clean_list(values: Sequence[Any]) -> list[Any]:
@@ -98,7 +95,7 @@ def _clean_text(text: str) -> str:
     flag = _FLAG.match(text)
     if flag and is_secret_name(flag["name"]):
         return f"{flag['name']}={MASK}"
-    return mask_secrets(text)
+    return _masked(text)
 
 
 def _differences(given: Any, cleaned: Any, place: str) -> Iterator[str]:
@@ -110,3 +107,16 @@ def _differences(given: Any, cleaned: Any, place: str) -> Iterator[str]:
             yield from _differences(old, new, f"{place}[{index}]")
     elif isinstance(cleaned, str) and (cleaned == MASK or f":{MASK}@" in cleaned or f"={MASK}" in cleaned):
         yield place
+
+
+def _masked(text: str) -> str:
+    # Imported here: the supervisor of a wrapped script needs this module, and is started with every one of them.
+    from guardianflow.core.config import mask_secrets
+
+    return mask_secrets(text)
+
+
+def _legal(name: str) -> str:
+    from guardianflow.core.metrics import legal_metric_name
+
+    return legal_metric_name(name)

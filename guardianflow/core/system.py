@@ -251,11 +251,12 @@ class _ProcessTree:
         started = time.monotonic()
         if started < self._scan_due:
             return
-        root = psutil.Process(self.pid)
         try:
-            self._members = [root, *root.children(recursive=True)]
-        except psutil.Error:
+            root = psutil.Process(self.pid)
             self._members = [root]
+            self._members = [root, *root.children(recursive=True)]
+        except psutil.Error:  # a short script is gone before anybody looked
+            log.debug("process %d can't be searched for children", self.pid)
         ended = time.monotonic()
         self._scan_due = ended + 9 * (ended - started)
 

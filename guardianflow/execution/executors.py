@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guardianflow.adapters.child_environment import outer_environment
 from guardianflow.core.config import Settings
 from guardianflow.core.interrupts import signals_raise
 from guardianflow.core.redaction import secret_places
@@ -242,7 +243,7 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
 
     Secrets go this way only: never as parameters, which are written into the notebook.
     """
-    found = settings.as_environment()
+    found = {**outer_environment(), **settings.as_environment()}
     found["ULTRALYTICS_SAFE_LOAD"] = os.environ.get("ULTRALYTICS_SAFE_LOAD", "1")
     if importlib.util.find_spec("ipywidgets") is None:
         # tqdm would complain in every notebook that it draws its bar as text.

@@ -87,7 +87,14 @@ def plan_run(kind: str, **parameters: Any) -> RunPlan:
 
 
 def plan_again(record: RunRecord) -> RunPlan:
-    """A plan that repeats a run from its recorded parameters, as a new run."""
+    """A plan that repeats a run from its recorded parameters, as a new run.
+
+    Raises:
+        InputError: The run was imported: nothing here knows how to do it again.
+    """
+    if record.kind == "import":
+        msg = f"run {record.run_id} was imported, so it can't be repeated from here; run its script: guardianflow wrap"
+        raise InputError(msg)
     values = {key: value for key, value in record.parameters.items() if key != "resume"}
     plan = plan_run(KINDS.get(record.kind).name, **values)
     return RunPlan(plan.kind, plan.parameters, again_of=record.run_id)

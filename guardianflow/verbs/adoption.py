@@ -202,12 +202,9 @@ def _live_output(*, as_json: bool) -> Iterator[None]:
     """The script's output on this terminal while it runs; with --json, all of it on stderr."""
     from guardianflow.adapters.live_output import LiveOutput
 
-    from guardianflow.adapters.child_environment import outer_environment
-
     with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
-        added = {**outer_environment(), **live.environment}
-        before = {name: os.environ.get(name) for name in added}
-        os.environ.update(added)
+        before = {name: os.environ.get(name) for name in live.environment}
+        os.environ.update(live.environment)
         try:
             yield
         finally:
@@ -382,12 +379,22 @@ def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, An
     from guardianflow.dashboard.metrics_store import MetricsStore
 
     settings = _settings()
-    done = import_runs(report, settings=settings, sink=MetricsStore(settings.database_url), experiment=experiment)
+    with _counting("findings") as count:
+        on_progress = None if count is None else lambda number, _total: count(number)
+        done = import_runs(
+            report,
+            settings=settings,
+            sink=MetricsStore(settings.database_url),
+            experiment=experiment,
+            on_progress=on_progress,
+        )
     if not quiet:
         rows = [(row.kind, row.name, row.run_id, row.epochs, str(row.path)) for row in done.imported]
         print_table(("kind", "run", "run id", "epochs", "folder"), rows, title="Imported", empty="no new run to import")
-        say(f"{len(done.imported)} imported, {len(done.already)} were there already, {len(done.failed)} failed")
-        for failed in done.failed:
-            say(f"failed  {failed[0]}: {failed[1]}")
+        say(done.summary())
+        for path, reason in done.failed:
+            say(f"failed  {path}: {reason}")
+        for row in done.imported[:1]:
+            say(f"next: {row.register_command or f'guardianflow metrics --run {row.run_id}'}")
     result: dict[str, Any] = done.to_dict()
     return result

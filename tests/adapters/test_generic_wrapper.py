@@ -179,11 +179,14 @@ def test_a_module_of_a_package(settings: Settings, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ultralytics_own_command_on_real_photographs(
-    settings: Settings, folder: Path, some_photographs: Callable[[Path, int], Path]
+    settings: Settings, folder: Path, some_photographs: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # Ultralytics would write into its own package
     data = some_photographs(folder / "data", 16)
     words = ["detect", "train", f"data={data}", "model=yolo11n.yaml", "epochs=2", "imgsz=64", "batch=8", "workers=0"]
-    result = wrapped(settings, folder, "yolo", *words, "project=runs", "name=cells", "device=cpu", register_as="cells")
+    result = wrapped(
+        settings, folder, "yolo", *words, f"project={folder / 'runs'}", "name=cells", "device=cpu", register_as="cells"
+    )
     assert result.ok, result.output
     assert result.kind == "binary"
     assert result.parameters["epochs"] == 2
@@ -277,8 +280,14 @@ def test_what_outlives_the_script_is_ended(settings: Settings, folder: Path) -> 
         folder,
         "fork.py",
         "import os, signal, time\n"
-        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "        time.sleep(600)\n    os._exit(0)\nos.wait()\nprint('loss=1')\n",
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "        time.sleep(600)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print('loss=1')\n",
     )
     result = wrapped(settings, folder, path, mark)
     assert result.ok, result.reason
@@ -294,6 +303,16 @@ def _cmdline(process: psutil.Process) -> list[str]:
 
 
 # --- what is kept and what is not -----------------------------------------------------------------------------------
+
+
+def test_results_outside_of_the_working_folder_are_pointed_to(settings: Settings, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere runs"
+    other.mkdir()
+    path = script(folder, "t.py", f"print('Results saved to \\x1b[1m{other}\\x1b[0m')\n")
+    result = wrapped(settings, folder, path)
+    assert [remark for remark in result.remarks if str(other) in remark and "--working-dir" in remark]
+    inside = wrapped(settings, folder, script(folder, "in.py", f"print('saved to {folder}')\n"))
+    assert not [remark for remark in inside.remarks if "--working-dir" in remark]
 
 
 def test_only_files_of_this_run_are_kept(settings: Settings, folder: Path) -> None:
@@ -349,7 +368,8 @@ def test_a_preview_runs_nothing(settings: Settings, folder: Path) -> None:
     path = script(
         folder,
         "train.py",
-        "import argparse\nopen('ran', 'w')\np = argparse.ArgumentParser()\np.add_argument('--lr', type=float, default=0.1)\n",
+        "import argparse\nopen('ran', 'w')\n"
+        "p = argparse.ArgumentParser()\np.add_argument('--lr', type=float, default=0.1)\n",
     )
     sample = script(folder, "old.log", "epoch 1: loss=0.5\nepoch 2: loss=0.4\n")
     wrapper = GenericWrapper("people", path, folder, ["--lr", "0.2"], settings=settings)

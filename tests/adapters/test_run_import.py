@@ -29,7 +29,7 @@ from guardianflow.core.mlflow_import import DIGEST_TAG, EARLIER_TAG, STATE_TAG
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.run_records import RunRecords
 from guardianflow.dashboard.metrics_store import MetricsStore
-from guardianflow.exceptions import InvalidNameError, NotFoundError, TrackingUnavailableError
+from guardianflow.exceptions import InputError, InvalidNameError, TrackingUnavailableError
 from tests.adapters.test_run_folders import (
     database,
     file_store,
@@ -204,7 +204,7 @@ class TestThreeUltralyticsRuns:
         three_runs(folder)
         run_id = bring(folder, settings).imported[0].run_id
 
-        with pytest.raises(NotFoundError, match="import"):
+        with pytest.raises(InputError, match="import"):
             plan_again(RunRecords(Database.open(settings.database_url)).get(run_id))
 
 
