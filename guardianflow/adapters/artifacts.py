@@ -29,6 +29,7 @@ _HASH_SECONDS = 3.0  # before the run, for all files together
 _MAX_ENTRIES = 1_000_000
 _MAX_LEFT_OUT = 500
 _RETRY_AFTER_S = 0.2
+_CLOCK_NS = 20_000_000  # the clock of file times lags behind that of processes by a tick
 _BLOCK = 1 << 20
 _SKIPPED = frozenset({
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "site-packages", "dist-packages", ".tox",
@@ -47,7 +48,7 @@ class Artifact:
         name: Relative to the root, with ``/``.
         size: In bytes.
         sha256: Of its content.
-        new: Whether it wasn't there before; else it was changed.
+        new: Whether it wasn't there before; else it was changed, or written anew.
     """
 
     path: Path
@@ -160,7 +161,7 @@ class ArtifactWatch:
             )
             found = None
             if not reason:
-                found, reason = _taken(match, known)
+                found, reason = _taken(match, known, written_since=self._began_ns - _CLOCK_NS)
             if found is not None:
                 artifacts.append(found)
                 taken += found.size
@@ -269,8 +270,11 @@ def _too_much(match: _Match, files: int, taken: int, *, max_files: int, max_byte
     return ""
 
 
-def _taken(match: _Match, known: _Known | None) -> tuple[Artifact | None, str]:
-    """The artifact, or why it is none; neither for a file with the same content as before."""
+def _taken(match: _Match, known: _Known | None, *, written_since: int) -> tuple[Artifact | None, str]:
+    """The artifact, or why it is none; neither for a file that has other times, but was not written anew.
+
+    A run that writes the very same bytes again, as one with a fixed seed does, has made that file, too.
+    """
     for attempt in range(2):
         try:
             size, digest = _hashed(match.path)
@@ -283,7 +287,7 @@ def _taken(match: _Match, known: _Known | None) -> tuple[Artifact | None, str]:
             continue
         except OSError as error:
             return None, f"it can't be read: {error.strerror or error}"
-        if known is not None and known.sha256 == digest:
+        if known is not None and known.sha256 == digest and match.status.st_mtime_ns < written_since:
             return None, ""
         return Artifact(Path(match.path), match.name, size, digest, new=known is None), ""
     return None, ""

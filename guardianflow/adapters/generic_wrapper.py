@@ -176,7 +176,8 @@ class GenericWrapper(Runner[WrapParameters, WrapResult]):
         """What makes a run of this script the same as another one."""
         asked = self.parameters
         chosen = {"python": asked.python, "constants": str(asked.constants), "working_dir": str(self.working_dir)}
-        return run_identity(self.command(), working_dir=self.working_dir, environment=chosen)
+        skip = self.settings.work_dir.absolute()
+        return run_identity(self.command(), working_dir=self.working_dir, environment=chosen, skip=skip)
 
     def already_done(self) -> RunRecord | None:
         """The newest run of the experiment that did the same and ended well; ``None`` where it is needed.

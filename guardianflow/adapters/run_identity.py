@@ -57,7 +57,9 @@ class RunIdentity:
         return {"digest": self.digest, "parts": dict(self.parts)}
 
 
-def run_identity(command: Command, *, working_dir: Path, environment: Mapping[str, str]) -> RunIdentity:
+def run_identity(
+    command: Command, *, working_dir: Path, environment: Mapping[str, str], skip: Path | None = None
+) -> RunIdentity:
     """The identity of one start of a script.
 
     Code is every Python file, notebook and shell script in the script's folder and below: a script is what it
@@ -68,13 +70,14 @@ def run_identity(command: Command, *, working_dir: Path, environment: Mapping[st
         command: What is started.
         working_dir: Where.
         environment: What was chosen of its environment, such as the interpreter.
+        skip: Folder that is left out: the one that runs are kept in.
     """
     words = (command.kind, command.label, *command.args)
     return RunIdentity(
         {
             "command": _digest("\0".join(words)),
-            "code": _code_digest(command),
-            "data": _data_digest(command, working_dir),
+            "code": _code_digest(command, skip),
+            "data": _data_digest(command, working_dir, skip),
             "environment": _digest(json.dumps(dict(environment), sort_keys=True)),
         }
     )
@@ -84,22 +87,22 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _code_digest(command: Command) -> str:
+def _code_digest(command: Command, skip: Path | None) -> str:
     if command.script is None:
         return ""
     whole = hashlib.sha256(_content(command.script).encode())
-    for path in _files(command.script.parent, endings=_CODE):
+    for path in _files(command.script.parent, endings=_CODE, skip=skip):
         whole.update(f"{path.relative_to(command.script.parent)}\0{_content(path)}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
-def _data_digest(command: Command, working_dir: Path) -> str:
+def _data_digest(command: Command, working_dir: Path, skip: Path | None) -> str:
     whole = hashlib.sha256()
     for word in command.args:
         for text in dict.fromkeys((word, word.partition("=")[2])):
             path = _existing(working_dir, text)
             if path is not None:
-                whole.update(f"{text}\0{_path_digest(path)}\n".encode(errors="surrogateescape"))
+                whole.update(f"{text}\0{_path_digest(path, skip)}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
@@ -113,9 +116,9 @@ def _existing(working_dir: Path, text: str) -> Path | None:
         return None
 
 
-def _path_digest(path: Path) -> str:
+def _path_digest(path: Path, skip: Path | None) -> str:
     if path.is_dir():
-        return _digest("\n".join(f"{file.relative_to(path)}\0{_stamp(file)}" for file in _files(path)))
+        return _digest("\n".join(f"{file.relative_to(path)}\0{_stamp(file)}" for file in _files(path, skip=skip)))
     found = _content(path)
     if path.suffix.lower() in {".yaml", ".yml"}:
         found += _dataset_fingerprint(path)
@@ -155,11 +158,15 @@ def _stamp(path: Path) -> str:
     return f"{facts.st_size}:{facts.st_mtime_ns}"
 
 
-def _files(folder: Path, *, endings: tuple[str, ...] = ()) -> Iterator[Path]:
+def _files(folder: Path, *, endings: tuple[str, ...] = (), skip: Path | None = None) -> Iterator[Path]:
     """Files below a folder in a fixed order; links are not followed."""
     seen = 0
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _NOT_CODE and not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _NOT_CODE and not name.startswith(".") and Path(place) / name != skip
+        )
         for name in sorted(names):
             if endings and not name.endswith(endings):
                 continue

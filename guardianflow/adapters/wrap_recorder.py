@@ -27,7 +27,7 @@ _SEND_S = 1.0
 _KEPT_POINTS = 1_000
 _KEPT_SAMPLES = 600
 _SAMPLE_S = 0.5
-_MEANS = ("cpu_util", "gpu_util", "gpu_mem_mb", "gpu_power_w")
+_MEANS = ("gpu_util", "gpu_mem_mb", "gpu_power_w")
 
 
 class MetricRecorder:
@@ -166,12 +166,14 @@ class LoadRecorder:
             return list(self._samples)
 
     def summary(self) -> dict[str, float]:
-        """Means of the whole run."""
+        """Means of the GPU's figures over the whole run; what the CPU did is known to the end of the script."""
         if self._sampler is None:
             return {}
         return {name: figure.mean for name, figure in self._sampler.summary().items() if name in _MEANS}
 
     def _take(self, sample: SystemSample) -> None:
+        if not sample.processes:  # it has just ended
+            return
         values: dict[str, Any] = sample.values()
         row = {"seconds": round(sample.time - self._began, 3)}
         row.update({name: float(value) for name, value in values.items() if value is not None})

@@ -229,7 +229,7 @@ class ArtifactTable:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{row['size'] / 1e6:,.2f} MB</td>"
+            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{_size(row['size'])}</td>"
             f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
             f"<td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
             for row in self.artifacts[:_SHOWN_ARTIFACTS]
@@ -253,6 +253,13 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _size(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f} bytes"
 
 
 def _many(count: int, thing: str) -> str:

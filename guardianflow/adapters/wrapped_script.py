@@ -226,6 +226,7 @@ class WrappedScript:
     def _own_figures(self, ended: Ended) -> dict[str, float]:
         return {
             **self._load.summary(),
+            "cpu_util": 100.0 * ended.cpu_s / ended.wall_s if ended.wall_s > 0 else 0.0,
             "wall_seconds": ended.wall_s,
             "cpu_seconds": ended.cpu_s,
             "peak_rss_mb": ended.peak_memory_mb,

@@ -15,6 +15,7 @@ _HEADLINE = (
     "map50", "map50_95", "precision", "recall", "hota", "latency_ms_p50", "latency_ms_p95", "throughput_fps",
     "model_size_mb", "wall_seconds", "cpu_seconds", "peak_rss_mb",
 )  # fmt: skip
+_OWN = 12
 
 
 def execute_plan(
@@ -64,7 +65,8 @@ def _show_outcome(outcome: RunOutcome) -> None:
         from guardianflow.core.inference_results import cell_columns, cell_line
 
         print_table(cell_columns(), [cell_line(row) for row in cells], title=f"{outcome.experiment} · {outcome.kind}")
-    rows = [(name, format_metric(name, metrics[name])) for name in _HEADLINE if name in metrics]
+    own = [name for name in outcome.result.get("histories", ()) if name not in _HEADLINE]  # of a wrapped script
+    rows = [(name, format_metric(name, metrics[name])) for name in (*own[:_OWN], *_HEADLINE) if name in metrics]
     print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
     if outcome.result.get("verdict"):
         say(str(outcome.result["verdict"]))

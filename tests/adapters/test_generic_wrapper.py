@@ -358,6 +358,19 @@ def test_the_same_code_arguments_and_data_are_known_again(settings: Settings, fo
     assert not again("data.txt")
 
 
+def test_runs_kept_beside_the_script_are_no_part_of_it(folder: Path, mlflow_sqlite_template: Path) -> None:
+    work = folder / "guardianflow-work"
+    work.mkdir()
+    (work / "mlflow.db").write_bytes(mlflow_sqlite_template.read_bytes())
+    beside = Settings(work_dir=work, gate="off")
+    path = script(folder, "t.py", "open('w.pt', 'wb').write(b'the same bytes')\n")
+    first = wrapped(beside, folder, path)
+    assert GenericWrapper("people", path, folder, settings=beside).already_done() is not None
+    again = wrapped(beside, folder, path, register_as="same")
+    assert [row["sha256"] for row in again.artifacts] == [row["sha256"] for row in first.artifacts]
+    assert again.model == "models:/same/1", again.remarks
+
+
 def test_a_failed_run_is_needed_again(settings: Settings, folder: Path) -> None:
     path = script(folder, "no.py", "raise SystemExit(1)\n")
     wrapped(settings, folder, path)
