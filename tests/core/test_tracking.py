@@ -125,15 +125,23 @@ def test_a_parameter_that_conflicts_loses_nothing_else(settings: Settings) -> No
 
 def test_one_name_that_mlflow_refuses_loses_nothing_else(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with start(settings) as run:
-        run.log_params({"good": 1, "a//b": 2, "also good": 3})
-        run.log_metrics({"fine": 1.0, "../up": 2.0}, step=1)
+        run.set_tags({"good": 1, "a//b": 2, "also good": 3})
     found = client(settings).get_run(run.run_id)
     assert found.info.status == "FINISHED"
-    assert found.data.params == {"good": "1", "also good": "3"}
-    assert found.data.metrics == {"fine": 1.0}
+    assert {name: value for name, value in found.data.tags.items() if "good" in name} == {"good": "1", "also good": "3"}
     refused = [json.loads(line) for line in (run.folder / "refused.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert next(row["payload"] for row in refused) == {"params": {"a//b": "2"}}
+    assert next(row["payload"] for row in refused) == {"tags": {"a//b": "2"}}
     assert "a//b" in caplog.text
+
+
+def test_names_that_are_no_paths_to_mlflow_become_ones(settings: Settings) -> None:
+    with start(settings) as run:
+        run.log_params({"good": 1, "a//b": 2, "/c": 3})
+        run.log_metrics({"fine": 1.0, "../up": 2.0, "loss/": 3.0, "..": 4.0}, step=1)
+    found = client(settings).get_run(run.run_id).data
+    assert found.params == {"good": "1", "a/b": "2", "c": "3"}
+    assert found.metrics == {"fine": 1.0, "up": 2.0, "loss": 3.0, "unnamed": 4.0}
+    assert not (run.folder / "refused.jsonl").exists()
 
 
 def test_two_threads_write_and_watch_at_once(settings: Settings) -> None:
