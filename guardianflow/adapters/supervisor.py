@@ -93,8 +93,8 @@ class Supervisor:
         self._ending = Ending(self.job, self._tree)
         self._sending = memoryview(frame(STARTED, {"pid": pid}))
         loader = threading.Thread(target=self._load_redaction, daemon=True)
-        loader.start()
         self._streams = streams
+        loader.start()
         while not self._over():
             self._wait()
             self._hear()

@@ -113,6 +113,21 @@ def test_crash_is_told_by_its_signal(script):
     assert "segmentation fault" in ended.reason
 
 
+@pytest.mark.slow
+def test_script_that_is_over_in_a_moment_on_a_busy_machine_loses_no_word(tmp_path):
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        for number in range(15):
+            (tmp_path / str(number)).mkdir()
+            run = Script(tmp_path / str(number))
+            ended = run("sh", "-c", "echo good; echo bad >&2; exit 3").run()
+            assert (run.log("stdout"), run.log("stderr"), ended.remarks) == (b"good\n", b"bad\n", ())
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def test_daemon_that_forked_twice_and_is_deaf_ends_with_the_script(script):
     ended = script("forks_twice.py").run()
     assert ended.ok
