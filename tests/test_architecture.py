@@ -118,8 +118,8 @@ MIXED_FOLDERS = {"core", "dashboard", "scenario"}
 # A heavy package → the modules (or folders) that may import it.
 OWNERS = {
     "mlflow": {"core.mlflow_adoption", "core.mlflow_runs", "core.mlflow_writing", "core.registry"},
-    "ruamel": {"adapters.experiment_yaml"},
-    "tensorboard": {"adapters.event_files"},
+    "ruamel": {"adapters.experiments.yaml_text"},
+    "tensorboard": {"adapters.metrics.event_files"},
     "sqlalchemy": {
         "core.database",
         "core.evaluations",

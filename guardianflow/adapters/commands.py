@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from guardianflow.adapters.notebook_arguments import notebook_words
+from guardianflow.adapters.parameters.notebook_arguments import notebook_words
 from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
 

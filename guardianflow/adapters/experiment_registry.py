@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guardianflow.adapters.experiment_content import Content, normal_name, read_content
-from guardianflow.adapters.experiment_edits import TextEdits
-from guardianflow.adapters.experiment_entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
-from guardianflow.adapters.experiment_file import ExperimentFile
-from guardianflow.adapters.experiment_generation import draft_entries, script_files
-from guardianflow.adapters.experiment_search import near_names, rank
-from guardianflow.adapters.experiment_update import HEADER, RegistryUpdate, updated
-from guardianflow.adapters.experiment_yaml import YamlProblem
-from guardianflow.adapters.findings import ScanReport
+from guardianflow.adapters.experiments.content import Content, normal_name, read_content
+from guardianflow.adapters.experiments.edits import TextEdits
+from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
+from guardianflow.adapters.experiments.file import ExperimentFile
+from guardianflow.adapters.experiments.generation import draft_entries, script_files
+from guardianflow.adapters.experiments.search import near_names, rank
+from guardianflow.adapters.experiments.update import HEADER, RegistryUpdate, updated
+from guardianflow.adapters.experiments.yaml_text import YamlProblem
+from guardianflow.adapters.scan.findings import ScanReport
 from guardianflow.core.names import validate_name
 from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError, NotFoundError
@@ -125,7 +125,7 @@ class ExperimentRegistry:
         Raises:
             InputError: The folder can't be scanned or lies outside the file's; the file is broken or can't be written.
         """
-        from guardianflow.adapters.scan import scan_folder
+        from guardianflow.adapters.scan.scan import scan_folder
 
         return self.enter(scan_folder(self.folder if folder is None else folder), write=write)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from guardianflow.adapters.artifacts import ArtifactWatch, default_patterns
 from guardianflow.adapters.commands import Command, read_command
-from guardianflow.adapters.metric_lines import MetricLines
+from guardianflow.adapters.metrics.lines import MetricLines
+from guardianflow.adapters.parameters.script_parameters import ResolvedParameters, resolve_parameters
 from guardianflow.adapters.run_identity import IDENTITY_FILE, RunIdentity, run_identity
-from guardianflow.adapters.script_parameters import ResolvedParameters, resolve_parameters
 from guardianflow.adapters.wrap_preview import WrapPreview, preview_wrap
 from guardianflow.adapters.wrap_results import WrapResult
 from guardianflow.adapters.wrapped_script import WrappedScript

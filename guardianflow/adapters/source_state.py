@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardianflow.adapters.output_redaction import Redactor
+from guardianflow.adapters.supervision.redaction import Redactor
 
 __all__ = ["MAX_DIFF", "MAX_UNTRACKED", "SourceState", "source_state"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.artifacts import ArtifactWatch
-from guardianflow.adapters.metric_lines import MetricLines
-from guardianflow.adapters.metric_series import MetricSeries
-from guardianflow.adapters.output_redaction import Redactor
+from guardianflow.adapters.metrics.lines import MetricLines
+from guardianflow.adapters.metrics.series import MetricSeries
+from guardianflow.adapters.supervision.redaction import Redactor
 from guardianflow.core.redaction import redact
 from guardianflow.exceptions import InputError
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.metric_files import GrowingFiles
-from guardianflow.adapters.metric_lines import MetricLines
-from guardianflow.adapters.metric_series import MetricSeries, Point
+from guardianflow.adapters.metrics.files import GrowingFiles
+from guardianflow.adapters.metrics.lines import MetricLines
+from guardianflow.adapters.metrics.series import MetricSeries, Point
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.core.system import SystemSample, SystemSampler
 from guardianflow.core.tracking import TrackedRun

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.artifacts import Artifact, ArtifactReport, ArtifactWatch
-from guardianflow.adapters.child_environment import child_environment, environment_summary, outer_environment
 from guardianflow.adapters.commands import Command
-from guardianflow.adapters.live_output import VARIABLE as LIVE_VARIABLE
-from guardianflow.adapters.live_output import live_folder
-from guardianflow.adapters.mlflow_stores import read_mlflow_store
-from guardianflow.adapters.output_redaction import Redactor, secret_values
-from guardianflow.adapters.script_parameters import ResolvedParameters
+from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
+from guardianflow.adapters.parameters.script_parameters import ResolvedParameters
 from guardianflow.adapters.source_state import source_state
-from guardianflow.adapters.supervision import Ended, Limits, SupervisedProcess
+from guardianflow.adapters.supervision.environment import child_environment, environment_summary, outer_environment
+from guardianflow.adapters.supervision.live_output import VARIABLE as LIVE_VARIABLE
+from guardianflow.adapters.supervision.live_output import live_folder
+from guardianflow.adapters.supervision.process import Ended, Limits, SupervisedProcess
+from guardianflow.adapters.supervision.redaction import Redactor, secret_values
 from guardianflow.adapters.wrap_recorder import LoadRecorder, MetricRecorder
 from guardianflow.adapters.wrap_results import WrapResult
 from guardianflow.core.config import mask_secrets

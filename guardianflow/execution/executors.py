@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.child_environment import outer_environment
+from guardianflow.adapters.supervision.environment import outer_environment
 from guardianflow.core.config import Settings
 from guardianflow.core.interrupts import signals_raise
 from guardianflow.core.redaction import secret_places

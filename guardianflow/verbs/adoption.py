@@ -16,8 +16,8 @@ from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedErro
 from guardianflow.verbs.frame import Direct, Json, verb
 
 if TYPE_CHECKING:
-    from guardianflow.adapters.findings import ScanReport
     from guardianflow.adapters.generic_wrapper import GenericWrapper
+    from guardianflow.adapters.scan.findings import ScanReport
     from guardianflow.adapters.wrap_preview import WrapPreview
     from guardianflow.core.run_records import RunRecord
 
@@ -200,7 +200,7 @@ def _execute(plan: Any, *, direct: bool, as_json: bool) -> None:
 @contextmanager
 def _live_output(*, as_json: bool) -> Iterator[None]:
     """The script's output on this terminal while it runs; with --json, all of it on stderr."""
-    from guardianflow.adapters.live_output import LiveOutput
+    from guardianflow.adapters.supervision.live_output import LiveOutput
 
     with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
         before = {name: os.environ.get(name) for name in live.environment}
@@ -299,7 +299,7 @@ def scan(
     json: Json = False,
 ) -> None:
     """Find training scripts, datasets, weights and finished runs by reading, never by running."""
-    from guardianflow.adapters.scan import scan_folder
+    from guardianflow.adapters.scan.scan import scan_folder
     from guardianflow.console import print_json
 
     with _counting("files") as count:
@@ -374,7 +374,7 @@ def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, 
 
 
 def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, Any]:
-    from guardianflow.adapters.run_import import import_runs
+    from guardianflow.adapters.finished_runs.run_import import import_runs
     from guardianflow.console import print_table, say
     from guardianflow.dashboard.metrics_store import MetricsStore
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.experiment_content import Content, read_content
-from guardianflow.adapters.experiment_edits import TextEdits
-from guardianflow.adapters.experiment_entries import ExperimentEntry
-from guardianflow.adapters.experiment_file import MAX_BYTES, ExperimentFile
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
-from guardianflow.adapters.experiment_words import flow
-from guardianflow.adapters.experiment_yaml import YamlProblem, plain, read_tree
+from guardianflow.adapters.experiments.content import Content, read_content
+from guardianflow.adapters.experiments.edits import TextEdits
+from guardianflow.adapters.experiments.entries import ExperimentEntry
+from guardianflow.adapters.experiments.file import MAX_BYTES, ExperimentFile
+from guardianflow.adapters.experiments.words import flow
+from guardianflow.adapters.experiments.yaml_text import YamlProblem, plain, read_tree
 from guardianflow.exceptions import ConflictError, InputError, SchemaTooNewError
 
 ONE = "experiments:\n  train:\n    script: train.py\n"
@@ -380,7 +380,7 @@ def test_an_editor_that_never_stops_is_a_conflict(tmp_path: Path) -> None:
 
 ADDER = """
 import sys
-from guardianflow.adapters.experiment_entries import ExperimentEntry
+from guardianflow.adapters.experiments.entries import ExperimentEntry
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
 registry = ExperimentRegistry(sys.argv[1])
 print("ready", flush=True)
@@ -441,7 +441,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     before = path.read_bytes()
     program = (
         "import resource, sys\n"
-        "from guardianflow.adapters.experiment_entries import ExperimentEntry\n"
+        "from guardianflow.adapters.experiments.entries import ExperimentEntry\n"
         "from guardianflow.adapters.experiment_registry import ExperimentRegistry\n"
         "from guardianflow.exceptions import InputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.declared_parameters import Declared, DeclaredParameter
-from guardianflow.adapters.experiment_entries import ArgumentSpec, ExperimentEntry, LastRun
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
-from guardianflow.adapters.findings import FoundScript, Reason, ScanReport
+from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry, LastRun
+from guardianflow.adapters.parameters.declared import Declared, DeclaredParameter
+from guardianflow.adapters.scan.findings import FoundScript, Reason, ScanReport
 from guardianflow.exceptions import InputError, NotFoundError
 
 SCRIPT = "print('epoch')\n"

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.findings import FoundRun
-from guardianflow.adapters.run_folders import (
+from guardianflow.adapters.finished_runs.folders import (
     RUN_FOLDERS,
     FinishedRun,
     UnreadableRun,
@@ -23,6 +22,7 @@ from guardianflow.adapters.run_folders import (
     read_finished_run,
     read_finished_runs,
 )
+from guardianflow.adapters.scan.findings import FoundRun
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
 
 DETECT = [
@@ -563,7 +563,7 @@ def test_a_folder_that_has_gone_and_an_unknown_kind_are_said(tmp_path: Path) -> 
 
 
 def test_every_kind_of_the_scan_has_a_reader() -> None:
-    from guardianflow.adapters.findings import RUN_KINDS
+    from guardianflow.adapters.scan.findings import RUN_KINDS
 
     assert set(RUN_KINDS) <= set(RUN_FOLDERS)
 

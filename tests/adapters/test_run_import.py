@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from guardianflow.adapters.findings import FoundRun, ScanReport
-from guardianflow.adapters.import_values import as_stored, new_rows
-from guardianflow.adapters.run_folders import FinishedRun
-from guardianflow.adapters.run_import import ImportReport, import_runs
-from guardianflow.adapters.scan import scan_folder
+from guardianflow.adapters.finished_runs.folders import FinishedRun
+from guardianflow.adapters.finished_runs.import_values import as_stored, new_rows
+from guardianflow.adapters.finished_runs.run_import import ImportReport, import_runs
+from guardianflow.adapters.scan.findings import FoundRun, ScanReport
+from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
 from guardianflow.core.metrics import SaveReport
@@ -462,10 +462,10 @@ class TestWhatGoesWrong:
 _IMPORT = """
 import sys
 from pathlib import Path
-from guardianflow.adapters.import_values import as_stored, new_rows
-from guardianflow.adapters.run_folders import FinishedRun
-from guardianflow.adapters.run_import import import_runs
-from guardianflow.adapters.scan import scan_folder
+from guardianflow.adapters.finished_runs.import_values import as_stored, new_rows
+from guardianflow.adapters.finished_runs.folders import FinishedRun
+from guardianflow.adapters.finished_runs.run_import import import_runs
+from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.core.config import Settings
 from guardianflow.dashboard.metrics_store import MetricsStore
 

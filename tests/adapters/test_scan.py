@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters import findings
-from guardianflow.adapters.findings import FoundScript, Reason, ScanReport
-from guardianflow.adapters.scan import scan_folder
+from guardianflow.adapters.scan import findings
+from guardianflow.adapters.scan.findings import FoundScript, Reason, ScanReport
+from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.exceptions import InputError
 
 TRAIN = 'from ultralytics import YOLO\n\nif __name__ == "__main__":\n    YOLO("yolo11n.pt").train(data="bccd.yaml")\n'
@@ -293,7 +293,7 @@ def test_a_long_list_is_cut_in_the_page_and_says_so():
 
 def test_importing_the_scan_is_light():
     code = (
-        "import sys, guardianflow.adapters.scan, guardianflow.adapters.findings\n"
+        "import sys, guardianflow.adapters.scan.scan, guardianflow.adapters.scan.findings\n"
         "heavy = {'pandas', 'numpy', 'mlflow', 'papermill', 'torch', 'ultralytics', 'pathspec'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -305,7 +305,7 @@ def test_importing_the_scan_is_light():
 def test_this_environments_packages_are_scanned_within_a_minute_and_500_mb():
     code = (
         "import sys, json, pathlib\n"
-        "from guardianflow.adapters.scan import scan_folder\n"
+        "from guardianflow.adapters.scan.scan import scan_folder\n"
         "report = scan_folder(sys.argv[1]).to_dict()\n"
         # Not ru_maxrss: that of a child begins with what its parent held when it forked.
         "lines = pathlib.Path('/proc/self/status').read_text().splitlines()\n"

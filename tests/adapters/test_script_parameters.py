@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from guardianflow.adapters.commands import Command, read_command
-from guardianflow.adapters.script_parameters import declared_in, read_declared, resolve_parameters
+from guardianflow.adapters.parameters.script_parameters import declared_in, read_declared, resolve_parameters
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from guardianflow.adapters.scan import scan_folder
-from guardianflow.adapters.script_signs import judge, may_be_a_script, read_facts
+from guardianflow.adapters.scan.scan import scan_folder
+from guardianflow.adapters.scan.script_signs import judge, may_be_a_script, read_facts
 
 TORCH_LOOP = """
 import argparse

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from guardianflow.adapters.supervision import Ended, Limits, SupervisedProcess
-from guardianflow.adapters.supervision_direct import DirectLink
-from guardianflow.adapters.supervision_link import SupervisorLink
+from guardianflow.adapters.supervision.direct import DirectLink
+from guardianflow.adapters.supervision.link import SupervisorLink
+from guardianflow.adapters.supervision.process import Ended, Limits, SupervisedProcess
 from guardianflow.core.interrupts import signals_raise, signals_wait
 from guardianflow.exceptions import InputError, RunFailedError, RunInterruptedError
 
@@ -392,8 +392,8 @@ class Foreign(SupervisedProcess):
 
     def _make_link(self) -> SupervisorLink:
         code = (
-            "import guardianflow.adapters.supervision_tree as tree; tree.LINUX = tree._CHILDREN_FILE = False;"
-            "from guardianflow.adapters.supervisor import main; main()"
+            "import guardianflow.adapters.supervision.tree as tree; tree.LINUX = tree._CHILDREN_FILE = False;"
+            "from guardianflow.adapters.supervision.supervisor import main; main()"
         )
         return SupervisorLink(self._job, program=[sys.executable, "-P", "-c", code])
 
@@ -460,7 +460,7 @@ def test_killed_parent_takes_everything_along(script, tmp_path):
         textwrap.dedent(f"""
         import os
         from pathlib import Path
-        from guardianflow.adapters.supervision import SupervisedProcess
+        from guardianflow.adapters.supervision.process import SupervisedProcess
         SupervisedProcess(
             [{sys.executable!r}, {str(PROGRAMS / "deaf.py")!r}], cwd=Path({str(script.cwd)!r}),
             environment=dict(os.environ, {MARK}={script.mark!r}), folder=Path({str(script.folder)!r}),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from guardianflow.adapters.mlflow_stores import read_mlflow_store
+from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
 from guardianflow.core.config import Settings
 from guardianflow.core.mlflow_adoption import ADOPTED_TAG, COPIED_TAG, AdoptedRun, adopt_runs, adoption_environment
 from guardianflow.core.mlflow_runs import REASON_TAG, MlflowRuns, make_client

@@ -1,0 +1,1 @@
+"""``experiments.yaml``: its entries, its text, and edits that keep what a person wrote."""

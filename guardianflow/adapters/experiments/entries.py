@@ -1,0 +1,292 @@
+"""What an experiments.yaml says about one script, as values; and the way from the file's words to them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from guardianflow.adapters.experiments.fields import FieldReader
+from guardianflow.adapters.experiments.yaml_text import Node, Pair
+from guardianflow.core.names import validate_name
+from guardianflow.data.printable import printable
+
+__all__ = [
+    "ArgumentSpec",
+    "ExperimentEntry",
+    "ExperimentTable",
+    "LastRun",
+    "entry_values",
+    "found_values",
+    "names_of",
+    "read_entry",
+]
+
+_ARGUMENT_KEYS = ("type", "default", "required", "help")
+_FOUND_KEYS = ("role", "score", "reasons", "content")
+_LAST_RUN_KEYS = ("run_id", "status", "ended")
+_ENTRY_KEYS = (
+    "script",
+    "working_dir",
+    "framework",
+    "module",
+    "arguments",
+    "args",
+    "data",
+    "outputs",
+    "tags",
+    "found",
+    "missing",
+    "last_run",
+)
+_KIND_OF = {bool: "bool", int: "int", float: "float", str: "str"}
+
+
+@dataclass(frozen=True)
+class ArgumentSpec:
+    """One argument that a script takes: its type, and what it is where nobody says otherwise."""
+
+    type: str = "str"
+    default: Any = None
+    required: bool = False
+    help: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form, without what says nothing."""
+        said: dict[str, Any] = {"type": self.type}
+        if self.default is not None:
+            said["default"] = self.default
+        if self.required:
+            said["required"] = True
+        if self.help:
+            said["help"] = self.help
+        return said
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The run of an entry that ended last."""
+
+    run_id: str
+    status: str
+    ended: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        return {"run_id": self.run_id, "status": self.status, "ended": self.ended}
+
+
+@dataclass(frozen=True)
+class ExperimentEntry:
+    """One script of an experiments.yaml and how it is run.
+
+    Attributes:
+        name: How people call it; ``guardianflow wrap --experiment NAME`` runs it.
+        script: Path of the script from the folder of the experiments.yaml, with ``/``; a dotted module
+            name with ``module``; a bare word is a command on PATH.
+        working_dir: Where it runs, from the folder of the experiments.yaml.
+        framework: ``ultralytics``, ``torch``, …; empty where unknown.
+        module: ``python -m SCRIPT``.
+        arguments: What the script takes.
+        args: Words handed over on each run.
+        data: Data files it reads, as the script names them.
+        outputs: Patterns of the files it makes, as the script names them.
+        tags: Words to find it by.
+        last_run: The run that ended last.
+        missing: The script was not there when the folder was scanned last.
+        role: ``training``, ``inference``, ``evaluation`` or ``export``; empty for an entry written by hand.
+        score: How sure the scan was, 0 to 1; None for an entry written by hand.
+        reasons: What the scan saw.
+        content: sha256 of the script as the scan read it.
+        line: Where the entry begins in the file, from 1; 0 for one that is in no file.
+    """
+
+    name: str
+    script: str
+    working_dir: str = "."
+    framework: str = ""
+    module: bool = False
+    arguments: Mapping[str, ArgumentSpec] = field(default_factory=dict)
+    args: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    last_run: LastRun | None = None
+    missing: bool = False
+    role: str = ""
+    score: float | None = None
+    reasons: tuple[str, ...] = ()
+    content: str = ""
+    line: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only mapping can't be pickled, and an entry may travel to a worker process.
+        values = [getattr(self, name) for name in self.__dataclass_fields__]
+        return (type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        return {
+            "name": self.name,
+            "script": self.script,
+            "working_dir": self.working_dir,
+            "framework": self.framework,
+            "module": self.module,
+            "arguments": {name: spec.to_dict() for name, spec in self.arguments.items()},
+            "args": list(self.args),
+            "data": list(self.data),
+            "outputs": list(self.outputs),
+            "tags": list(self.tags),
+            "last_run": self.last_run.to_dict() if self.last_run else None,
+            "missing": self.missing,
+            "role": self.role,
+            "score": self.score,
+            "reasons": list(self.reasons),
+        }
+
+    def _repr_html_(self) -> str:
+        return ExperimentTable([self])._repr_html_()
+
+
+class ExperimentTable(list[ExperimentEntry]):
+    """Entries as a list; a table where a notebook shows it."""
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """A JSON-able form."""
+        return [entry.to_dict() for entry in self]
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>No experiments.</p>"
+        head = "".join(f"<th>{name}</th>" for name in ("name", "script", "framework", "tags", "last run", "score"))
+        return f"<table><tr>{head}</tr>{''.join(_html_row(entry) for entry in self)}</table>"
+
+
+def _html_row(entry: ExperimentEntry) -> str:
+    script = printable(entry.script) + (" (missing)" if entry.missing else "")
+    last = f"{entry.last_run.status} {entry.last_run.ended}" if entry.last_run else ""
+    score = "" if entry.score is None else f"{entry.score:.2f}"
+    why = html.escape("; ".join(entry.reasons), quote=True)
+    cells = [printable(entry.name), script, entry.framework, ", ".join(entry.tags), last]
+    return (
+        "<tr>"
+        + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in cells)
+        + f'<td title="{why}">{score}</td></tr>'
+    )
+
+
+def read_entry(pair: Pair, reader: FieldReader) -> ExperimentEntry:
+    """One entry of ``experiments:``.
+
+    Raises:
+        InputError: A value of a wrong kind, no script, or a name that can't be one.
+    """
+    name = reader.checked(pair.key, lambda: validate_name(pair.key.text, "experiment name"))
+    place = f"experiments.{name}"
+    fields = reader.mapping(pair.value, place, known=_ENTRY_KEYS)
+    script = reader.text(fields.get("script"), f"{place}.script", default=None, owner=pair.value)
+    found = reader.mapping(fields.own("found"), f"{place}.found", known=_FOUND_KEYS)
+    return ExperimentEntry(
+        name=name,
+        script=script,
+        working_dir=reader.text(fields.get("working_dir"), f"{place}.working_dir", default=".") or ".",
+        framework=reader.text(fields.get("framework"), f"{place}.framework"),
+        module=reader.flag(fields.get("module"), f"{place}.module"),
+        arguments=_read_arguments(fields.get("arguments"), f"{place}.arguments", reader),
+        args=reader.words(fields.get("args"), f"{place}.args"),
+        data=reader.words(fields.get("data"), f"{place}.data"),
+        outputs=reader.words(fields.get("outputs"), f"{place}.outputs"),
+        tags=reader.words(fields.get("tags"), f"{place}.tags"),
+        # What the machine keeps belongs to the entry it stands in: a merge key (`<<`) doesn't hand it on.
+        last_run=_read_last_run(fields.own("last_run"), f"{place}.last_run", reader),
+        missing=reader.flag(fields.own("missing"), f"{place}.missing"),
+        role=reader.text(found.get("role"), f"{place}.found.role"),
+        score=reader.number(found.get("score"), f"{place}.found.score"),
+        reasons=reader.words(found.get("reasons"), f"{place}.found.reasons"),
+        content=reader.text(found.get("content"), f"{place}.found.content"),
+        line=pair.key.line,
+    )
+
+
+def _read_arguments(node: Node | None, place: str, reader: FieldReader) -> dict[str, ArgumentSpec]:
+    arguments = {}
+    for name, value in reader.mapping(node, place, known=None).items():
+        here = f"{place}.{name}"
+        if value.kind != "mapping":  # `epochs: 30` is short for a type and a default
+            default = reader.plain(value, here)
+            arguments[name] = ArgumentSpec(_kind_of(default), default)
+            continue
+        fields = reader.mapping(value, here, known=_ARGUMENT_KEYS)
+        given = fields.get("default")
+        default = None if given is None else reader.plain(given, f"{here}.default")
+        kind = reader.text(fields.get("type"), f"{here}.type") or _kind_of(default)
+        if given is not None and not _fits(kind, default):
+            reader.fail(given, f"{here}.default", f"a value of the type {kind}")
+        arguments[name] = ArgumentSpec(
+            kind,
+            default,
+            required=reader.flag(fields.get("required"), f"{here}.required"),
+            help=reader.text(fields.get("help"), f"{here}.help"),
+        )
+    return arguments
+
+
+def _read_last_run(node: Node | None, place: str, reader: FieldReader) -> LastRun | None:
+    fields = reader.mapping(node, place, known=_LAST_RUN_KEYS)
+    if not fields:
+        return None
+    return LastRun(*(reader.text(fields.get(key), f"{place}.{key}") for key in _LAST_RUN_KEYS))
+
+
+def _kind_of(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else value
+    return _KIND_OF.get(type(first), "str")
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, list):
+        return all(_fits(kind, item) for item in value)
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return True
+
+
+def entry_values(entry: ExperimentEntry) -> dict[str, Any]:
+    """What a new entry says in the file, in the order in which people read it."""
+    values: dict[str, Any] = {"script": entry.script, "working_dir": entry.working_dir}
+    if entry.framework:
+        values["framework"] = entry.framework
+    if entry.module:
+        values["module"] = True
+    if entry.arguments:
+        values["arguments"] = {name: spec.to_dict() for name, spec in entry.arguments.items()}
+    values["args"] = list(entry.args)
+    values.update({key: list(getattr(entry, key)) for key in ("data", "outputs", "tags") if getattr(entry, key)})
+    if entry.score is not None:
+        values["found"] = found_values(entry)
+    if entry.missing:
+        values["missing"] = True
+    if entry.last_run:
+        values["last_run"] = entry.last_run.to_dict()
+    return values
+
+
+def found_values(entry: ExperimentEntry) -> dict[str, Any]:
+    """What the scan keeps of an entry."""
+    return {"role": entry.role, "score": entry.score, "reasons": list(entry.reasons), "content": entry.content}
+
+
+def names_of(entries: Iterable[ExperimentEntry]) -> tuple[str, ...]:
+    """The names, in order."""
+    return tuple(entry.name for entry in entries)

@@ -1,0 +1,1 @@
+"""Runs that others have finished: recognised in folders, and brought into MLflow and the metrics store."""

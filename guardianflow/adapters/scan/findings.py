@@ -1,0 +1,210 @@
+"""What a scan found: scripts, datasets, weights and finished runs, each guess with its score and its reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guardianflow.adapters.parameters.script_parameters import Declared
+
+__all__ = [
+    "EVALUATION", "EXPORT", "INFERENCE", "ROLES", "RUN_KINDS", "TRAINING",
+    "FoundDataset", "FoundRun", "FoundScript", "FoundWeights", "Reason", "ScanReport", "SkippedFile",
+]  # fmt: skip
+
+TRAINING = "training"
+INFERENCE = "inference"
+EVALUATION = "evaluation"
+EXPORT = "export"
+ROLES = (TRAINING, INFERENCE, EVALUATION, EXPORT)
+RUN_KINDS = ("ultralytics", "lightning", "tensorboard", "mlflow")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sign for (or against) a guess.
+
+    Attributes:
+        text: What was seen, as a person would say it: ``model.train(data='coco8.yaml')``.
+        weight: How much it counts; below 0 where it speaks against the guess.
+        line: Where, counted from 1; in a notebook from the first line of its code cells; 0 where it has no line.
+    """
+
+    text: str
+    weight: float
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.text}" if self.line else self.text
+
+
+@dataclass(frozen=True)
+class FoundScript:
+    """A script or notebook that trains, predicts, evaluates or exports.
+
+    Attributes:
+        path: Relative to the scanned folder.
+        role: One of :data:`ROLES`.
+        framework: ``ultralytics``, ``torch``, ``lightning`` …; empty where none was recognised.
+        score: 0 (surely not) to 1 (surely).
+        reasons: What the score was made from; what speaks for it most first, what speaks against it last.
+        is_notebook: Whether it is an ``.ipynb``.
+        declared: The parameters that its text declares; None where it wasn't read for them.
+        data: Dataset files that the text names literally.
+        outputs: Patterns of what it probably writes, relative to its working folder.
+        module_of: The dotted name to start it by (``python -m NAME``) where it can't be started as a file.
+    """
+
+    path: Path
+    role: str
+    framework: str
+    score: float
+    reasons: tuple[Reason, ...] = ()
+    is_notebook: bool = False
+    declared: Declared | None = None
+    data: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    module_of: str = ""
+
+
+@dataclass(frozen=True)
+class FoundDataset:
+    """A dataset YAML: where the images lie and what the classes are called.
+
+    Attributes:
+        path: Relative to the scanned folder.
+        classes: How many classes it names; 0 where it doesn't say.
+        score: 0 to 1.
+        reasons: What the score was made from.
+    """
+
+    path: Path
+    classes: int
+    score: float
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A file of weights, recognised by its ending and first bytes; it was not loaded.
+
+    Attributes:
+        path: Relative to the scanned folder.
+        format: ``pytorch``, ``onnx``, ``safetensors``, ``tensorrt``, ``keras``, ``tflite``, ``openvino``, ``paddle``.
+        size: In bytes, with the parts beside it (OpenVINO's ``.bin``).
+    """
+
+    path: Path
+    format: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """The folder (or database) of a finished run.
+
+    Attributes:
+        path: Relative to the scanned folder.
+        kind: One of :data:`RUN_KINDS`.
+        name: What a person would call it.
+        score: 0 to 1.
+        reasons: What the score was made from.
+    """
+
+    path: Path
+    kind: str
+    name: str
+    score: float
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """Something that was not looked at, and why.
+
+    Attributes:
+        path: Relative to the scanned folder, with ``/``.
+        reason: In a few words.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What :func:`guardianflow.adapters.scan.scan.scan_folder` found.
+
+    Attributes:
+        root: The scanned folder, absolute.
+        scripts: The surest first.
+        datasets: The surest first.
+        weights: By path.
+        runs: By path.
+        skipped: The first of what was not looked at.
+        skipped_counts: Reason → how many, of all that was not looked at.
+        files: How many files were seen.
+        folders: How many folders were entered.
+        seconds: Wall-clock time.
+    """
+
+    root: Path
+    scripts: tuple[FoundScript, ...] = ()
+    datasets: tuple[FoundDataset, ...] = ()
+    weights: tuple[FoundWeights, ...] = ()
+    runs: tuple[FoundRun, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
+    skipped_counts: Mapping[str, int] = field(default_factory=dict)
+    files: int = 0
+    folders: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+    def summary(self) -> str:
+        """The report in one sentence."""
+        found = ", ".join(
+            f"{len(things):,} {one if len(things) == 1 else many}"
+            for things, one, many in (
+                (self.scripts, "script", "scripts"), (self.datasets, "dataset", "datasets"),
+                (self.weights, "file of weights", "files of weights"), (self.runs, "finished run", "finished runs"),
+            )
+        )  # fmt: skip
+        files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        folders = "1 folder" if self.folders == 1 else f"{self.folders:,} folders"
+        return f"{found} among {files} in {folders}, {self.seconds:.1f} s"
+
+    def skipped_sentence(self) -> str:
+        """What was not looked at, in one sentence; empty where everything was."""
+        if not self.skipped_counts:
+            return ""
+        most = sorted(self.skipped_counts.items(), key=lambda item: (-item[1], item[0]))
+        return "Not looked at: " + "; ".join(f"{count:,} × {reason}" for reason, count in most) + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, sorted as in the report; names that are no Unicode get backslashes."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        plain["seconds"] = round(self.seconds, 3)
+        return {**plain, "summary": self.summary()}
+
+    def _repr_html_(self) -> str:
+        from guardianflow.adapters.scan.html import report_html
+
+        return report_html(self)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: paths with ``/``, tuples as lists, everything else as text."""
+    if isinstance(value, Mapping):
+        return {str(_plain(str(key))): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        value = value.as_posix()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
