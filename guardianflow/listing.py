@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.results import format_metric
+from guardianflow.core.units import file_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +129,7 @@ def versions(settings: Settings, filters: Filters) -> Listed:
             version.run_id[:_SHORT],
             *(format_metric(metric, version.metrics.get(metric)) for metric in ("map50", "map50_95")),
             f"{version.serving.backend} {version.serving.precision}",
-            f"{version.size_bytes / 1e6:.1f} MB",
+            file_size(version.size_bytes),
             version.sha256[:_SHORT],
             _local(version.created),
             version.created_by,

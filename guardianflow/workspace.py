@@ -56,6 +56,7 @@ __pycache__/
 *.pt
 *.onnx
 *.engine
+.experiments.yaml.lock
 """
 
 _SCENARIOS = """\

@@ -1,34 +1,20 @@
-"""docs/TUTORIAL.md from the first command to the last, in an empty folder, as a new user types them."""
+"""The guides of docs/ from the first command to the last, in an empty folder, as a new user types them."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from guardianflow.adapters.experiment_registry import ExperimentRegistry
+from guardianflow.core.database import Database
+from guardianflow.core.run_records import RunRecords
+from tests.guides import ROOT, follow, steps
+
 TUTORIAL = ROOT / "docs" / "TUTORIAL.md"
-EXPECTED = re.compile(r"  # exits with (\d)$")
-BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def steps(text: str) -> list[tuple[str, str]]:
-    """(kind, command or program) of each block, commands one by one, in order."""
-    found: list[tuple[str, str]] = []
-    for block in BLOCK.finditer(text):
-        if block["kind"] == "python":
-            found.append(("python", block["text"]))
-        else:
-            lines = [line for line in block["text"].splitlines() if line.strip()]
-            assert all(line.startswith("$ ") for line in lines), f"a line of a console block lacks `$ `: {lines}"
-            found += [("console", line[2:]) for line in lines]
-    return found
+WRAP = ROOT / "docs" / "WRAP.md"
 
 
 @pytest.mark.slow
@@ -36,28 +22,27 @@ def steps(text: str) -> list[tuple[str, str]]:
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"
     folder.mkdir()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GUARDIANFLOW_", "MLFLOW_"))}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-    outputs: dict[str, str] = {}
-    for kind, text in steps(TUTORIAL.read_text(encoding="utf-8")):
-        expected = EXPECTED.search(text)
-        words = shlex.split(EXPECTED.sub("", text)) if kind == "console" else ["python", "-c", text]
-        if words[0] == "cd":
-            folder = folder / words[1]
-            continue
-        done = subprocess.run(
-            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == (int(expected[1]) if expected else 0), f"{text}\n{done.stdout}\n{done.stderr}"
-        outputs[text] = done.stdout
-
-    ledger = json.loads(outputs["guardianflow history gate-detector --json"])["history"]
-    moves = [(event["action"], event["version"]) for event in reversed(ledger)]
+    outputs = follow(TUTORIAL, folder)
+    ledger = json.loads(next(out for text, out in outputs.items() if text.endswith("history gate-detector --json")))
+    moves = [(event["action"], event["version"]) for event in reversed(ledger["history"])]
     assert moves == [
         ("register", "1"), ("promote", "1"), ("register", "2"), ("promote", "2"), ("rollback", "1"), ("register", "3"),
     ]  # fmt: skip
-    made = {page.name for page in folder.glob("guardianflow-work/runs/*/*/*.html")}
+    made = {page.name for page in folder.glob("**/guardianflow-work/runs/*/*/*.html")}
     assert {"train.html", "infer.html", "quantize.html"} <= made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not os.environ.get("GUARDIANFLOW_FIRE"), reason="takes a minute; run `make test-fire`")
+def test_every_command_of_the_wrapping_guide_works(tmp_path: Path) -> None:
+    folder = tmp_path / "처음 first"
+    folder.mkdir()
+    outputs = follow(WRAP, folder)
+    runs = RunRecords(Database.open(f"sqlite:///{folder}/guardianflow-work/guardianflow.db")).list()
+    assert [run.status for run in runs] == ["FINISHED"] * 5, "one for each command but a dry run and an unneeded one"
+    assert "1.00    training   torch       train.py" in outputs["guardianflow scan . --write experiments.yaml"]
+    assert ExperimentRegistry(folder / "experiments.yaml").get("quick").last_run is not None
 
 
 def test_the_tutorial_has_commands_to_try() -> None:
@@ -69,3 +54,10 @@ def test_the_tutorial_has_commands_to_try() -> None:
 def test_a_command_without_a_prompt_would_be_noticed() -> None:
     with pytest.raises(AssertionError, match="lacks"):
         steps("```console\nguardianflow --help\n```\n")
+
+
+def test_the_wrapping_guide_has_commands_to_try() -> None:
+    kinds = [kind for kind, _ in steps(WRAP.read_text(encoding="utf-8"))]
+    assert kinds.count("console") >= 8
+    assert kinds.count("file") == 2
+    assert kinds.count("python") == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.results import NextSteps, format_metric, run_link
+from guardianflow.core.units import duration, file_size
 from guardianflow.exceptions import ScriptFailedError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class WrapResult:
     @property
     def verdict(self) -> str:
         """How it ended and what it left, in one or two sentences."""
-        took = _duration(self.metrics.get("wall_seconds", 0.0))
+        took = duration(self.metrics.get("wall_seconds", 0.0))
         if not self.ok:
             return f"{self.reason} It ran for {took}."
         found = [
@@ -229,7 +230,7 @@ class ArtifactTable:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{_size(row['size'])}</td>"
+            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{file_size(row['size'])}</td>"
             f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
             f"<td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
             for row in self.artifacts[:_SHOWN_ARTIFACTS]
@@ -245,21 +246,6 @@ class ArtifactTable:
             + (f"<p>and {more} more</p>" if more > 0 else "")
             + (f"<p>Left out:</p><ul>{left}</ul>" if left else "")
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:,.0f} bytes"
 
 
 def _many(count: int, thing: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from guardianflow.core.units import file_size
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
 from guardianflow.verbs.frame import Direct, Json, verb
 
@@ -345,7 +346,7 @@ def _show_scan(report: ScanReport) -> None:
         ("score", "role", "framework", "script", "why"), rows, title="Scripts", empty="no training script was found"
     )
     data = [(str(found.path), str(found.classes)) for found in report.datasets[:_SHOWN]]
-    weights = [(str(found.path), found.format, f"{found.size / 1e6:,.1f} MB") for found in report.weights[:_SHOWN]]
+    weights = [(str(found.path), found.format, file_size(found.size)) for found in report.weights[:_SHOWN]]
     runs = [(found.kind, str(found.path)) for found in report.runs[:_SHOWN]]
     for title, columns, shown in (
         ("Datasets", ("file", "classes"), data),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from guardianflow.core.units import file_size
 from guardianflow.data.printable import printable
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def report_html(report: ScanReport) -> str:
         _table(
             "Weights",
             (("path", ""), ("format", "9em"), ("size", "8em")),
-            [(_text(found.path), _text(found.format), _figure(_size(found.size))) for found in report.weights[:_ROWS]],
+            [
+                (_text(found.path), _text(found.format), _figure(file_size(found.size)))
+                for found in report.weights[:_ROWS]
+            ],
             len(report.weights),
         )
     )
@@ -133,10 +137,3 @@ def _figure(text: str) -> str:
 
 def _text(value: object) -> str:
     return escape(printable(value, longest=240))
-
-
-def _size(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"

@@ -1,0 +1,64 @@
+"""Guides of docs/ as a reader follows them: files are written, commands typed, programs run, in their order."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPECTED = re.compile(r"  # exits with (\d)$")
+BLOCK = re.compile(r"^```(?P<kind>console|python|py|yaml)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (?P<name>[\w./-]+\.(?:py|yaml))\n")
+
+
+def steps(text: str) -> list[tuple[str, str]]:
+    """(kind, text) of each block in order: a "file", a "python" program, or each command of a "console" block.
+
+    A block of ``py`` or ``yaml`` is a file where its first line names one, else something to look at.
+    """
+    found: list[tuple[str, str]] = []
+    for block in BLOCK.finditer(text):
+        if block["kind"] == "console":
+            lines = [line for line in block["text"].splitlines() if line.strip()]
+            assert all(line.startswith("$ ") for line in lines), f"a line of a console block lacks `$ `: {lines}"
+            found += [("console", line[2:]) for line in lines]
+        elif block["kind"] == "python":
+            found.append(("python", block["text"]))
+        elif FILE.match(block["text"]):
+            found.append(("file", block["text"]))
+    return found
+
+
+def follow(guide: Path, folder: Path) -> dict[str, str]:
+    """Do all of it, from ``folder``.
+
+    Returns:
+        Command or program → what it printed on stdout.
+
+    Raises:
+        AssertionError: One ended other than the guide says.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GUARDIANFLOW_", "MLFLOW_"))}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    outputs: dict[str, str] = {}
+    for kind, text in steps(guide.read_text(encoding="utf-8")):
+        if kind == "file":
+            name = FILE.match(text)
+            assert name
+            (folder / name["name"]).write_text(text, encoding="utf-8")
+            continue
+        expected = EXPECTED.search(text)
+        words = shlex.split(EXPECTED.sub("", text)) if kind == "console" else ["python", "-c", text]
+        if words[0] == "cd":
+            folder = folder / words[1]
+            continue
+        done = subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == (int(expected[1]) if expected else 0), f"{text}\n{done.stdout}\n{done.stderr}"
+        outputs[text] = done.stdout
+    return outputs
