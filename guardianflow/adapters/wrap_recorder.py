@@ -84,7 +84,7 @@ class MetricRecorder:
 
     def take_output(self, stream: str, chunk: bytes) -> None:
         """Some of the script's output, in whole lines."""
-        self._series.add(self._lines[stream].feed(chunk), source=stream)
+        self._series.add(self._lines[stream].feed_fast(chunk), source=stream)
 
     def tick(self) -> None:
         """Look at the files, and log what is new; does nothing where the last time was a moment ago."""

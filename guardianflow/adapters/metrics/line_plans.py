@@ -16,7 +16,10 @@ __all__ = ["NUMBERS", "NUMBERS_AND_NAN", "Figure", "LinePlan", "plan_line"]
 
 # The first character is a plain set, so that the search skips fast; the look-behind (two characters wide)
 # then refuses what hangs on a word, a path, a version or a date: mAP50, 10/100, 1.2.3, 2024-01-01.
-_DIGITS = r"[-+.0-9](?<![\w./\-@].)(?:(?<=[0-9])|\.?(?=[0-9]))[0-9]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?"
+_DIGITS = (
+    r"[-+.0-9](?<![\w./\-@].)"
+    r"(?:(?<=[0-9])[0-9]*\.?[0-9]*|(?<=[-+])(?:[0-9]+\.?[0-9]*|\.[0-9]+)|(?<=\.)[0-9]+)(?:[eE][-+]?[0-9]+)?"
+)
 NUMBERS = re.compile(f"({_DIGITS})")
 """Splits a line: texts at even places, numbers at odd ones."""
 NUMBERS_AND_NAN = re.compile(rf"({_DIGITS}|(?<![\w./\-@])[-+]?(?:nan|NaN|NAN|(?:inf|Inf|INF)(?:inity)?)(?!\w))")

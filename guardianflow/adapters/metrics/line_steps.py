@@ -14,6 +14,8 @@ The rules, in their order:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = ["StepClock"]
 
 _MOST_NAMES = 4_096
@@ -66,6 +68,18 @@ class StepClock:
         self._raw = step
         self.sticky = step + self._offset
         return self.sticky
+
+    def see_steps(self, texts: Sequence[bytes]) -> Sequence[int | None]:
+        """The steps of lines that follow each other and name no epoch, as :meth:`see_step` gives them."""
+        first = self.see_step(texts[0].decode("ascii"))  # all that is to be thought over happens here
+        if not b"".join(texts).isdigit() or max(map(len, texts)) > _LONGEST:
+            return [first, *(self.see_step(text.decode("ascii")) for text in texts[1:])]
+        steps = list(map(int, texts))
+        self._raw = steps[-1]
+        if self._offset:
+            steps = [step + self._offset for step in steps]
+        self.sticky = steps[-1]
+        return steps
 
     def of_epoch(self, name: str, text: str, epoch: int | None) -> int | None:
         """The step of a figure beside an epoch; ``epoch``: what :meth:`see_epoch` gave for its text."""

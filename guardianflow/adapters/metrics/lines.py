@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from guardianflow.adapters.metrics.line_names import kept_name
 from guardianflow.adapters.metrics.line_patterns import Matched, read_patterns, watched
 from guardianflow.adapters.metrics.line_plans import NUMBERS, NUMBERS_AND_NAN, LinePlan, plan_line
 from guardianflow.adapters.metrics.line_records import read_record
+from guardianflow.adapters.metrics.line_runs import LineRun
 from guardianflow.adapters.metrics.line_steps import StepClock
 from guardianflow.adapters.metrics.line_tables import LineTable
+from guardianflow.adapters.metrics.measurement import MeasuredLines, Measurement
 
 __all__ = ["Measurement", "MetricLines"]
 
 _LINE_LIMIT = 10_000
 _WINDOW = 1 << 18
 _MOST_PLANS = 2_048
+_MOST_RUNS = 256
 _LONGEST_PLANNED = 1_000
 _MOST_SPELLED = 1_000
 
@@ -47,21 +49,7 @@ _OVERLONG = re.compile(rb"([^\n]{%d})[^\n]+" % _LINE_LIMIT)
 _BLANKS = bytes.maketrans(b"\0\b\r", b"  \n")
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One figure that a training gave.
-
-    Attributes:
-        name: As MLflow accepts it, see :func:`guardianflow.core.metrics.legal_metric_name`.
-        value: The figure; nan and infinite ones stay what they are.
-        step: Step or epoch; ``None`` where nothing told one.
-        asked: A pattern of the user's found it: its name always has room.
-    """
-
-    name: str
-    value: float
-    step: int | None = None
-    asked: bool = field(default=False, compare=False)
+Found = list[Measurement | MeasuredLines]
 
 
 class MetricLines:
@@ -87,6 +75,8 @@ class MetricLines:
         self._clock = StepClock()
         self._table = LineTable()
         self._plans: dict[str, LinePlan] = {}
+        self._runs: dict[str, LineRun | None] = {}
+        self._last_shape = ""
         self._numbers = NUMBERS
         self._pending = b""
         self._spelled: dict[str, str] = {}
@@ -103,7 +93,15 @@ class MetricLines:
 
     def feed(self, chunk: bytes) -> list[Measurement]:
         """The measurements of the lines that ended with this chunk."""
-        found: list[Measurement] = []
+        return [
+            each
+            for found in self.feed_fast(chunk)
+            for each in (found.each() if isinstance(found, MeasuredLines) else (found,))
+        ]
+
+    def feed_fast(self, chunk: bytes) -> Found:
+        """The same as :meth:`feed`, with the figures of lines that are alike in columns."""
+        found: Found = []
         for start in range(0, len(chunk), _WINDOW):
             piece = chunk[start : start + _WINDOW]
             end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
@@ -118,23 +116,30 @@ class MetricLines:
         """The measurements of a last line that never ended."""
         return self.feed(b"\n") if self._pending else []
 
-    def _read_block(self, block: bytes, found: list[Measurement]) -> None:
+    def _read_block(self, block: bytes, found: Found) -> None:
         block = block.translate(_BLANKS)
         if b"\x1b" in block:
             block = _ANSI.sub(b"", _OVERLONG.sub(rb"\1", block))
-        # Both split a line without nan alike; the one that knows it is slower.
-        self._numbers = NUMBERS_AND_NAN if any(word in block for word in _NAN_WORDS) else NUMBERS
         if self._patterns:
             with watched():
                 self._read_lines(block, found)
         else:
             self._read_candidates(block, found)
 
-    def _read_candidates(self, block: bytes, found: list[Measurement]) -> None:
+    def _choose_numbers(self, block: bytes) -> None:
+        # Both split a line without nan alike; the one that knows it is slower.
+        self._numbers = NUMBERS_AND_NAN if any(word in block for word in _NAN_WORDS) else NUMBERS
+
+    def _read_candidates(self, block: bytes, found: Found) -> None:
         """Read the lines that can hold something; the others cost next to nothing."""
+        size = len(block)
+        position = self._read_run(block, 0, found)
+        if position == size:
+            return
+        self._choose_numbers(block)
         read = self._read_line
         search = (_COUNTERS if any(word in block for word in _COUNTER_WORDS) else _PAIRS).search
-        newline, position, size = b"\n", 0, len(block)
+        newline = b"\n"
         while position < size:
             if self._table.active:
                 start = position
@@ -144,11 +149,34 @@ class MetricLines:
                     return
                 start = block.rfind(newline, position, candidate.start()) + 1 or position
             end = block.find(newline, start)
-            read(block[start : min(end, start + _LINE_LIMIT)].decode("utf-8", "replace"), found)
+            shape = read(block[start : min(end, start + _LINE_LIMIT)].decode("utf-8", "replace"), found)
             position = end + 1
+            if shape == self._last_shape:  # the second in a row: there may be more
+                position = self._read_run(block, position, found)
+            self._last_shape = shape
 
-    def _read_lines(self, block: bytes, found: list[Measurement]) -> None:
+    def _read_run(self, block: bytes, position: int, found: Found) -> int:
+        """Read the lines that have the shape of the line before; gives the place behind them."""
+        shape = self._last_shape
+        if not shape:
+            return position
+        if shape not in self._runs:
+            if len(self._runs) >= _MOST_RUNS:
+                self._runs.clear()
+            texts = shape.split("\0")
+            searched = _PAIRS.search("00".join(texts).encode())  # whatever the numbers are, such a line is looked at
+            self._runs[shape] = LineRun.of(plan_line(texts), texts, longest=_LINE_LIMIT) if searched else None
+        run = self._runs[shape]
+        if run is None:
+            return position
+        lines, position = run.read(block, position, self._clock)
+        if lines is not None:
+            found.append(lines)
+        return position
+
+    def _read_lines(self, block: bytes, found: Found) -> None:
         """Read every line: the user's patterns may match anywhere."""
+        self._choose_numbers(block)
         for raw in block[:-1].split(b"\n"):
             if not raw:
                 continue
@@ -157,19 +185,21 @@ class MetricLines:
             if matches or self._table.active or _COUNTERS.search(raw):
                 self._read_line(line, found, matches)
 
-    def _read_line(self, line: str, found: list[Measurement], matches: Sequence[Matched] = ()) -> None:
+    def _read_line(self, line: str, found: Found, matches: Sequence[Matched] = ()) -> str:
+        """Read a line; gives its shape where the lines of this shape are all read alike, else an empty text."""
         parts = self._numbers.split(line)
         shape = "\0".join(parts[::2])
         plan = self._plans.get(shape) or self._new_plan(shape, parts)
         if not plan.steady or self._table.active or matches:
             self._read_closely(line, plan, parts, found, matches)
-            return
+            return ""
         step = self._clock.see_step(parts[plan.step]) if plan.step else self._clock.sticky
         if self._automatic:
             for figure in plan.figures:
                 number = parts[figure.place]
                 if not figure.tight or not number.isdecimal():
                     found.append(Measurement(figure.name, float(number), step))
+        return shape if self._automatic and len(shape) <= _LONGEST_PLANNED else ""
 
     def _new_plan(self, shape: str, parts: list[str]) -> LinePlan:
         plan = plan_line(parts[::2])
@@ -182,7 +212,7 @@ class MetricLines:
         return plan
 
     def _read_closely(
-        self, line: str, plan: LinePlan, parts: list[str], found: list[Measurement], matches: Sequence[Matched]
+        self, line: str, plan: LinePlan, parts: list[str], found: Found, matches: Sequence[Matched]
     ) -> None:
         """Read a line that is a row, a record or a header, or whose steps need a thought."""
         figures: list[tuple[str, float]]
