@@ -24,7 +24,10 @@ SHAPES = [
     "  {}%|██  | {}/100 [00:12<00:15, 3.6it/s, loss={}]", "{{'loss': {}, 'epoch': {}}}", "epoch  train_loss  valid_loss", "{}  {}  {}",
     "loss=tensor({}) f1=np.float64({})", "T12:{} lr={}", "loss={}\x1b[0m", "loss= {} x=-{} y=+{}", "x {}{} loss={}", "loss={}" + "-" * 9_990,
 ]  # fmt: skip
-LONG = b" ".join(b"%c%c=%s" % (97 + n // 26, 97 + n % 26, b"1" * 75) for n in range(150)) + b"\n"  # 11,850 bytes
+LONG = (
+    b" ".join(b"%c%c=%s.%se+%s" % (97 + n // 26, 97 + n % 26, b"1" * 24, b"1" * 24, b"0" * 24) for n in range(150))
+    + b"\n"
+)  # over 10,000 bytes
 NUMBERS = st.one_of(
     st.integers(0, 30).map(str),
     st.floats(0, 2).map(lambda value: f"{value:.4f}"),
