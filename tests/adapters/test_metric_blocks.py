@@ -102,6 +102,13 @@ def test_many_lines_that_are_alike_are_read_at_once() -> None:
     assert list(found[-1].steps) == list(range(3, 101))
 
 
+def test_lines_that_only_end_like_those_of_the_chunk_before_are_others() -> None:
+    lines = MetricLines()
+    lines.feed(b"loss=1\n" * 5)
+    assert lines.feed(b"loss=2\n" * 5) == [Measurement("loss", 2.0)] * 5
+    assert lines.feed(b"val_loss=3\n" * 2) == [Measurement("val_loss", 3.0)] * 2
+
+
 def test_steps_that_begin_anew_are_carried_on_in_lines_read_at_once() -> None:
     epoch = "Epoch {}\n" + "".join(f"step {step} loss={step}.5\n" for step in range(50))
     found = MetricLines().feed((epoch.format(1) + epoch.format(2)).encode())

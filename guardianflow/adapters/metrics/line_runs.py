@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from guardianflow.adapters.metrics.line_plans import LinePlan
 from guardianflow.adapters.metrics.line_steps import StepClock
@@ -37,7 +38,7 @@ class LineRun:
 
     def __init__(self, plan: LinePlan, texts: Sequence[str]) -> None:
         line, whole = _regexes(plan, texts)
-        self._find = re.compile(line).findall
+        self._find = re.compile(b"^" + line, re.MULTILINE).findall
         self._match = re.compile(rb"(?:%s)*+" % whole).match
         self._plan = plan
         self._names = tuple(figure.name for figure in plan.figures)
@@ -45,6 +46,8 @@ class LineRun:
         places = _captured(plan)
         self._columns = [places.index(figure.place) for figure in plan.figures]
         self._step = places.index(plan.step) if plan.step else None
+        self._single = len(places) == 1  # a regex with one group gives no tuples
+        self._alone = False
 
     @staticmethod
     def of(plan: LinePlan, texts: Sequence[str], *, longest: int) -> LineRun | None:
@@ -69,15 +72,28 @@ class LineRun:
 
     def read(self, block: bytes, start: int, clock: StepClock) -> tuple[MeasuredLines | None, int]:
         """The lines of this shape from a place on, and where they end."""
+        found, end = self._lines(block, start)
+        if not found:
+            return None, start
+        texts = self._texts
+        steps = [clock.sticky] * len(found) if self._step is None else clock.see_steps(texts(found, self._step))
+        columns = tuple(list(map(float, texts(found, column))) for column in self._columns)
+        return MeasuredLines(self._names, columns, steps), end
+
+    def _lines(self, block: bytes, start: int) -> tuple[list[Any], int]:
+        """The numbers of each line, and where the last of the lines ends."""
+        if self._alone:  # the block before held nothing else, and this one may be the same
+            found = self._find(block, start)
+            self._alone = len(found) == block.count(b"\n", start)
+            if self._alone:
+                return found, len(block)
         run = self._match(block, start)
         end = run.end() if run else start
-        if end == start:
-            return None, start
-        found = self._find(block, start, end)
-        texts = list(zip(*found, strict=True)) if isinstance(found[0], tuple) else [found]
-        steps = [clock.sticky] * len(found) if self._step is None else clock.see_steps(texts[self._step])
-        columns = tuple(list(map(float, texts[column])) for column in self._columns)
-        return MeasuredLines(self._names, columns, steps), end
+        self._alone = start < end == len(block)
+        return self._find(block, start, end), end
+
+    def _texts(self, found: list[Any], column: int) -> list[bytes]:
+        return found if self._single else [line[column] for line in found]
 
 
 def _captured(plan: LinePlan) -> list[int]:
