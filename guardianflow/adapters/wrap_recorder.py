@@ -39,6 +39,7 @@ class MetricRecorder:
         folder: Where the script works: its CSV and event files are looked for below it.
         patterns: The user's regular expressions.
         files: The user's globs of CSV files.
+        skip: Folders whose files are none of the script's.
         automatic: Take ``name: value`` and the like from the output.
     """
 
@@ -50,12 +51,13 @@ class MetricRecorder:
         *,
         patterns: Sequence[str] = (),
         files: Sequence[str] = (),
+        skip: Sequence[Path] = (),
         automatic: bool = True,
     ) -> None:
         self._run = run
         self._sink = sink
         self._lines = {stream: MetricLines(patterns, automatic=automatic) for stream in ("stdout", "stderr")}
-        self._files = GrowingFiles(folder, since=time.time(), patterns=files)
+        self._files = GrowingFiles(folder, since=time.time(), patterns=files, skip=skip)
         self._series = MetricSeries()
         self._due = 0.0
         self._stores = True
@@ -102,12 +104,9 @@ class MetricRecorder:
         self._log(self._series.close())
 
     def _log(self, points: Sequence[Point]) -> None:
-        by_step: dict[int, dict[str, float]] = {}
         for point in points:
-            by_step.setdefault(point.step, {})[point.name] = point.value
             self._points.setdefault(point.name, []).append((point.step, point.value))
-        for step, metrics in by_step.items():
-            self._run.log_metrics(metrics, step=step)
+        self._run.log_points((point.name, point.value, point.step) for point in points)
         self._store(points)
 
     def _store(self, points: Sequence[Point]) -> None:

@@ -105,8 +105,7 @@ class WrapResult:
         """
         if self.ok:
             return self
-        last = "\n".join(self.output.get("stderr", "").splitlines()[-5:])
-        raise ScriptFailedError(self.reason + (f"\n{last}" if last else ""), result=self)
+        raise ScriptFailedError(self.reason, result=self)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types."""

@@ -21,6 +21,7 @@ from guardianflow.adapters.supervision.live_output import VARIABLE as LIVE_VARIA
 from guardianflow.adapters.supervision.live_output import live_folder
 from guardianflow.adapters.supervision.process import Ended, Limits, SupervisedProcess
 from guardianflow.adapters.supervision.redaction import Redactor, secret_values
+from guardianflow.adapters.supervision.words import as_on_screen
 from guardianflow.adapters.wrap_recorder import LoadRecorder, MetricRecorder
 from guardianflow.adapters.wrap_results import WrapResult
 from guardianflow.core.config import mask_secrets
@@ -79,6 +80,7 @@ class WrappedScript:
             self._folder,
             patterns=self._asked.metric_patterns,
             files=self._asked.metric_files,
+            skip=[self._settings.work_dir],
             automatic=automatic,
         )
         self._load = LoadRecorder()
@@ -382,4 +384,4 @@ def _tail(path: Path) -> str:
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])
+    return "\n".join(as_on_screen(text).split("\n")[-_TAIL_LINES:])

@@ -209,21 +209,22 @@ class MlflowRuns:
         for key, value in asked.items():
             if key in known and known[key] != value:  # a resumed run may ask for another device, say
                 self._client.set_tag(run_id, f"{TAG}resumed_with.{key}"[:250], value)
-        return [_part(operation, {key: asked[key]}, reason) for (key, reason) in refused]
+        return [_part(operation, {fresh[at].key: fresh[at].value}, reason) for at, reason in refused]
 
     def _send_metrics(self, operation: Operation) -> Sequence[Refusal]:
         from mlflow.entities import Metric
 
         rows = operation.payload["metrics"]
         refused = self._log("metrics", operation.run_id, [Metric(*row) for row in rows])
-        return [_part(operation, [row for row in rows if row[0] == key], reason) for (key, reason) in refused]
+        return [_part(operation, [rows[at]], reason) for at, reason in refused]
 
     def _send_tags(self, operation: Operation) -> Sequence[Refusal]:
         from mlflow.entities import RunTag
 
         tags = operation.payload["tags"]
         refused = self._log("tags", operation.run_id, [RunTag(key, value) for key, value in tags.items()])
-        return [_part(operation, {key: tags[key]}, reason) for (key, reason) in refused]
+        keys = list(tags)
+        return [_part(operation, {keys[at]: tags[keys[at]]}, reason) for at, reason in refused]
 
     def _send_artifact(self, operation: Operation) -> Sequence[Refusal]:
         path, folder = Path(operation.payload["path"]), operation.payload["folder"]
@@ -241,8 +242,12 @@ class MlflowRuns:
         self._client.set_terminated(operation.run_id, status=asked["status"], end_time=asked["end_time"])
         return ()
 
-    def _log(self, kind: str, run_id: str, items: Sequence[Any]) -> list[tuple[str, str]]:
-        """Log a batch; where MLflow refuses it, one by one, so that only what is wrong is lost."""
+    def _log(self, kind: str, run_id: str, items: Sequence[Any]) -> list[tuple[int, str]]:
+        """Log a batch; where MLflow refuses it, one by one, so that only what is wrong is lost.
+
+        Returns:
+            The index of each item that was refused, and why.
+        """
         if not items:
             return []
         try:
@@ -251,8 +256,8 @@ class MlflowRuns:
             if not _is_refusal(error) or _code(error) == "RESOURCE_DOES_NOT_EXIST":
                 raise
             if len(items) == 1:
-                return [(str(items[0].key), brief(error))]
-            return [found for item in items for found in self._log(kind, run_id, [item])]
+                return [(0, brief(error))]
+            return [(at, reason) for at, item in enumerate(items) for _, reason in self._log(kind, run_id, [item])]
         return []
 
     def _artifacts_of(self, experiment: str) -> str | None:

@@ -487,6 +487,21 @@ def test_the_command_shows_the_script_while_it_runs_and_leaves_a_notebook(settin
     }  # fmt: skip
 
 
+def test_what_python_raised_is_the_reason_and_no_colour_is_in_what_is_shown(settings: Settings, folder: Path) -> None:
+    script(
+        folder,
+        "f.py",
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('see you', file=sys.stderr))\n"
+        "print('10%\\r90%\\r\\033[K100%\\n\\033[34mblue\\033[0m', flush=True)\n"
+        "raise RuntimeError('no such dataset')\n",
+    )
+    result = GenericWrapper("e", "f.py", folder, settings=settings).run()
+    assert result.reason == "it ended with exit code 1: RuntimeError: no such dataset"
+    assert result.output["stdout"].splitlines() == ["100%", "blue"]
+    assert result.output["stderr"].splitlines()[-1] == "see you"
+
+
 @pytest.mark.slow
 def test_the_command_says_how_the_script_failed(settings: Settings, folder: Path) -> None:
     script(folder, "f.py", "import sys\nprint('loss=1')\nsys.stderr.write('out of luck\\n')\nsys.exit(3)\n")

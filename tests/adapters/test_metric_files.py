@@ -406,3 +406,11 @@ def test_a_file_grown_at_any_bytes_gives_the_points_of_the_whole(
         found += poll(files)
     found += files.close()
     assert repr(points(found)) == repr(points(expected))
+
+
+def test_a_copy_in_a_folder_that_is_skipped_is_no_second_source(tmp_path: Path) -> None:
+    for folder in ("runs/a", "guardianflow-work/artifacts/a"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "results.csv").write_text("epoch,loss\n1,0.5\n")
+    files = GrowingFiles(tmp_path, since=0, skip=[tmp_path / "guardianflow-work"])
+    assert [(found.name, found.value) for found in files.close()] == [("loss", 0.5)]

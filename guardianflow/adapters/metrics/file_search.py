@@ -61,19 +61,21 @@ class FileSearch:
     Args:
         root: The folder.
         patterns: Globs, relative to the root, of further files that are tables of metrics.
+        skip: Folders that are not looked into: our own copies of a run's files are no second source.
 
     Raises:
         InputError: A pattern leaves the root.
     """
 
-    def __init__(self, root: Path, patterns: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, patterns: Sequence[str] = (), *, skip: Sequence[Path] = ()) -> None:
         for pattern in patterns:
             if not pattern or PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
                 raise InputError(
                     f"a pattern of metric files must stay inside the working folder: {pattern!r}; "
                     "give it relative to that folder, for example 'runs/**/scores.csv'"
                 )
-        self._root = root
+        self._root = root.resolve()
+        self._skip = {os.path.realpath(path) for path in skip}
         self._patterns = tuple(pattern.removeprefix("./") for pattern in patterns)
         self.seconds = 0.0
         self.cut = False
@@ -102,7 +104,7 @@ class FileSearch:
                             self.cut = True
                             return
                         if entry.is_dir(follow_symlinks=False):
-                            if depth < _DEPTH and not _is_skipped(entry.name):
+                            if depth < _DEPTH and not _is_skipped(entry.name) and entry.path not in self._skip:
                                 folders.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
                         else:
                             yield entry, prefix + entry.name

@@ -55,6 +55,7 @@ class GrowingFiles:
         since: When the script began, seconds since 1970.
         patterns: Globs, relative to the root, of further tables. Without them a CSV counts if it has a column of
             steps, or a name such as ``metrics.csv`` or ``history.csv``.
+        skip: Folders that are not looked into.
         max_files: Files watched at most.
 
     Attributes:
@@ -64,10 +65,12 @@ class GrowingFiles:
         InputError: A pattern leaves the root.
     """
 
-    def __init__(self, root: Path, *, since: float, patterns: Sequence[str] = (), max_files: int = 50) -> None:
+    def __init__(
+        self, root: Path, *, since: float, patterns: Sequence[str] = (), skip: Sequence[Path] = (), max_files: int = 50
+    ) -> None:
         self._root = Path(root).resolve()
         self._since_ns = int((since - _SLACK_S) * 1e9)
-        self._search = FileSearch(self._root, patterns)
+        self._search = FileSearch(self._root, patterns, skip=skip)
         self._max_files = max_files
         self._watched: dict[Path, _Watched] = {}
         self._refused: dict[Path, int] = {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from guardianflow.adapters.supervision.frames import INTERRUPT, MARKER, STARTED, STDERR, STDOUT, TERMINATE, Job
 from guardianflow.adapters.supervision.link import SupervisorLink
 from guardianflow.adapters.supervision.output_log import OutputLog
-from guardianflow.adapters.supervision.words import last_line, reason_of, signal_name
+from guardianflow.adapters.supervision.words import last_words, reason_of, signal_name
 from guardianflow.core.interrupts import signals_wait
 from guardianflow.exceptions import InputError, RunFailedError
 
@@ -232,7 +232,7 @@ class SupervisedProcess:
                 facts,
                 timeout_s=self._limits.timeout_s,
                 memory_mb=self._limits.memory_mb,
-                said=last_line(self._folder / "stderr.log"),
+                said=last_words(self._folder / "stderr.log"),
             ),
             **{name: facts[name] for name in _FIGURES},
             remarks=tuple(facts["remarks"]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["last_line", "reason_of", "signal_name"]
+__all__ = ["as_on_screen", "last_words", "reason_of", "signal_name"]
 
 _TAIL_BYTES = 20_000
 _LONGEST = 300
+_RAISED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)(?::.*|$)", re.MULTILINE)
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")  # ECMA-48
 _MEANING = {
     "SIGSEGV": "it crashed: a segmentation fault (SIGSEGV)",
     "SIGABRT": "it gave itself up (SIGABRT)",
@@ -39,7 +42,7 @@ def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, s
         facts: What its supervisor reported.
         timeout_s: How long it had.
         memory_mb: How much it might hold.
-        said: The last line of its stderr.
+        said: Its last words on stderr.
     """
     stopped = facts["stopped"]
     by_force = "; it didn't listen and was killed" if facts["killed"] else ""
@@ -49,7 +52,7 @@ def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, s
     if stopped == "out_of_memory":
         return (
             f"it and its children held {facts['held_mb']:,.0f} MB of memory, more than the {memory_mb:,.0f} MB "
-            f"that they may take, and were ended; let it use less, or allow it more with --memory{stuck}"
+            f"that they may take, and were ended; let it use less, or allow it more with --memory-mb{stuck}"
         )
     if stopped:
         return {"interrupted": "it was interrupted by Ctrl-C"}.get(stopped, "it was told to end") + by_force + stuck
@@ -61,13 +64,21 @@ def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, s
     return stuck.removeprefix("; ")
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something; empty where there is none."""
+def as_on_screen(text: str) -> str:
+    """Output as a terminal shows it at the end: without colours, of a progress bar what it drew last."""
+    lines = _ESCAPES.sub("", text).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
+def last_words(log: Path) -> str:
+    """What Python raised last, else the last line of a log that says something; empty where there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = as_on_screen(text)
+    raised = _RAISED.findall(text) if "Traceback (most recent call last):" in text else []
+    lines = raised or [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:_LONGEST] if lines else ""
