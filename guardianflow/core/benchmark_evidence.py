@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.core.benchmark_matrix import Matrix, cell_rows
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.evaluations import Evaluations, evaluation_row, machine_facts
-from guardianflow.core.inference_results import CLIP_FILE, DETECTION_FILE, InferenceResult
+from guardianflow.core.inference_results import CLIP_FILE, DETECTION_FILE, InferenceResult, cell_remarks
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.core.parameters import InferenceParameters
 from guardianflow.core.results import SAMPLES_FILE
@@ -113,6 +113,7 @@ class BenchmarkEvidence:
             mot=dict(tracking.get("metrics", {})),
             system=self._system(),
             tracking=dict(tracking),
+            remarks=cell_remarks(self._rows),
             folder=run.folder,
             seconds=seconds,
             tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),

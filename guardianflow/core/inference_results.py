@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.benchmark_verdict import benchmark_verdict
-from guardianflow.core.results import SAMPLES_FILE, format_metric, run_link
+from guardianflow.core.results import SAMPLES_FILE, format_metric, remarks_html, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from guardianflow.plots.predictions import PredictionGallery
 
-__all__ = ["CLIP_FILE", "DETECTION_FILE", "InferenceResult", "cell_columns", "cell_line"]
+__all__ = ["CLIP_FILE", "DETECTION_FILE", "InferenceResult", "cell_columns", "cell_line", "cell_remarks"]
 
 CLIP_FILE = "clip.html"
 DETECTION_FILE = "detection.json"
@@ -44,6 +44,7 @@ class InferenceResult:
         mot: Tracking figures, where a source with ground truth was tracked.
         system: Speed and memory of the first cell that ran in each mode.
         tracking: Facts of the tracked source.
+        remarks: What a reader should know of the data and of how it was measured, a sentence each.
         folder: The run's folder.
         seconds: Of the whole benchmark.
         tracking_uri: MLflow, with the password masked.
@@ -61,6 +62,7 @@ class InferenceResult:
     mot: Mapping[str, float] = field(default_factory=dict)
     system: Mapping[str, float] = field(default_factory=dict)
     tracking: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
     seconds: float = 0.0
     tracking_uri: str = ""
 
@@ -81,6 +83,7 @@ class InferenceResult:
             folder=str(self.folder),
             cells=[dict(row) for row in self.cells],
             left_out=[dict(row) for row in self.left_out],
+            remarks=list(self.remarks),
         )
         return {**values, "metrics": self.metrics, "verdict": self.verdict}
 
@@ -198,7 +201,7 @@ class InferenceResult:
         return (
             f"<h4>Benchmark of {escape(str(model.get('spec', '')))} · {escape(self.status.lower())}</h4>"
             f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
-            f"{cells_table_html(self.cells)}{_left_out_html(self.left_out)}{_warnings_html(self.cells)}"
+            f"{cells_table_html(self.cells)}{_left_out_html(self.left_out)}{remarks_html(self.remarks)}"
             f"<p>On {about}, {model.get('imgsz')}×{model.get('imgsz')} px, boxes above "
             f"{model.get('confidence')}, at most {model.get('max_det')} an image. “±” is the noise: how far apart "
             "the repetitions were. Latency is one image from file to boxes.<br>"
@@ -321,17 +324,13 @@ def _with_noise(name: str, value: float | None, noise: float | None) -> str:
     return text if noise is None else f"{text} ±{100 * noise:.1f}%"
 
 
-def _warnings_html(cells: Sequence[Row]) -> str:
+def cell_remarks(cells: Sequence[Row]) -> tuple[str, ...]:
+    """What the cells have to say of how they were measured: each sentence once, with the cells that said it."""
     said: dict[str, list[str]] = {}
     for row in cells:
         for warning in row.get("warnings", ()):
             said.setdefault(str(warning), []).append(str(row["label"]))
-    if not said:
-        return ""
-    items = "".join(
-        f"<li>{escape(', '.join(dict.fromkeys(labels)))}: {escape(text)}</li>" for text, labels in said.items()
-    )
-    return f"<details><summary>{len(said)} remarks on how it was measured</summary><ul>{items}</ul></details>"
+    return tuple(f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in said.items())
 
 
 def _left_out_html(left_out: Sequence[Mapping[str, str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from guardianflow.core.run_folder import read_result
 from guardianflow.core.run_records import RunStatus
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
-from guardianflow.data.dataset import Dataset, fingerprint_dataset, read_dataset
+from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset
 from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, RunFailedError
 from guardianflow.vision.cell_results import CellResult, CellSpec
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
@@ -132,6 +132,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
 
         found = find_model_source(asked.model_path, self.settings)
         model = read_model_file(found.path)
+        self.remarks = ()
         dataset, fingerprint, images = self._labelled_images(model)
         if asked.source and not Path(asked.source).expanduser().exists():
             raise NotFoundError(f"there is no source {asked.source}; pass a video file or a folder of images")
@@ -157,6 +158,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
                 bar.update()
         run.set_progress(len(matrix.cells), len(matrix.cells), unit="cell", note="")
         result = evidence.keep_result(matrix, seconds=time.perf_counter() - began)
+        result = replace(result, remarks=(*self.remarks, *result.remarks))
         write_json(run.folder / RESULT_FILE, result.to_dict())
         if not any(row["status"] == "ok" for row in result.cells):
             reasons = "; ".join(dict.fromkeys(f"{row['label']}: {row['reason']}" for row in result.cells))
@@ -193,6 +195,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
                 f"split {asked.split!r} of {asked.data_yaml} has no images; pass --split with one that has"
             )
         require_same_classes(model, dataset)
+        self.remarks = check_dataset(dataset, splits=(asked.split,)).remarks()
         return dataset, fingerprint_dataset(dataset).total, images
 
     def _matrix(self, prepared: PreparedBenchmark, folder: Path) -> Matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -137,6 +137,7 @@ class QuantizationEvidence:
             },
             facts=dict(made.facts),
             metrics=metrics,
+            remarks=_remarks({"original": original, "fp32 on the same runtime": plain, "quantized": quantized}, speeds),
             tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
         )
 
@@ -242,6 +243,13 @@ class QuantizationEvidence:
             self._sink.save_metrics(records)
         except Exception as error:  # noqa: BLE001 - a store that is away must not end a quantization
             log.warning("the figures of the quantization could not be stored: %s", error)
+
+
+def _remarks(cells: Mapping[str, CellResult | None], speeds: Sequence[Speed]) -> list[str]:
+    said = [f"{name}: {text}" for name, cell in cells.items() if cell is not None for text in cell.warnings]
+    return said + [
+        f"the speed of {speed.label} could not be measured: {speed.reason}" for speed in speeds if speed.reason
+    ]
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, float]:

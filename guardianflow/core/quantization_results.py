@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.quantization_comparison import quantization_verdict
-from guardianflow.core.results import NextSteps, format_metric, run_link
+from guardianflow.core.results import NextSteps, format_metric, remarks_html, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -41,6 +41,7 @@ class QuantizationResult:
         dataset: File, fingerprint, split, images.
         facts: What the quantizer did.
         metrics: What was logged.
+        remarks: What a reader should know of the data and of how it was measured, a sentence each.
         tracking_uri: MLflow, with the password masked.
     """
 
@@ -58,6 +59,7 @@ class QuantizationResult:
     dataset: Row = field(default_factory=dict)
     facts: Row = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
     tracking_uri: str = ""
 
     @property
@@ -77,7 +79,7 @@ class QuantizationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        values = {**asdict(self), "folder": str(self.folder)}
+        values = {**asdict(self), "folder": str(self.folder), "remarks": list(self.remarks)}
         return {
             **values,
             "model_uri": self.model,
@@ -138,7 +140,7 @@ class QuantizationResult:
         return (
             f"<h4>Quantization to {escape(title)} · {state}</h4>"
             f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
-            f"{comparison_table_html(self.original, self.quantized, self.comparison)}"
+            f"{comparison_table_html(self.original, self.quantized, self.comparison)}{remarks_html(self.remarks)}"
             f"<p>Run {link} · model <code>{escape(self.model)}</code><br>"
             f"Files in <code>{escape(str(self.folder))}</code></p>"
         )

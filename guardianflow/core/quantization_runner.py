@@ -22,7 +22,7 @@ from guardianflow.core.quantization_steps import STEPS, Steps
 from guardianflow.core.run_folder import read_result
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
-from guardianflow.data.dataset import Dataset, fingerprint_dataset, read_dataset
+from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detections import DetectionRecord
 from guardianflow.exceptions import InputError, RunFailedError
@@ -122,12 +122,7 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         require_full_precision(model, asked)
         imgsz = asked.imgsz or model.imgsz
         dataset, fingerprint = self._labelled_images(found, model)
-        if asked.max_drop:
-            log.warning(
-                "layers are chosen by the images of the split %r, on which the models are compared, too: the loss of "
-                "accuracy may look smaller than it is",
-                asked.split,
-            )
+        self.remarks = (*check_dataset(dataset, splits=(asked.split,)).remarks(), *self._judged_by_what_chose())
         calibration = None
         if asked.precision == "int8":
             calibration = self._calibration(dataset, imgsz)
@@ -157,6 +152,7 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
             speeds = self._speeds(run, made.model, step.note)
             step()
             result = evidence.keep_result(original, quantized, made, report, speeds, plain=plain)
+            result = replace(result, remarks=(*self.remarks, *result.remarks))
             if report.passed or asked.allow_damage:
                 result = evidence.register(result, made.model)
             step()
@@ -249,9 +245,6 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         speeds = measure_in_turns(
             contenders, rounds=asked.repeats, on_turn=lambda done, total, who: note(f"{who}, {done + 1} of {total}")
         )
-        for speed in speeds:
-            if speed.status != "ok":
-                log.warning("the speed of %s could not be measured: %s", speed.label, speed.reason)
         run.log_artifact(write_json(run.folder / "speeds.json", [speed.to_dict() for speed in speeds]))
         return speeds
 
@@ -315,14 +308,22 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         require_same_classes(model, dataset)
         return dataset, fingerprint_dataset(dataset).total
 
+    def _judged_by_what_chose(self) -> list[str]:
+        """Choices that were made on the images that judge them."""
+        asked = self.parameters
+        chosen = []
+        if asked.max_drop:
+            chosen.append("layers are chosen by")
+        if asked.precision == "int8" and asked.split == TRAINING_SPLIT:
+            chosen.append("calibration images are drawn from")
+        return [
+            f"{what} the split {asked.split!r}, on which the models are compared, too: the loss of accuracy may look "
+            "smaller than it is"
+            for what in chosen
+        ]
+
     def _calibration(self, dataset: Dataset, imgsz: int) -> CalibrationSet:
         asked = self.parameters
-        if asked.split == TRAINING_SPLIT:
-            log.warning(
-                "calibration images are drawn from the split %r, on which the models are compared, too: the loss of "
-                "accuracy may look smaller than it is",
-                asked.split,
-            )
         return draw_calibration_set(
             dataset, imgsz=imgsz, count=asked.calibration_images, seed=asked.seed, split=TRAINING_SPLIT
         )

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
 from guardianflow.core.verdict import training_verdict
+from guardianflow.data.printable import printable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from guardianflow.plots.predictions import PredictionGallery
 
-__all__ = ["SAMPLES_FILE", "NextSteps", "TrainingResult", "format_metric", "metric_table_html"]
+__all__ = ["SAMPLES_FILE", "NextSteps", "TrainingResult", "format_metric", "metric_table_html", "remarks_html"]
 
 SAMPLES_FILE = "samples.json"
 
@@ -44,6 +45,7 @@ class TrainingResult:
         per_class: One row a class.
         dataset: Facts of the dataset: file, fingerprint, counts.
         pictures: Curves and sample predictions.
+        remarks: What a reader should know of the data and of what was asked, a sentence each.
         tracking_uri: MLflow, with the password masked.
     """
 
@@ -60,6 +62,7 @@ class TrainingResult:
     per_class: Sequence[Mapping[str, Any]] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[Path] = ()
+    remarks: Sequence[str] = ()
     tracking_uri: str = ""
 
     @property
@@ -80,6 +83,7 @@ class TrainingResult:
             best=str(self.best),
             last=str(self.last),
             pictures=[str(path) for path in self.pictures],
+            remarks=list(self.remarks),
             metrics=dict(self.metrics),
             history=[dict(row) for row in self.history],
             per_class=[dict(row) for row in self.per_class],
@@ -137,10 +141,19 @@ class TrainingResult:
         return (
             f"<h4>Training of {escape(self.experiment)} · {escape(self.status.lower())}</h4>"
             f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
-            f"{metric_table_html(self.metrics)}"
+            f"{metric_table_html(self.metrics)}{remarks_html(self.remarks)}"
             f"<p>Run {link} · model <code>{escape(self.model)}</code><br>"
             f"Files in <code>{escape(str(self.folder))}</code></p>"
         )
+
+
+def remarks_html(remarks: Sequence[str]) -> str:
+    """The remarks as a list that unfolds; nothing where there is none."""
+    if not remarks:
+        return ""
+    items = "".join(f"<li>{escape(printable(text, longest=1000))}</li>" for text in remarks)
+    count = f"{len(remarks)} remark{'s' if len(remarks) > 1 else ''}"
+    return f"<details><summary>{count} on what was taken and how it was measured</summary><ul>{items}</ul></details>"
 
 
 def run_link(tracking_uri: str, run_id: str) -> str:

@@ -7,6 +7,7 @@ before any run exists.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
             model = find_model(self._local_model(), classes=dataset.names, new_head=asked.new_head)
         check_device(asked.device)
         self._prepared = PreparedTraining(dataset, report, fingerprint, model)
+        self.remarks = report.remarks()
 
     def work(self, run: TrackedRun) -> TrainingResult:
         """Train inside a run and log everything that comes of it."""
@@ -216,7 +218,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
             raise
         finally:
             epochs.close()
-        result = evidence.keep_result(outcome, epochs, sampler)
+        result = replace(evidence.keep_result(outcome, epochs, sampler), remarks=self.remarks)
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
 

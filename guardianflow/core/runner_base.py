@@ -33,6 +33,7 @@ class Runner(ABC, Generic[P, R]):
     Attributes:
         kind: The run's kind, which is also the name of its template notebook.
         parameters: What was asked.
+        remarks: What :meth:`check` has to say of input that it took, a sentence each.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Runner(ABC, Generic[P, R]):
     def __init__(self, parameters: P, *, settings: Settings | None = None, sink: MetricSink | None = None) -> None:
         self.parameters = parameters
         self.settings = settings or Settings()
+        self.remarks: tuple[str, ...] = ()
         self._sink = sink
 
     @classmethod

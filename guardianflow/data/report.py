@@ -204,6 +204,13 @@ class DatasetReport:
                 text += f"; {severity}: {what} (first: {printable(first.file) or first.detail})"
         return text
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the figures should know of the data: a sentence a kind of problem, counted, errors first."""
+        kinds: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            kinds.setdefault(problem.kind, []).append(problem)
+        return tuple(_remark(kind, found) for kind, found in kinds.items())
+
     def to_dict(self, *, limit: int = _LISTED) -> dict[str, Any]:
         """A JSON-able form; at most ``limit`` problems and bad images are listed, all are counted."""
         return {
@@ -298,6 +305,13 @@ def in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
 def _percent(value: float) -> str:
     """Rounded up to a tenth, so that the figure shown is enough for ``--allow-bad``."""
     return f"{min(math.ceil(value * 10 - 1e-9) / 10, 100.0):g}"
+
+
+def _remark(kind: str, found: Sequence[Problem]) -> str:
+    if len(found) == 1 and not found[0].file:
+        return f"data: {found[0]}"
+    left_out = ", left out" if KINDS[kind][0] == ERROR else ""
+    return f"data: {KINDS[kind][1]}{left_out}: {len(found):,}; the first, {found[0]}"
 
 
 def _counts_row(name: str, counts: SplitCounts, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class RunOutcome:
             "verdict": self.result.get("verdict"),
             "per_class": list(self.result.get("per_class", [])),
             "dataset": dict(self.result.get("dataset", {})),
+            "remarks": list(self.result.get("remarks", ())),
             **{name: _shown(name, self.result[name]) for name in _ANSWERS if name in self.result},
             "folder": str(self.folder),
             "notebook": str(self.notebook) if self.notebook else None,
@@ -92,18 +93,14 @@ _ANSWERS = (
     "original",
     "quantized",
     "comparison",
-    *(
-        "exit_code",
-        "signal",
-        "stopped",
-        "reason",
-        "command",
-        "parameters",
-        "artifacts",
-        "left_out",
-        "adopted",
-        "remarks",
-    ),
+    "exit_code",
+    "signal",
+    "stopped",
+    "reason",
+    "command",
+    "parameters",
+    "artifacts",
+    "adopted",
 )
 """What a benchmark, a quantization and a wrapped script answer; a training's answer is its metrics."""
 
@@ -124,6 +121,7 @@ class LocalExecutor:
         timeout_s: Limit in seconds for a notebook, kernel start included.
         on_run: Told the record of the run as soon as it exists.
         on_event: Told what the notebook does.
+        on_remarks: Told what the check has to say of the input, before anything starts.
     """
 
     def __init__(
@@ -134,12 +132,14 @@ class LocalExecutor:
         timeout_s: float | None = None,
         on_run: Callable[[RunRecord], None] | None = None,
         on_event: Callable[[NotebookEvent], None] | None = None,
+        on_remarks: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.settings = settings
         self.direct = direct
         self._timeout_s = timeout_s
         self._on_run = on_run
         self._on_event = on_event
+        self._on_remarks = on_remarks
 
     def execute(self, plan: RunPlan) -> RunOutcome:
         """Check the plan's input, then execute it in a run that ends truthfully.
@@ -160,6 +160,8 @@ class LocalExecutor:
             template = self._check(plan)
             runner = make_runner(plan, settings=self.settings)
             runner.check()
+            if self._on_remarks:
+                self._on_remarks(runner.remarks)
             notebook: NotebookResult | None = None
             with self._open(plan) as run:
                 try:

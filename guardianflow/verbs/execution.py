@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ _HEADLINE = (
     "model_size_mb", "wall_seconds", "cpu_seconds", "peak_rss_mb",
 )  # fmt: skip
 _OWN = 12
+_REMARKS = 12
 
 
 def execute_plan(
@@ -47,11 +48,32 @@ def execute_plan(
             if on_run is not None:
                 on_run(record)
 
-        outcome = LocalExecutor(settings, direct=direct, on_run=begin).execute(plan)
+        remarks = _Remarks()
+        outcome = LocalExecutor(settings, direct=direct, on_run=begin, on_remarks=remarks.show).execute(plan)
+    remarks.show(outcome.result.get("remarks", ()))
     if as_json:
         print_json(outcome.to_dict())
     else:
         _show_outcome(outcome)
+
+
+class _Remarks:
+    """Remarks on the terminal, each once and a few at most: those of the check before the run, the others after it."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def show(self, remarks: Sequence[str]) -> None:
+        """Show those that were not shown yet."""
+        from guardianflow.console import say
+        from guardianflow.data.printable import printable
+
+        new = [text for text in dict.fromkeys(remarks) if text not in self._shown]
+        self._shown.update(new)
+        for text in new[:_REMARKS]:
+            say(f"note      {printable(text, longest=1000)}")
+        if len(new) > _REMARKS:
+            say(f"note      and {len(new) - _REMARKS} more; --json and the page list all")
 
 
 def _show_outcome(outcome: RunOutcome) -> None:

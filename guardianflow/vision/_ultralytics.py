@@ -34,9 +34,11 @@ def import_ultralytics() -> ModuleType:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    import ultralytics
-    import ultralytics.nn.tasks
-    import ultralytics.utils
+    # Its first import on a machine tells where its settings lie; stdout belongs to --json.
+    with contextlib.redirect_stdout(sys.stderr):
+        import ultralytics
+        import ultralytics.nn.tasks
+        import ultralytics.utils
 
     if os.environ["ULTRALYTICS_SAFE_LOAD"].strip().lower() in _OFF:
         return cast(ModuleType, ultralytics)

@@ -275,7 +275,7 @@ def _evaluate(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, report:
     left_out = {**record.facts["unreadable"], **record.facts["unusable_labels"]}
     if left_out:
         name, reason = next(iter(left_out.items()))
-        found["warnings"] += (f"{len(left_out)} images are left out of the evaluation; the first, {name}: {reason}",)
+        found["warnings"] += (f"images left out of the evaluation: {len(left_out):,}; the first, {name}: {reason}",)
     result = evaluate_detection(record, confidence=spec.confidence, max_det=spec.max_det)
     record.save(Path(spec.folder) / "evaluation")
     found |= {"detection": result.metrics(), "detection_details": result.to_dict()}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -49,3 +52,11 @@ def test_only_ultralytics_own_mlflow_is_a_foreign_tracker() -> None:
     assert all(is_foreign_tracker(callback) for callback in theirs.callbacks.values())
     assert not is_foreign_tracker(print)
     assert not is_foreign_tracker(lambda trainer: trainer)
+
+
+def test_stdout_stays_clean_on_a_machine_that_never_saw_ultralytics(tmp_path: Path) -> None:
+    code = "from guardianflow.vision._ultralytics import import_ultralytics as load; load()"
+    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "설정 new")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert "Ultralytics" in done.stderr  # it did greet: the test sees a first start
