@@ -14,7 +14,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -24,8 +24,8 @@ from guardianflow._plugins import Registry
 from guardianflow.core.metrics import CATALOGUE
 from guardianflow.evaluation.mot_counts import Scene, count_scene
 from guardianflow.evaluation.mot_figures import ALPHAS, Clear, Hota, Identity, MotFigures
-from guardianflow.evaluation.mot_pairs import Frames, find_pairs
-from guardianflow.evaluation.mot_preprocess import PREPROCESS, preprocess_named
+from guardianflow.evaluation.mot_pairs import Frames, Pairs, find_pairs
+from guardianflow.evaluation.mot_preprocess import PREPROCESS, drop_unmarked, preprocess_named
 from guardianflow.evaluation.mot_sequences import Sequence, Tracks
 from guardianflow.exceptions import InputError, NotFoundError
 
@@ -78,6 +78,7 @@ class MotResult:
         preprocess: Whose rules chose the boxes.
         evaluator: Who counted.
         match_iou: IoU of a match in CLEAR and Identity.
+        remarks: What was taken otherwise than it stands, and what looks wrong, in sentences.
         accumulators: With ``evaluator="motmetrics"``: its ``MOTAccumulator`` by sequence and class; else empty.
     """
 
@@ -90,6 +91,7 @@ class MotResult:
     evaluator: str
     match_iou: float
     accumulators: Mapping[tuple[str, str], Any]
+    remarks: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """The combined figures by the names of the metrics catalogue."""
@@ -102,6 +104,7 @@ class MotResult:
             "preprocess": self.preprocess,
             "evaluator": self.evaluator,
             "match_iou": self.match_iou,
+            "remarks": list(self.remarks),
             "combined": self.combined.to_dict(),
             "class_averaged": self.class_averaged.to_dict(),
             "per_sequence": {name: figures.to_dict() for name, figures in self.per_sequence.items()},
@@ -133,7 +136,8 @@ class MotResult:
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body
         )  # fmt: skip
         note = f"preprocessing {self.preprocess}, counted by {self.evaluator}, match at IoU {self.match_iou:g}"
-        return f"<p>{html.escape(note)}; fractions in %</p><table><tr>{head}</tr>{lines}</table>"
+        said = "".join(f"<p>{html.escape(remark)}</p>" for remark in self.remarks)
+        return f"<p>{html.escape(note)}; fractions in %</p><table><tr>{head}</tr>{lines}</table>{said}"
 
 
 def _shown(name: str, value: float) -> str:
@@ -171,22 +175,76 @@ def evaluate_mot(
     cells: dict[tuple[str, str], tuple[MotFigures, Any]] = {}
     lengths: dict[str, int] = {}
     known: set[str | int] = set()
-    for sequence in sequences:
+    remarks: dict[str, list[str]] = {}
+    for given in sequences:
+        sequence = replace(given, gt=drop_unmarked(given.gt)) if kit.classes is None else given
         if sequence.name in lengths:
             raise InputError(f"each sequence is scored once; {sequence.name!r} came twice")
         lengths[sequence.name] = sequence.frames
         scene = _scene(sequence)
-        for label, name in kit.chosen(sequence, classes).items():
+        names = kit.chosen(sequence, classes)
+        for label, name in names.items():
             gt, tracker = kit.keep(sequence, scene, label)
             part = scene.among(np.flatnonzero(gt), np.flatnonzero(tracker))
             cells[sequence.name, name] = count(part, match_iou=match_iou)
             known |= {label, name, str(label)}
+        remarks[sequence.name] = [*sequence.gt.remarks, *sequence.tracker.remarks, *sequence.remarks]
+        remarks[sequence.name] += _suspicions(sequence, scene, names)
     if not lengths:
         raise InputError("there is no sequence to score; hand over at least one")
     missing = [str(wanted) for wanted in classes or () if wanted not in known]
     if missing:
         raise NotFoundError(f"no sequence has a class {', '.join(missing)}; scored otherwise: {_names(known)}")
-    return _result(cells, lengths, count, preprocess=preprocess, evaluator=evaluator, match_iou=match_iou)
+    result = _result(cells, lengths, count, preprocess=preprocess, evaluator=evaluator, match_iou=match_iou)
+    return replace(result, remarks=_gathered(remarks))
+
+
+def _gathered(remarks: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Each sentence once, after the names of its sequences where there are several."""
+    places: dict[str, list[str]] = {}
+    for name, sentences in remarks.items():
+        for sentence in sentences:
+            places.setdefault(sentence, []).append(name)
+    if len(remarks) == 1:
+        return tuple(places)
+    return tuple(f"{', '.join(names)}: {sentence}" for sentence, names in places.items())
+
+
+def _suspicions(sequence: Sequence, scene: Scene, names: Mapping[int, str]) -> list[str]:
+    """A sentence where boxes of these classes don't meet for a reason that is seldom the tracker's fault."""
+    gt, tracker = sequence.gt, sequence.tracker
+    if not (np.isin(gt.label, list(names)).any() and np.isin(tracker.label, list(names)).any()):
+        return []
+    if not len(scene.pairs):
+        spans = f"labelled: {_extent(gt)}; result: {_extent(tracker)}"
+        asked = "Are frames counted alike, and boxes of the same form and image size?"
+        return [f"no box of the result touches a labelled one ({spans}). {asked}"]
+    if (corners := _met_as_corners(scene, gt, tracker)) is not None:
+        as_written = f"{_met(scene.pairs):,} as width and height, which they should be"
+        fit = f"{corners:,} boxes of the result meet a labelled one if columns 5 and 6 are the right and lower edge"
+        return [f"{fit}, and {as_written}. Write width and height."]
+    if (gt.label[scene.pairs.gt] == tracker.label[scene.pairs.tracker]).any() or len(names) < 2:
+        return []
+    return ["boxes of the result touch labelled ones, but never one of the same class. Are classes numbered alike?"]
+
+
+def _met(pairs: Pairs) -> int:
+    return len(np.unique(pairs.tracker[pairs.iou >= 0.5]))
+
+
+def _met_as_corners(scene: Scene, gt: Tracks, tracker: Tracks) -> int | None:
+    """How many boxes would meet a labelled one if sizes were corners; ``None`` unless that is more."""
+    corners = np.concatenate([tracker.box[:, :2], tracker.box[:, 2:] - tracker.box[:, :2]], axis=1)
+    if not (corners[:, 2:] > corners[:, :2]).all():
+        return None
+    met = _met(find_pairs(scene.frames, gt.box, corners))
+    return met if met > 2 * _met(scene.pairs) else None
+
+
+def _extent(tracks: Tracks) -> str:
+    (left, top), (right, bottom) = tracks.box[:, :2].min(axis=0), tracks.box[:, 2:].max(axis=0)
+    first, last = int(tracks.frame.min()) + 1, int(tracks.frame.max()) + 1
+    return f"frames {first}–{last}, x {left:.5g}–{right:.5g}, y {top:.5g}–{bottom:.5g}"
 
 
 def _names(known: set[str | int]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from guardianflow.core.run_folder import write_text
+from guardianflow.evaluation.mot_agreement import class_column
 from guardianflow.evaluation.mot_preprocess import KITTI_CLASSES
 from guardianflow.evaluation.mot_sequences import MAX_FRAMES, MAX_ID, Floats, Ints, Tracks, first_repeat
 from guardianflow.evaluation.mot_text import MotFileError, TextTable, read_table
@@ -21,7 +22,9 @@ from guardianflow.exceptions import InputError
 __all__ = [
     "KittiTracks",
     "MotFileError",
+    "mot_tracks",
     "read_kitti_tracks",
+    "read_mot_table",
     "read_mot_tracks",
     "write_kitti_tracks",
     "write_mot_tracks",
@@ -31,13 +34,14 @@ _DONT_CARE = 0  # no class of KITTI's; such a line is a region
 _KITTI_NUMBERS = {**{name: number for number, name in KITTI_CLASSES.items()}, "person_sitting": 5, "dontcare": 0}
 _KITTI_NAMES = {**{number: name.capitalize() for number, name in KITTI_CLASSES.items()}, _DONT_CARE: "DontCare"}
 _KITTI_SCORE = 17
+_UNSEEN = "marks detections that no tracker has seen yet: run one first, or take those lines out"
 
 
 def read_mot_tracks(path: str | Path, *, ground_truth: bool = False, frames: int | None = None) -> Tracks:
     """Tracks from a file of MOTChallenge (2015 to 2020).
 
-    Column 8 is the class where it holds whole numbers from 1 up; otherwise (-1, or the world coordinates of
-    MOTChallenge 2015) every box has class 1.
+    Column 8 is the class where it holds whole numbers from 0 up; where the file names no classes (-1 throughout, or
+    the world coordinates of MOTChallenge 2015) every box has class 1. A box of negative width or height has no area.
 
     Args:
         path: ``gt.txt`` or a result; separated by commas or spaces.
@@ -48,26 +52,50 @@ def read_mot_tracks(path: str | Path, *, ground_truth: bool = False, frames: int
         NotFoundError: No such file.
         MotFileError: A line that breaks a rule, named by its number.
     """
-    table = read_table(Path(path), columns=7 if ground_truth else 6)
+    return mot_tracks(read_mot_table(path, ground_truth=ground_truth), ground_truth=ground_truth, frames=frames)
+
+
+def read_mot_table(path: str | Path, *, ground_truth: bool = False) -> TextTable:
+    """The columns of a MOTChallenge file, before they mean anything; errors as in :func:`read_mot_tracks`."""
+    return read_table(Path(path), columns=7 if ground_truth else 6)
+
+
+def mot_tracks(table: TextTable, *, ground_truth: bool = False, frames: int | None = None, first: int = 1) -> Tracks:
+    """As :func:`read_mot_tracks`, from columns that were read; ``first`` is the number of the first frame."""
     if not table.rows:
         return Tracks.empty()
-    frame = _frames(table, first=1, frames=frames)
+    frame = _frames(table, first=first, frames=frames)
     identity = _identities(table)
     left, top, width, height = (table.column(index) for index in range(2, 6))
     box = np.stack([left, top, left + width, top + height], axis=1)
     confidence = table.column(6) if len(table.numbers) > 6 else np.ones(table.rows)
     table.refuse(~np.isfinite(box).all(axis=1) | ~np.isfinite(confidence), "box and confidence must be finite numbers")
-    table.refuse((width < 0) | (height < 0), "width and height can't be negative")
-    label, visibility = np.ones(table.rows, np.int64), None
-    if len(table.numbers) > 7 and _are_classes(table.column(7)):
-        label = table.column(7).astype(np.int64)
-        visibility = table.column(8) if ground_truth and len(table.numbers) == 9 else None
+    classes = class_column(table)
+    label = np.ones(table.rows, np.int64) if classes is None else classes
+    visible = classes is not None and ground_truth and len(table.numbers) == 9
     _refuse_repeats(table, frame, label, identity)
-    return Tracks(frame=frame, id=identity, box=box, label=label, confidence=confidence, visibility=visibility)
+    table.refuse(identity == -1, f"an id of -1 {_UNSEEN}")
+    remarks = _flatten(table, box)
+    if first == 0:
+        remarks = (f"{table.path.name} counts frames from 0, and is read so.", *remarks)
+    return Tracks(
+        frame=frame, id=identity, box=box, label=label, confidence=confidence, named=classes is not None,
+        visibility=table.column(8) if visible else None, remarks=remarks,
+    )  # fmt: skip
 
 
-def _are_classes(column: Floats) -> bool:
-    return bool((np.isfinite(column) & (column >= 1) & (column == np.floor(column)) & (column <= 10**6)).all())
+def _flatten(table: TextTable, box: Floats) -> tuple[str, ...]:
+    """Make boxes whose right or bottom edge comes first ones without area, in place, and say how many there were."""
+    flat = np.asarray((box[:, 2:] < box[:, :2]).any(axis=1))
+    box[:, 2:] = np.maximum(box[:, 2:], box[:, :2])
+    if not flat.any():
+        return ()
+    count, (line, _) = int(np.count_nonzero(flat)), table.line(int(np.argmax(flat)))
+    remark = (
+        f"{table.path.name}: {count} of {table.rows} boxes end before they begin (the first in line {line}), as some "
+        "trackers write objects beyond the edge of the image; they count as boxes without area, which match nothing."
+    )
+    return (remark,)
 
 
 def _frames(table: TextTable, *, first: int, frames: int | None) -> Ints:
@@ -99,7 +127,7 @@ def _refuse_repeats(table: TextTable, frame: Ints, label: Ints, identity: Ints, 
     before, _ = table.line(int(rows[np.argmax(same)]))
     rule = f"an id stands once a frame, id {int(identity[row])} stood in line {before} already"
     if identity[row] == -1:
-        rule += " (-1 marks detections that no tracker has seen yet: run one first)"
+        rule += f" (-1 {_UNSEEN})"
     raise table.fault(int(rows[row]), rule)
 
 
@@ -112,16 +140,20 @@ class KittiTracks:
         ignore_frame: (r,) frame of each DontCare region.
         ignore_box: (r, 4) those regions.
         last_frame: The highest frame, counted from 0; -1 in an empty file.
+        first_frame: The lowest frame; 0 in an empty file.
     """
 
     tracks: Tracks
     ignore_frame: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     ignore_box: Floats = field(default_factory=lambda: np.zeros((0, 4)))
     last_frame: int = -1
+    first_frame: int = 0
 
 
 def read_kitti_tracks(path: str | Path, *, frames: int | None = None) -> KittiTracks:
     """Tracks and DontCare regions from a KITTI tracking file; lines with a negative id are no tracks.
+
+    A box with x2 < x1 or y2 < y1 has no area, as in trackeval; published results hold such boxes.
 
     Args:
         path: A file of ``label_02`` or a result.
@@ -147,15 +179,18 @@ def read_kitti_tracks(path: str | Path, *, frames: int | None = None) -> KittiTr
     score = table.column(_KITTI_SCORE) if len(table.numbers) > _KITTI_SCORE else np.ones(table.rows)
     finite = np.isfinite(np.concatenate([box, marks, score[:, None]], axis=1)).all(axis=1)
     table.refuse(~finite, "truncation, occlusion, box and score must be finite numbers")
-    table.refuse(np.asarray((box[:, 2:] < box[:, :2]).any(axis=1)), "a box is x1 y1 x2 y2 with x2 ≥ x1 and y2 ≥ y1")
+    remarks = _flatten(table, box)
+    nobody = int(np.count_nonzero((label != _DONT_CARE) & (identity < 0)))
+    if nobody:
+        remarks += (f"{table.path.name}: {nobody} lines with a negative id are no tracks and are left out.",)
     region, kept = label == _DONT_CARE, np.flatnonzero((label != _DONT_CARE) & (identity >= 0))
     _refuse_repeats(table, frame, label, identity, kept)
     truncation, occlusion = (marks[kept, index].astype(np.int64) for index in (0, 1))
     tracks = Tracks(
         frame=frame[kept], id=identity[kept], box=box[kept], label=label[kept], confidence=score[kept],
-        truncation=truncation, occlusion=occlusion,
+        truncation=truncation, occlusion=occlusion, remarks=remarks,
     )  # fmt: skip
-    return KittiTracks(tracks, frame[region], box[region], int(frame.max()))
+    return KittiTracks(tracks, frame[region], box[region], int(frame.max()), int(frame.min()))
 
 
 def write_mot_tracks(path: str | Path, tracks: Tracks, *, ground_truth: bool = False) -> Path:

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from guardianflow.evaluation.mot_files import KittiTracks, MotFileError, read_kitti_tracks, read_mot_tracks
+import numpy as np
+
+from guardianflow.evaluation.mot_agreement import classes_agree, frames_agree, units_agree
+from guardianflow.evaluation.mot_files import (
+    KittiTracks,
+    MotFileError,
+    mot_tracks,
+    read_kitti_tracks,
+    read_mot_table,
+)
 from guardianflow.evaluation.mot_preprocess import KITTI_CLASSES, MOT_CLASSES
-from guardianflow.evaluation.mot_sequences import MAX_FRAMES, Sequence, Tracks
+from guardianflow.evaluation.mot_sequences import MAX_FRAMES, Sequence
 from guardianflow.exceptions import InputError, NotFoundError
 
 __all__ = ["SequenceFiles", "find_sequences", "read_sequence", "read_sequences"]
@@ -43,15 +53,23 @@ class SequenceFiles:
     frames: int | None = None
 
 
-def read_sequences(gt: str | Path, result: str | Path) -> Iterator[Sequence]:
+def read_sequences(
+    gt: str | Path, result: str | Path, *, preprocess: str = "none", classes: Many[str | int] | None = None
+) -> Iterator[Sequence]:
     """All sequences of a ground truth with their results, one in memory at a time.
+
+    Args:
+        gt: Ground truth.
+        result: The tracker's.
+        preprocess: Who will choose the boxes; a kit has its own idea of what a result's classes are.
+        classes: The classes that will be scored, where they were named.
 
     Raises:
         NotFoundError: Nothing there, or no result for a sequence.
         MotFileError: A line that breaks a rule, named by file and number.
     """
     for files in find_sequences(gt, result):
-        yield read_sequence(files)
+        yield read_sequence(files, preprocess=preprocess, classes=classes)
 
 
 def find_sequences(gt: str | Path, result: str | Path) -> list[SequenceFiles]:
@@ -151,47 +169,92 @@ def _seqmap(gt: Path) -> dict[str, int]:
     return lengths
 
 
-def _length(info: Path) -> int:
-    """``seqLength`` of a seqinfo.ini.
+def _seqinfo(info: Path) -> tuple[int, tuple[int, int] | None]:
+    """``seqLength`` of a seqinfo.ini, and the images' width and height where it tells them.
 
     Raises:
-        MotFileError: It has none, or one that is no sensible number.
+        MotFileError: It has no length, or one that is no sensible number.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(info.read_text(encoding="utf-8-sig"))
-        length = int(parser["Sequence"]["seqLength"])
+        section = parser["Sequence"]
+        length = int(section["seqLength"])
+        size = (section.getint("imWidth", 0), section.getint("imHeight", 0))
     except (configparser.Error, KeyError, ValueError, OSError) as error:
         raise MotFileError(f"{info} must hold seqLength, a whole number, under [Sequence] ({error})") from error
     if not 0 <= length <= MAX_FRAMES:
         raise MotFileError(f"{info}: seqLength lies between 0 and {MAX_FRAMES:,}; it is {length:,}")
-    return length
+    return length, size if min(size) > 0 else None
 
 
-def read_sequence(files: SequenceFiles) -> Sequence:
-    """One sequence with its result. Its length comes from seqinfo.ini or a seqmap, else from its last box.
+def read_sequence(
+    files: SequenceFiles, *, preprocess: str = "none", classes: Many[str | int] | None = None
+) -> Sequence:
+    """One sequence with its result.
+
+    Its length comes from seqinfo.ini or a seqmap; else it goes from its first box to its last.
+
+    Args:
+        files: Where it lies.
+        preprocess: As in :func:`read_sequences`.
+        classes: The same.
 
     Raises:
         NotFoundError: A file isn't there.
-        MotFileError: A line that breaks a rule, named by file and number.
+        MotFileError: A line that breaks a rule, named by file and number, or files that don't count alike.
     """
-    frames = _length(files.info) if files.info else files.frames
+    frames, size = _seqinfo(files.info) if files.info else (files.frames, None)
     if _is_kitti(files.gt) or _is_kitti(files.result):
         truth, found = (read_kitti_tracks(path, frames=frames) for path in (files.gt, files.result))
         return _kitti_sequence(files.name, truth, found, frames)
-    gt = read_mot_tracks(files.gt, ground_truth=True, frames=frames)
-    tracker = read_mot_tracks(files.result, frames=frames)
-    last = max((int(tracks.frame.max()) for tracks in (gt, tracker) if len(tracks)), default=-1)
+    gt_table, table = read_mot_table(files.gt, ground_truth=True), read_mot_table(files.result)
+    first = frames_agree(gt_table, table)
+    gt = mot_tracks(gt_table, ground_truth=True, frames=frames, first=first)
+    tracker = mot_tracks(table, frames=frames, first=first)
+    if preprocess == "none":
+        gt, tracker = classes_agree((gt_table, gt), (table, tracker), chosen=bool(classes))
+    gt, tracker = units_agree((gt_table, gt), (table, tracker), size)
     names = MOT_CLASSES if set(gt.label.tolist()) <= set(MOT_CLASSES) else {}
-    return Sequence(files.name, last + 1 if frames is None else frames, gt, tracker, class_names=names)
+    sequence = Sequence(files.name, MAX_FRAMES if frames is None else frames, gt, tracker, class_names=names)
+    held = [tracks.frame for tracks in (gt, tracker) if len(tracks)]
+    if frames is not None:
+        return sequence
+    return _cut(
+        sequence,
+        min((int(f.min()) for f in held), default=0),
+        max((int(f.max()) for f in held), default=-1),
+        counted_from=first,
+    )
 
 
 def _kitti_sequence(name: str, truth: KittiTracks, found: KittiTracks, frames: int | None) -> Sequence:
-    last = max(truth.last_frame, found.last_frame)
-    tracks: tuple[Tracks, Tracks] = (truth.tracks, found.tracks)
-    return Sequence(
-        name, last + 1 if frames is None else frames, *tracks, class_names=KITTI_CLASSES,
+    gt = replace(truth.tracks, confidence=np.ones(len(truth.tracks)))  # a score is no mark of what is to be scored
+    sequence = Sequence(
+        name, MAX_FRAMES if frames is None else frames, gt, found.tracks, class_names=KITTI_CLASSES,
         ignore_frame=truth.ignore_frame, ignore_box=truth.ignore_box,
+    )  # fmt: skip
+    if frames is not None:
+        return sequence
+    held = [each for each in (truth, found) if each.last_frame >= 0]
+    return _cut(
+        sequence,
+        min((each.first_frame for each in held), default=0),
+        max((each.last_frame for each in held), default=-1),
+        counted_from=0,
+    )
+
+
+def _cut(sequence: Sequence, first: int, last: int, *, counted_from: int) -> Sequence:
+    """The sequence from its first frame with a box to its last, where nothing else tells its length."""
+    remark = (
+        f"the files begin at frame {first + counted_from}: that is taken for the first frame of the sequence, and the "
+        f"{first} before it aren't counted (seqLength in a seqinfo.ini tells the length)."
+    )
+    gt, tracker = (replace(each, frame=each.frame - first) for each in (sequence.gt, sequence.tracker))
+    return replace(
+        sequence, frames=last + 1 - first, gt=gt, tracker=tracker, ignore_frame=sequence.ignore_frame - first,
+        remarks=(*sequence.remarks, remark) if first else sequence.remarks,
     )  # fmt: skip
 
 

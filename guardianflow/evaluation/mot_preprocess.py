@@ -1,9 +1,9 @@
 """Which boxes of a sequence are scored, as the benchmarks' own kits decide it.
 
-``none`` scores every class apart and drops nothing. MOTChallenge (MOT16, MOT17, MOT20) and KITTI first match all
-predictions with the ground truth at IoU 0.5 and drop those that found something nobody has to find: reflections,
-people on vehicles, vans, heavily occluded cars. The rules are trackeval's datasets `mot_challenge_2d_box` and
-`kitti_2d_box`, which follow the kits.
+``none`` scores every class apart and drops only the labelled boxes that are marked as not to be scored. MOTChallenge
+(MOT16, MOT17, MOT20) and KITTI first match all predictions with the ground truth at IoU 0.5 and drop those that found
+something nobody has to find: reflections, people on vehicles, vans, heavily occluded cars. The rules are trackeval's
+datasets `mot_challenge_2d_box` and `kitti_2d_box`, which follow the kits.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from guardianflow.evaluation.mot_counts import Scene
 from guardianflow.evaluation.mot_pairs import EPS, Mask, assign, share_inside
-from guardianflow.evaluation.mot_sequences import Ints, Sequence
+from guardianflow.evaluation.mot_sequences import Ints, Sequence, Tracks
 from guardianflow.exceptions import InputError, NotFoundError
 
-__all__ = ["KITTI_CLASSES", "MOT_CLASSES", "PREPROCESS", "Preprocess", "preprocess_named"]
+__all__ = ["KITTI_CLASSES", "MOT_CLASSES", "PREPROCESS", "Preprocess", "drop_unmarked", "preprocess_named"]
 
 MOT_CLASSES: Mapping[int, str] = MappingProxyType(
     {
@@ -90,6 +90,18 @@ class Preprocess:
                     f"{self.name} calls class {label} {name!r}; in sequence {sequence.name!r} it is "
                     f"{sequence.class_name(label)!r}. Choose the preprocessing of the dataset that the files come from."
                 )
+
+
+def drop_unmarked(gt: Tracks) -> Tracks:
+    """Labelled boxes without those that MOTChallenge marks as not to be scored: 0 in column 7.
+
+    A prediction on one of them counts as too many, as in the kit.
+    """
+    kept = gt.confidence != 0
+    count = int(np.count_nonzero(~kept))
+    if not count:
+        return gt
+    return gt.take(kept).noting(f"{count} labelled box{'es are' if count > 1 else ' is'} marked as not to be scored.")
 
 
 def _matched(scene: Scene) -> tuple[Ints, Ints]:

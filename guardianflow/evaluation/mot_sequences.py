@@ -60,6 +60,8 @@ class Tracks:
         visibility: (n,) visible share 0–1, where the ground truth tells it.
         truncation: (n,) KITTI's 0–2, where the ground truth tells it.
         occlusion: (n,) KITTI's 0–3, where the ground truth tells it.
+        named: Whether the file tells classes; where it doesn't, each label is 1.
+        remarks: What the reader had to say, in sentences.
 
     Raises:
         InputError: Lengths that differ, numbers that are not finite, negative sizes, an identity twice in a frame.
@@ -73,6 +75,8 @@ class Tracks:
     visibility: Floats | None = None
     truncation: Ints | None = None
     occlusion: Ints | None = None
+    named: bool = True
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.frame)
@@ -83,12 +87,11 @@ class Tracks:
         store(self, "label", _whole(self.label, "label") if len(self.label) else np.ones(count, np.int64))
         scores = np.asarray(self.confidence, np.float64)
         store(self, "confidence", scores if len(scores) else np.ones(count))
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None and len(value) != count:
-                raise InputError(
-                    f"every column of tracks needs one value a box: {count} frames, {item.name} {value.shape}"
-                )
+        for name in ("visibility", "truncation", "occlusion"):
+            store(self, name, None if getattr(self, name) is None else np.asarray(getattr(self, name)))
+        for name, value in self._columns().items():
+            if len(value) != count:
+                raise InputError(f"every column of tracks needs one value a box: {count} frames, {name} {value.shape}")
         self._check_values()
 
     def _check_values(self) -> None:
@@ -114,6 +117,10 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
     @classmethod
     def empty(cls) -> Self:
         """No boxes at all."""
@@ -121,9 +128,12 @@ class Tracks:
 
     def take(self, rows: npt.NDArray[Any]) -> Tracks:
         """These rows, by index or by mask, in the order given."""
-        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        taken: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+        taken: dict[str, Any] = {name: value[rows] for name, value in self._columns().items()}
         return replace(self, **taken)
+
+    def noting(self, *remarks: str) -> Tracks:
+        """The same boxes with more to say of them."""
+        return replace(self, remarks=(*self.remarks, *remarks))
 
     def by_frame(self) -> Tracks:
         """The same boxes by ascending frame; boxes of a frame keep their order."""
@@ -168,6 +178,7 @@ class Sequence:
         class_names: Names of the class numbers; a number without one is called by its digits.
         ignore_frame: (r,) frame of each region in which nothing is labelled (KITTI's DontCare).
         ignore_box: (r, 4) those regions, x1, y1, x2, y2.
+        remarks: What is to be said of both sides together, in sentences.
 
     Raises:
         InputError: A frame beyond the sequence's end, or a sequence without a sensible length.
@@ -180,6 +191,7 @@ class Sequence:
     class_names: Mapping[int, str] = field(default_factory=dict)
     ignore_frame: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     ignore_box: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.frames <= MAX_FRAMES:

@@ -71,7 +71,7 @@ class TextTable:
 
 
 def read_table(path: Path, *, columns: int, word_column: int | None = None) -> TextTable:
-    """Read a table separated by commas, or by spaces and tabs.
+    """Read a table separated by commas, by semicolons, or by spaces and tabs.
 
     Args:
         path: Of the file; an empty file is an empty table.
@@ -120,8 +120,14 @@ def _fault(path: Path, number: int, rule: str, text: str) -> MotFileError:
 
 def _fields(line: str) -> list[str]:
     """The fields of a line; separators at its end are no field."""
-    line = line.strip().rstrip(",").rstrip()
-    return [field.strip() for field in line.split(",")] if "," in line else line.split()
+    mark = _mark(line)
+    line = line.strip().rstrip(mark).rstrip()
+    return [field.strip() for field in line.split(mark)] if mark else line.split()
+
+
+def _mark(line: str) -> str | None:
+    """What separates the fields; ``None`` for white space. Beside semicolons a comma would be a decimal point."""
+    return next((mark for mark in ";," if mark in line), None)
 
 
 def _fast(path: Path, data: bytes, first: bytes, width: int, word_column: int | None) -> TextTable | None:
@@ -135,7 +141,9 @@ def _fast(path: Path, data: bytes, first: bytes, width: int, word_column: int | 
         table = csv.read_csv(
             io.BytesIO(data),
             read_options=csv.ReadOptions(column_names=names),
-            parse_options=csv.ParseOptions(delimiter="," if b"," in first else " ", quote_char=False),
+            parse_options=csv.ParseOptions(
+                delimiter=_mark(first.decode("utf-8", errors="replace")) or " ", quote_char=False
+            ),
             convert_options=csv.ConvertOptions(column_types=types, null_values=[]),
         )
     except (pa.ArrowException, UnicodeDecodeError):
@@ -176,7 +184,10 @@ def _slow(path: Path, width: int, word_column: int | None) -> TextTable:
             values.append([float(field) for field in fields])
         except ValueError:
             place = next(i for i, field in enumerate(fields) if not _is_number(field))
-            raise _fault(path, number, f"column {place + 1} must be a number", line) from None
+            rule = f"column {place + 1} must be a number"
+            if not any(map(_is_number, fields)):
+                rule += "; columns are read by their place, so take a line of titles out"
+            raise _fault(path, number, rule, line) from None
     array = np.array(values).reshape(-1, width)
     numbers = tuple(None if i == word_column else np.ascontiguousarray(array[:, i]) for i in range(width))
     return TextTable(path, numbers, _lowered(words) if words else _no_words(), len(array))

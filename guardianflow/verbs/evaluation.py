@@ -11,6 +11,8 @@ import typer
 from guardianflow.verbs.frame import Json, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guardianflow.evaluation.mot import MotResult
 
 __all__ = ["eval_app"]
@@ -85,18 +87,23 @@ def mot(
     from guardianflow.evaluation.mot_folders import read_sequences
 
     found = evaluate_mot(
-        read_sequences(gt, result),
+        read_sequences(gt, result, preprocess=preprocess.value, classes=classes),
         classes=classes or None,
         preprocess=preprocess.value,
         evaluator=evaluator,
         match_iou=match_iou,
     )
+    remarks = list(found.remarks)
+    if preprocess is PreprocessName.NONE and len(found.per_class) > 1 and not classes:
+        remarks.append(
+            f"there are {len(found.per_class)} classes, and each was scored apart. MOTChallenge and KITTI score by "
+            "rules of their own: --preprocess mot17, mot20 or kitti; --class NAME scores one class."
+        )
     if json:
-        print_json(found.to_dict())
+        print_json({**found.to_dict(), "remarks": remarks})
     else:
         _show(found)
-    if preprocess is PreprocessName.NONE and len(found.per_class) > 1 and not classes:
-        _hint(len(found.per_class))
+    _tell(remarks)
 
 
 def _show(found: MotResult) -> None:
@@ -111,10 +118,8 @@ def _show(found: MotResult) -> None:
     print_table(columns, rows, title=title)
 
 
-def _hint(classes: int) -> None:
+def _tell(remarks: Sequence[str]) -> None:
     from guardianflow.console import say
 
-    say(
-        f"note: there are {classes} classes, and each was scored apart. MOTChallenge and KITTI score "
-        "by rules of their own: --preprocess mot17, mot20 or kitti; --class NAME scores one class."
-    )
+    for remark in remarks:
+        say(f"note       {remark}")

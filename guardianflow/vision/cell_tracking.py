@@ -59,6 +59,7 @@ def track_cell(spec: CellSpec, backend: Backend, *, progress: Callable[[int, int
             step(spec, record, source, found)
         except GuardianFlowError as error:
             notes.append(str(error))
+    notes += found.get("evaluation", {}).get("remarks", ())
     return {**found, "note": " ".join(notes)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from guardianflow.evaluation.mot_preprocess import MOT_CLASSES
 from guardianflow.evaluation.mot_sequences import Tracks
 from guardianflow.exceptions import InputError
 from guardianflow.vision.frames import Frame, FrameSource
@@ -23,10 +24,25 @@ from guardianflow.vision.tracker import Tracks as FrameTracks
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["TRACKING_CONFIDENCE", "Detector", "TrackCollector", "TrackingRecord", "track_source"]
+__all__ = [
+    "CLASS_NUMBERS",
+    "TRACKING_CONFIDENCE",
+    "Detector",
+    "TrackCollector",
+    "TrackingRecord",
+    "numbers_of",
+    "track_source",
+]
 
 TRACKING_CONFIDENCE = 0.1
 """Confidence to detect with where a tracker follows: ByteTrack and its kin also use weak boxes, down to this."""
+
+CLASS_NUMBERS: Mapping[str, int] = {
+    **{name: number for number, name in MOT_CLASSES.items()},
+    "person": 1, "people": 1, "human": 1, "vehicle": 3, "bike": 4, "motorcycle": 5,
+    "사람": 1, "보행자": 1, "차량": 3, "자동차": 3, "자전거": 4, "오토바이": 5,
+}  # fmt: skip
+"""MOTChallenge's class numbers by what models call those classes; our generated scenes use 1 and 3."""
 
 _COLUMNS = ("frame", "id", "label", "score", "x1", "y1", "x2", "y2")
 _SCHEMA = 1
@@ -85,7 +101,8 @@ class TrackingRecord:
     def save(self, folder: Path | str) -> Path:
         """Write ``tracks.parquet``, ``tracking.json`` and the tracks in MOTChallenge's form, ``<source>.txt``.
 
-        In the text file frames and classes count from 1.
+        In the text file frames count from 1. Classes have MOTChallenge's numbers there (:data:`CLASS_NUMBERS`) where
+        each that occurs has one, so that the file scores as the record does; else they count from 1.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -97,8 +114,11 @@ class TrackingRecord:
         one = self.tracks
         columns = dict(zip(_COLUMNS, (one.frame, one.id, one.label, one.confidence, *one.box.T), strict=True))
         pq.write_table(pa.table(columns), folder / "tracks.parquet")
-        shown = Tracks(frame=one.frame, id=one.id, box=one.box, label=one.label + 1, confidence=one.confidence)
-        write_mot_tracks(folder / f"{self.source}.txt", shown)
+        numbers, label = numbers_of(self.classes, CLASS_NUMBERS), one.label + 1
+        known = {place: numbers.get(place) for place in np.unique(one.label).tolist()}
+        if None not in known.values() and len(set(known.values())) == len(known):
+            label = np.array([numbers[place] for place in one.label.tolist()], np.int64)
+        write_mot_tracks(folder / f"{self.source}.txt", replace(one, label=label))
         document = {"version": _SCHEMA, **self.to_dict()}
         (folder / "tracking.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
         return folder
@@ -140,6 +160,12 @@ class TrackingRecord:
             "height": self.height, "boxes": len(self.tracks), "identities": self.identities,
             "times": self.stages.to_dict(), "note": self.note, "facts": dict(self.facts),
         }  # fmt: skip
+
+
+def numbers_of(classes: Sequence[str], known: Mapping[str, int]) -> dict[int, int]:
+    """Label of the model → number in the truth, for the classes that are known there by name."""
+    lowered = {name.lower(): number for name, number in known.items()}
+    return {label: lowered[name.lower()] for label, name in enumerate(classes) if name.lower() in lowered}
 
 
 class TrackCollector:

@@ -10,21 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from guardianflow.evaluation.mot import MotResult, evaluate_mot
-from guardianflow.evaluation.mot_files import read_mot_tracks
-from guardianflow.evaluation.mot_preprocess import MOT_CLASSES
+from guardianflow.evaluation.mot_agreement import counted_from, in_pixels
+from guardianflow.evaluation.mot_files import mot_tracks, read_mot_table
+from guardianflow.evaluation.mot_preprocess import MOT_CLASSES, drop_unmarked
 from guardianflow.evaluation.mot_sequences import Sequence, Tracks, compact
 from guardianflow.exceptions import InputError
 from guardianflow.vision.frames import FrameSource
-from guardianflow.vision.tracking_run import TrackingRecord
+from guardianflow.vision.tracking_run import CLASS_NUMBERS, TrackingRecord, numbers_of
 
 __all__ = ["CLASS_NUMBERS", "TrackingEvaluation", "evaluate_tracking", "read_truth"]
-
-CLASS_NUMBERS: Mapping[str, int] = {
-    **{name: number for number, name in MOT_CLASSES.items()},
-    "person": 1, "people": 1, "human": 1, "vehicle": 3, "bike": 4, "motorcycle": 5,
-    "사람": 1, "보행자": 1, "차량": 3, "자동차": 3, "자전거": 4, "오토바이": 5,
-}  # fmt: skip
-"""MOTChallenge's class numbers by what models call those classes; our generated scenes use 1 and 3."""
 
 _OBJECT = {1: "object"}
 
@@ -38,7 +32,7 @@ class TrackingEvaluation:
         sequence: What was compared: labelled and found tracks, classes by MOTChallenge's numbers (or all 1).
         preprocess: Whose rules chose the boxes.
         class_aware: Whether a box must have the right class to count; else any object is an object.
-        note: How classes were treated and what was left out, in sentences.
+        note: How classes were treated, what was left out, and what looks wrong, in sentences.
     """
 
     result: MotResult
@@ -57,14 +51,16 @@ class TrackingEvaluation:
 
 
 def read_truth(source: FrameSource) -> Tracks:
-    """The labelled tracks of a source, all rows.
+    """The labelled tracks of a source, all rows, in pixels of its frames.
 
     Raises:
         InputError: It has none, or the file breaks a rule.
     """
     if source.ground_truth is None:
         raise InputError(f"{source.name} has no labelled tracks (gt/gt.txt in a folder with seqinfo.ini).")
-    return read_mot_tracks(source.ground_truth, ground_truth=True)
+    table = read_mot_table(source.ground_truth, ground_truth=True)
+    truth = mot_tracks(table, ground_truth=True, first=counted_from(table))
+    return in_pixels(truth, (source.width, source.height), table.path.name)
 
 
 def evaluate_tracking(
@@ -89,14 +85,10 @@ def evaluate_tracking(
         InputError: Classes should count and none of the model's is known in the truth; a kit of other classes.
     """
     _check_kit(preprocess, class_aware)
-    truth, found = truth.take(truth.frame < record.frames), record.tracks
-    remarks = []
+    truth, found = _within(truth, record.frames), record.tracks
     if preprocess == "none":
-        hidden = truth.confidence == 0
-        truth = truth.take(~hidden)
-        if hidden.any():
-            remarks.append(f"{int(hidden.sum())} labelled boxes are marked as not to be scored.")
-    numbers = _numbers(record.classes, class_numbers or CLASS_NUMBERS)
+        truth = drop_unmarked(truth)
+    numbers = numbers_of(record.classes, class_numbers or CLASS_NUMBERS)
     labelled, named = set(truth.label.tolist()), set(numbers.values())
     aware = (preprocess != "none" or labelled <= named) if class_aware is None else class_aware
     if aware and not named:
@@ -105,17 +97,25 @@ def evaluate_tracking(
             "Give class_numbers, or class_aware=False."
         )
     if aware:
-        found, dropped = _renumber(found, numbers, {1} if preprocess != "none" else named)
-        remarks.append("A box must have the right class to count.")
-        if dropped:
-            remarks.append(f"{dropped} boxes of classes that the ground truth doesn't know are left out.")
+        found = _renumber(found, numbers, {1} if preprocess != "none" else named)
+        if not truth.named and len(found):
+            truth = truth.noting("The labelled tracks name no classes; they count as pedestrians, as in MOTChallenge.")
         names = _names(record.classes, numbers) if preprocess == "none" else dict(MOT_CLASSES)
     else:
         truth, found, names = _one_class(truth), _one_class(found), _OBJECT
-        remarks.append("Classes are left out of account: any object is an object.")
+        truth = truth.noting("Classes are left out of account: any object is an object.")
     sequence = Sequence(record.source, record.frames, truth, found, class_names=names)
     result = evaluate_mot([sequence], preprocess=preprocess, match_iou=match_iou)
-    return TrackingEvaluation(result, sequence, preprocess, aware, " ".join(remarks))
+    sentences = ("A box must have the right class to count.",) if aware else ()
+    return TrackingEvaluation(result, sequence, preprocess, aware, " ".join((*sentences, *result.remarks)))
+
+
+def _within(truth: Tracks, frames: int) -> Tracks:
+    """The labelled boxes of the frames that were tracked."""
+    kept = truth.frame < frames
+    beyond = int(np.count_nonzero(~kept))
+    said = (f"{beyond} labelled boxes lie in frames that weren't tracked and are left out.",) if beyond else ()
+    return truth.take(kept).noting(*said)
 
 
 def _check_kit(preprocess: str, class_aware: bool | None) -> None:
@@ -125,27 +125,25 @@ def _check_kit(preprocess: str, class_aware: bool | None) -> None:
         raise InputError(f"{preprocess} scores pedestrians only: classes count. Take preprocess='none' without them.")
 
 
-def _numbers(classes: tuple[str, ...], known: Mapping[str, int]) -> dict[int, int]:
-    """Label of the model → number in the truth."""
-    lowered = {name.lower(): number for name, number in known.items()}
-    return {label: lowered[name.lower()] for label, name in enumerate(classes) if name.lower() in lowered}
-
-
 def _names(classes: tuple[str, ...], numbers: Mapping[int, int]) -> dict[int, str]:
     """Number in the truth → the first of the model's names for it."""
     return {number: classes[label] for label, number in sorted(numbers.items(), reverse=True)}
 
 
-def _renumber(found: Tracks, numbers: Mapping[int, int], kept: set[int]) -> tuple[Tracks, int]:
+def _renumber(found: Tracks, numbers: Mapping[int, int], kept: set[int]) -> Tracks:
+    """Boxes with the numbers of the truth; those of other classes are left out, and counted."""
     table = np.full(int(found.label.max(initial=0)) + 1, -1, np.int64)
     for label, number in numbers.items():
         if label < len(table) and number in kept:
             table[label] = number
     labels: npt.NDArray[np.int64] = table[found.label]
     rows = np.flatnonzero(labels >= 0)
-    if not len(rows):
-        return Tracks.empty(), len(found)
-    return replace(found.take(rows), label=labels[rows]), len(found) - len(rows)
+    renumbered = replace(found.take(rows), label=labels[rows]) if len(rows) else Tracks.empty()
+    if len(rows) == len(found):
+        return renumbered
+    return renumbered.noting(
+        f"{len(found) - len(rows)} boxes of classes that the ground truth doesn't know are left out."
+    )
 
 
 def _one_class(tracks: Tracks) -> Tracks:

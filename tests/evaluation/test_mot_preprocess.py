@@ -140,10 +140,11 @@ def test_a_prediction_on_a_distractor_is_no_mistake(kit, label, dropped):
     assert result.combined.clear.fp == (0 if kit in dropped else 1)
 
 
-def test_zero_confidence_ground_truth_is_not_scored_by_the_kits_and_is_by_none():
-    hidden = sequence_of(box(1, confidence=0.0), Tracks.empty())
-    assert evaluate_mot([hidden], preprocess="mot17").combined.gt_boxes == 0
-    assert evaluate_mot([hidden]).combined.gt_boxes == 1
+@pytest.mark.parametrize("kit", ["none", "mot17", "mot20"])
+def test_labelled_boxes_marked_0_are_never_scored(kit):
+    hidden = sequence_of(box(1, confidence=0.0), box(1))
+    figures = evaluate_mot([hidden], preprocess=kit).combined
+    assert (figures.gt_boxes, figures.clear.fp) == (0, 1)
 
 
 def test_other_classes_are_refused_by_motchallenge():
