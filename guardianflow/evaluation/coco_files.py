@@ -1,21 +1,24 @@
 """COCO's JSON files, in and out: ground truth (``instances_*.json``) and results (``[{image_id, …}]``).
 
 Format: https://cocodataset.org/#format-data and #format-results. Boxes there are x, y, width, height.
-What a file does wrong is said with the entry's place in it; nothing is guessed and nothing dropped in silence.
+What pycocotools scores is scored alike, with a remark where it isn't written as it should be; what can't be told is
+refused with the entry's place in the file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from guardianflow.evaluation.boxes import are_shares
+from guardianflow.evaluation.coco_rows import Known, Rows
 from guardianflow.evaluation.detection import DetectionResult, evaluate_detection
 from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError, NotFoundError
@@ -47,45 +50,52 @@ def evaluate_coco_files(
         InputError: A file is damaged or says something impossible, or nothing is labelled.
     """
     record = read_coco_record(gt, predictions)
-    return evaluate_detection(
+    result = evaluate_detection(
         record, confidence=confidence, max_det=max_det, match_iou=match_iou, evaluator=evaluator
     )  # fmt: skip
+    if result.map50 or not len(record.predictions):
+        return result
+    nothing = (
+        "no prediction meets a labelled box of its class. Are images, classes and boxes of both files counted alike?"
+    )
+    return replace(result, remarks=(*result.remarks, nothing))
 
 
 def read_coco_record(gt: str | Path, predictions: str | Path) -> DetectionRecord:
     """A ground-truth file and a results file as one record.
 
     Classes stand in the order of their ids, images in the order of theirs. No figure needs the size of an image:
-    where the file gives none, 1 stands for it, and the fact ``images_without_size`` counts such images.
+    where the file gives none, 1 stands for it, and the fact ``images_without_size`` counts such images. The fact
+    ``remarks`` lists what was read otherwise than it stands.
 
     Raises:
         NotFoundError: A file doesn't exist.
         InputError: A file is damaged or says something impossible; the message names the entry.
     """
     truth_path, found_path = Path(gt), Path(predictions)
-    dataset = _read_json(truth_path)
+    dataset, remarks = _read_json(truth_path), list[str]()
     if not isinstance(dataset, dict) or not all(_is_rows(dataset.get(key)) for key in _TRUTH_LISTS):
         raise InputError(
             f"{truth_path} is no COCO ground truth: it needs the lists {', '.join(_TRUTH_LISTS)}. "
             "Results belong into the second file."
         )
-    images, image_places = _images(truth_path, dataset["images"])
-    classes, class_places = _classes(truth_path, dataset["categories"])
-    results = _read_json(found_path)
-    if not _is_rows(results):
-        raise InputError(
-            f"{found_path} is no COCO results file: it needs a list of {{image_id, category_id, bbox, score}}. "
-            "Ground truth belongs into the first file."
-        )
+    images, known_images, without_size = _images(Rows(truth_path, "images", dataset["images"], remarks))
+    classes, known_classes = _classes(Rows(truth_path, "categories", dataset["categories"], remarks))
+    results = Rows(found_path, "results", _results(found_path, dataset, remarks), remarks)
+    truth = _truth(Rows(truth_path, "annotations", dataset["annotations"], remarks), known_images, known_classes)
+    found = _found(results, known_images, known_classes)
+    _check_units(truth, found, truth_path, found_path, remarks)
+    remarks += _suspicions(truth, found, images, found_path.name)
     return DetectionRecord(
         images=images,
         classes=classes,
-        truth=_truth(_Rows(truth_path, "annotations", dataset["annotations"]), image_places, class_places),
-        predictions=_found(_Rows(found_path, "results", results), image_places, class_places),
+        truth=truth,
+        predictions=found,
         facts={
             "ground_truth": truth_path.name,
             "results": found_path.name,
-            "images_without_size": sum("width" not in row or "height" not in row for row in dataset["images"]),
+            "images_without_size": without_size,
+            "remarks": remarks,
         },
     )
 
@@ -115,92 +125,6 @@ def write_coco_files(record: DetectionRecord, gt: str | Path, predictions: str |
 _TRUTH_LISTS = ("images", "annotations", "categories")
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The entries of one list, with what a message needs to name one of them."""
-
-    path: Path
-    what: str
-    rows: Sequence[Mapping[str, Any]]
-
-    def column(self, key: str, *, default: Any = None) -> list[Any]:
-        """One value of each entry.
-
-        Raises:
-            InputError: An entry lacks it and there is no default.
-        """
-        if default is not None:
-            return [row.get(key, default) for row in self.rows]
-        try:
-            return [row[key] for row in self.rows]
-        except KeyError:
-            place = next(place for place, row in enumerate(self.rows) if key not in row)
-            raise self.wrong(place, f"lacks {key!r}", f"Add {key!r} to it") from None
-
-    def numbers(self, key: str, values: Sequence[Any], width: int = 1) -> _Floats:
-        """Values as float64 (n,), or (n, width).
-
-        Raises:
-            InputError: One is no finite number.
-        """
-        shape = (len(values), width) if width > 1 else (len(values),)
-        if not _all_numbers(values, width):
-            sound: Callable[[Any], bool] = _is_number if width == 1 else lambda value: _is_numbers(value, width)
-            place = next(place for place, value in enumerate(values) if not sound(value))
-            what = "a number" if width == 1 else f"{width} numbers"
-            raise self.wrong(place, f"has {key} {values[place]!r:.80}, which is not {what}", "Correct or remove it")
-        try:
-            numbers = np.array(values, dtype=np.float64).reshape(shape)
-        except OverflowError:
-            raise InputError(f"{self.path}: {self.what} hold a {key} too large for a number. Correct it.") from None
-        bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(values), width).all(axis=1))
-        if len(bad):
-            place = int(bad[0])
-            raise self.wrong(place, f"has {key} {values[place]!r:.80}, which is not finite", "Correct or remove it")
-        return numbers
-
-    def places(self, key: str, known: Mapping[int, int], target: str) -> npt.NDArray[np.int32]:
-        """Our places of ids of the ground truth.
-
-        Raises:
-            InputError: An id is unknown.
-        """
-        values = self.column(key)
-        try:
-            return np.array([known[value] for value in values], dtype=np.int32)
-        except (KeyError, TypeError):
-            place, value = next(
-                (place, value) for place, value in enumerate(values) if not _is_id(value) or value not in known
-            )
-            some = ", ".join(str(item) for item in list(known)[:5]) + (" …" if len(known) > 5 else "")
-            raise self.wrong(
-                place, f"has {key} {value!r:.80}, which is not among the {target}",
-                f"The ground truth has the ids {some or 'of none'}",
-            ) from None  # fmt: skip
-
-    def boxes(self) -> tuple[_Floats, _Floats]:
-        """Corners (n, 4), and areas (n,) as COCO takes them: width times height.
-
-        Raises:
-            InputError: A box is not four finite numbers, or has a negative size.
-        """
-        values = self.column("bbox")
-        numbers = self.numbers("bbox", values, 4)
-        bad = np.flatnonzero((numbers[:, 2:] < 0).any(axis=1))
-        if len(bad):
-            place = int(bad[0])
-            raise self.wrong(
-                place, f"has bbox {values[place]}, with a negative width or height",
-                "COCO's boxes are x, y, width, height; corners must be turned into that",
-            )  # fmt: skip
-        corners = np.concatenate([numbers[:, :2], numbers[:, :2] + numbers[:, 2:]], axis=1)
-        return corners, numbers[:, 2] * numbers[:, 3]
-
-    def wrong(self, place: int, problem: str, remedy: str) -> InputError:
-        """The error for one entry."""
-        return InputError(f"{self.path}: entry {place} of {self.what} {problem}. {remedy}.")
-
-
 def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise NotFoundError(f"no file at {path}; give the path of a COCO JSON file")
@@ -223,103 +147,165 @@ def _is_rows(value: Any) -> bool:
     return all(isinstance(row, dict) for row in value)
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _results(path: Path, dataset: Mapping[str, Any], remarks: list[str]) -> list[Mapping[str, Any]]:
+    """The list of results; a document with an ``annotations`` list is taken for it.
+
+    Raises:
+        InputError: There is none, or the document gives ids another meaning than the ground truth.
+    """
+    results = _read_json(path)
+    if isinstance(results, dict) and any("score" in row for row in _own(results, "annotations")):
+        for target, name in (("images", "file_name"), ("categories", "name")):
+            own, known = (
+                {str(row.get("id")): row.get(name) for row in rows} for rows in (_own(results, target), dataset[target])
+            )
+            odd = [one for one, called in own.items() if called is not None and known.get(one, called) != called]
+            if odd:
+                raise InputError(
+                    f"{path}: its own {target} call id {odd[0]} {own[odd[0]]!r}, in the ground truth it is "
+                    f"{known[odd[0]]!r}. Number both alike, or leave {target} out of the results."
+                )
+        remarks.append(
+            f"{path.name}: a document and no list; the {len(results['annotations'])} annotations in it were read."
+        )
+        results = results["annotations"]
+    if not _is_rows(results):
+        raise InputError(
+            f"{path} is no COCO results file: it needs a list of {{image_id, category_id, bbox, score}}. "
+            "Ground truth belongs into the first file."
+        )
+    rows: list[Mapping[str, Any]] = results
+    return rows
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _own(document: Mapping[str, Any], target: str) -> list[dict[str, Any]]:
+    rows = document.get(target)
+    return rows if _is_rows(rows) and rows is not None else []
 
 
-def _all_numbers(values: Sequence[Any], width: int) -> bool:
-    """As :func:`_is_number` or :func:`_is_numbers` of each, without a call for each: files hold millions."""
-    if width > 1:
-        if not set(map(type, values)) <= {list} or not set(map(len, values)) <= {width}:
-            return False
-        return set(map(type, chain.from_iterable(values))) <= {int, float}
-    return set(map(type, values)) <= {int, float}
-
-
-def _is_numbers(value: Any, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(_is_number(item) for item in value)
-
-
-def _by_id(rows: _Rows) -> list[int]:
-    """The places of entries in the order of their ids; each id once."""
-    ids = rows.column("id")
-    seen: dict[int, int] = {}
-    for place, value in enumerate(ids):
-        if not _is_id(value):
-            raise rows.wrong(place, f"has id {value!r:.80}", "An id must be a whole number")
-        if value in seen:
-            raise rows.wrong(place, f"has id {value}, as entry {seen[value]} has", "An id may stand only once")
-        seen[value] = place
-    return [seen[value] for value in sorted(seen)]
-
-
-def _images(path: Path, entries: list[dict[str, Any]]) -> tuple[Images, dict[int, int]]:
-    rows = _Rows(path, "images", entries)
-    order = _by_id(rows)
+def _images(rows: Rows) -> tuple[Images, Known, int]:
+    """The images by their ids, how files name them, and how many have no size."""
+    order, ids = rows.by_id("file_name")
+    rows = Rows(rows.path, rows.what, [rows.rows[place] for place in order], rows.remarks, order)
     sizes = {}
     for key in ("width", "height"):
-        values = rows.numbers(key, rows.column(key, default=_NO_SIZE))
+        values = rows.numbers(key, [row.get(key) or _NO_SIZE for row in rows.rows])
         bad = np.flatnonzero((values < 1) | (values > 2**31 - 1))
         if len(bad):
             raise rows.wrong(int(bad[0]), f"has {key} {values[bad[0]]:g}", "A size is at least 1 pixel")
-        sizes[key] = values[order].astype(np.int32)
-    names = [str(entries[place].get("file_name", entries[place]["id"])) for place in order]
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    places = {entries[place]["id"]: row for row, place in enumerate(order)}
+        sizes[key] = values.astype(np.int32)
+    files = [str(row.get("file_name") or "") for row in rows.rows]
+    names = [name or str(image) for name, image in zip(files, ids, strict=True)]
+    counts = Counter(names)
     unique = [  # the ids tell images of the same file apart
-        name if counts[name] == 1 else f"{name} (id {image})" for name, image in zip(names, places, strict=True)
+        name if counts[name] == 1 else f"{name} (id {image})" for name, image in zip(names, ids, strict=True)
     ]
-    return Images(tuple(unique), sizes["width"], sizes["height"]), places
+    without_size = sum(not (row.get("width") and row.get("height")) for row in rows.rows)
+    return Images(tuple(unique), sizes["width"], sizes["height"]), Known.images(ids, files), without_size
 
 
-def _classes(path: Path, entries: list[dict[str, Any]]) -> tuple[tuple[str, ...], dict[int, int]]:
-    rows = _Rows(path, "categories", entries)
-    order = _by_id(rows)
-    names = rows.column("name")
-    return tuple(str(names[place]) for place in order), {
-        entries[place]["id"]: row for row, place in enumerate(order)
-    }  # fmt: skip
+def _classes(rows: Rows) -> tuple[tuple[str, ...], Known]:
+    order, ids = rows.by_id("name")
+    nameless = sum(rows.rows[place].get("name") is None for place in order)
+    if nameless:
+        rows.note(f"{nameless} categories have no name and are called by their id.")
+    given = [rows.rows[place].get("name") for place in order]
+    names = tuple(str(one if name is None else name) for name, one in zip(given, ids, strict=True))
+    return names, Known.classes(ids, names)
 
 
-def _truth(rows: _Rows, images: Mapping[int, int], classes: Mapping[int, int]) -> GroundTruth:
-    if any("id" in row for row in rows.rows):
-        _by_id(rows)
+def _truth(rows: Rows, images: Known, classes: Known) -> GroundTruth:
+    counts = Counter(str(row["id"]) for row in rows.rows if "id" in row)
+    if (again := counts.total() - len(counts)) > 0:
+        rows.note(f"{again} annotations have the id of an earlier one; no figure depends on it, and each box counts.")
+    rows = rows.with_boxes()
+    image, label, rows = _known(rows, images, classes)
     corners, areas = rows.boxes()
     given = [row.get("area") for row in rows.rows]
     filled = [own if value is None else value for value, own in zip(given, areas.tolist(), strict=True)]
     area = rows.numbers("area", filled)
     if len(area) and area.min() < 0:
         raise rows.wrong(int(area.argmin()), f"has area {area.min():g}", "An area is at least 0")
-    crowd = rows.numbers(
-        "iscrowd", [int(value) if value in (True, False) else value for value in rows.column("iscrowd", default=0)]
-    )
-    return GroundTruth(
-        image=rows.places("image_id", images, "images"),
-        label=rows.places("category_id", classes, "categories"),
-        box=corners, crowd=crowd != 0, area=area,
-    )  # fmt: skip
+    marks = rows.column("iscrowd", default=0)
+    if unmarked := sum(value is None for value in marks):
+        rows.note(f"iscrowd of {unmarked} annotations is null and was read as 0.")
+    crowd = rows.numbers("iscrowd", [int(value or 0) if value in (None, True, False) else value for value in marks])
+    _count_repeats(rows, "box", np.column_stack([image, label, corners]))
+    return GroundTruth(image=image, label=label, box=corners, crowd=crowd != 0, area=area)
 
 
-def _found(rows: _Rows, images: Mapping[int, int], classes: Mapping[int, int]) -> Predictions:
+def _found(rows: Rows, images: Known, classes: Known) -> Predictions:
+    rows = rows.with_boxes()
+    image, label, rows = _known(rows, images, classes, foreign=True)
     corners, _ = rows.boxes()
     score = rows.numbers("score", rows.column("score"))
-    image, label = rows.places("image_id", images, "images"), rows.places("category_id", classes, "categories")
-    table = np.column_stack([image, label, score, corners])
-    walk = np.lexsort(table.T)  # stable: of equal entries the later one is named
-    repeated = walk[1:][(table[walk[1:]] == table[walk[:-1]]).all(axis=1)]
-    if len(repeated):
-        again = int(repeated.min())
-        raise rows.wrong(
-            again, "repeats an earlier entry in every figure",
-            "Was the file joined twice? Each prediction may stand once",
-        )  # fmt: skip
+    if beyond := int(((score < 0) | (score > 1)).sum()):
+        rows.note(
+            f"{beyond} scores lie outside 0–1, the highest is {score.max():g}; average precision takes them as they "
+            "are, precision and recall at a confidence mean little."
+        )
+    _count_repeats(rows, "score", np.column_stack([image, label, score, corners]))
     return Predictions(image=image, label=label, score=score, box=corners)
+
+
+def _known(
+    rows: Rows, images: Known, classes: Known, *, foreign: bool = False
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Rows]:
+    """Image and class of each entry; entries of others are left out, as pycocotools does.
+
+    Raises:
+        InputError: All ids are off by one, or a predicted image isn't known.
+    """
+    image = images.places(rows, "image_id", foreign=foreign)
+    label = classes.places(rows, "category_id", foreign=foreign)
+    for place, key, target in ((image, "image_id", "images"), (label, "category_id", "categories")):
+        if strays := int((place < 0).sum()):
+            odd = rows.rows[int((place < 0).argmax())][key]
+            rows.note(
+                f"{strays} {rows.what} have a {key} that no entry of {target} has ({odd!r:.40}); they are left out."
+            )
+    kept = (image >= 0) & (label >= 0)
+    return image[kept], label[kept], rows.keep(kept.tolist())
+
+
+def _count_repeats(rows: Rows, last: str, table: _Floats) -> None:
+    walk = np.lexsort(table.T)
+    again = int((table[walk[1:]] == table[walk[:-1]]).all(axis=1).sum())
+    if again:
+        rows.note(f"{again} {rows.what} repeat an earlier one up to the {last}; each counts, as in pycocotools.")
+
+
+def _check_units(truth: GroundTruth, found: Predictions, gt: Path, predictions: Path, remarks: list[str]) -> None:
+    """Boxes of both files in pixels, or of both in shares of the image."""
+    shares = [are_shares(truth.box), are_shares(found.box)]
+    if all(shares):
+        remarks.append(
+            "both files hold boxes as shares of the image (all within 0–1); the sizes small to large mean nothing."
+        )
+    elif any(shares) and len(truth) and len(found):
+        path, count = (gt, len(truth)) if shares[0] else (predictions, len(found))
+        raise InputError(
+            f"{path}: all {count} boxes lie within 0–1, as shares of the image, and those of the other file in pixels. "
+            "COCO's boxes are x, y, width, height in pixels: multiply by the image's width and height."
+        )
+
+
+def _suspicions(truth: GroundTruth, found: Predictions, images: Images, name: str) -> list[str]:
+    """What the format allows and hardly anybody means."""
+    said = []
+    labelled, seen = set(truth.label.tolist()), set(found.label.tolist())
+    for by, way in ((1, "below"), (-1, "above")):
+        if not seen <= labelled and {label + by for label in seen} <= labelled:
+            said.append(f"{name}: every category predicted stands one {way} a labelled one. Do both files count alike?")
+    edges = np.stack([images.width, images.height], axis=1)[found.image]
+    size = found.box[:, 2:] - found.box[:, :2]
+    beyond = (found.box[:, 2:] > edges + 1).any(axis=1)
+    if (edges > _NO_SIZE).all() and (size > found.box[:, :2]).all() and beyond.sum() > len(found) / 2:
+        said.append(
+            f"{name}: {int(beyond.sum())} of {len(found)} boxes reach beyond their image, and each could be x1, y1, "
+            "x2, y2; it was read as x, y, width, height, as COCO has it."
+        )
+    return said
 
 
 def _entries(boxes: GroundTruth | Predictions) -> list[dict[str, Any]]:

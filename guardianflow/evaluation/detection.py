@@ -104,6 +104,7 @@ class DetectionResult:
         confusion: int64 (classes + 1, classes + 1), rows true, columns predicted, background last.
         pr_curves: Precision against recall at IoU 0.5 and 0.75.
         confidence_curves: Precision, recall and F1 against confidence.
+        remarks: What of the files was read otherwise than it stands, in sentences.
     """
 
     images: int
@@ -124,6 +125,7 @@ class DetectionResult:
     confusion: npt.NDArray[np.int64]
     pr_curves: PrecisionRecall
     confidence_curves: ConfidenceCurves
+    remarks: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """The figures by the names of the catalogue."""
@@ -143,6 +145,7 @@ class DetectionResult:
             "per_class": [asdict(row) for row in self.per_class],
             "by_size": {name: asdict(row) for name, row in self.by_size.items()},
             "confusion": self.confusion.tolist(),
+            "remarks": list(self.remarks),
         }
 
     def curves(self) -> dict[str, Any]:
@@ -236,6 +239,7 @@ def evaluate_detection(
         confusion=confusion_matrix(record, at_iou, confidence=confidence),
         pr_curves=PrecisionRecall.of(record.classes, precision, {0.5: 0, 0.75: 5}),
         confidence_curves=curves,
+        remarks=tuple(record.facts.get("remarks", ())),
     )  # fmt: skip
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from guardianflow.evaluation.boxes import are_shares
 from guardianflow.evaluation.mot_preprocess import MOT_CLASSES
-from guardianflow.evaluation.mot_sequences import Floats, Ints, Tracks
+from guardianflow.evaluation.mot_sequences import Ints, Tracks
 from guardianflow.evaluation.mot_text import MotFileError, TextTable
 
 __all__ = ["class_column", "classes_agree", "counted_from", "frames_agree", "in_pixels", "units_agree"]
@@ -19,7 +20,6 @@ __all__ = ["class_column", "classes_agree", "counted_from", "frames_agree", "in_
 _CLASS = 7  # place of column 8
 _MOST_CLASSES = 10**6
 _UNKNOWN = -1
-_OUTSIDE = 0.5  # of the image's size: so far may a normalised box reach beyond the edge
 
 
 def class_column(table: TextTable) -> Ints | None:
@@ -154,7 +154,7 @@ def units_agree(
         MotFileError: One file holds shares of the image, the other pixels, and the size isn't known.
     """
     sides = [gt, result]
-    shares = [_are_shares(tracks.box) for _, tracks in sides]
+    shares = [are_shares(tracks.box) for _, tracks in sides]
     if not any(shares):
         return gt[1], result[1]
     if all(shares) and size is None:
@@ -173,18 +173,10 @@ def units_agree(
 
 def in_pixels(tracks: Tracks, size: tuple[int, int], name: str) -> Tracks:
     """Boxes that are shares of the image, scaled to its size; others as they are."""
-    if not _are_shares(tracks.box):
+    if not are_shares(tracks.box):
         return tracks
     scaled = replace(tracks, box=tracks.box * np.array([*size, *size], np.float64))
     return scaled.noting(
         f"{name}: the {len(tracks)} boxes are shares of the image (all within 0–1); left, top, width and height were "
         f"scaled to {size[0]}×{size[1]} pixels."
     )
-
-
-def _are_shares(box: Floats) -> bool:
-    """Whether boxes lie within an image of size 1, and so can't be in pixels."""
-    if not len(box) or (box == np.floor(box)).all():
-        return False
-    inside = (box >= -_OUTSIDE).all() and (box <= 1 + _OUTSIDE).all()
-    return bool(inside and (box[:, 2:] - box[:, :2] <= 1).all())

@@ -45,6 +45,7 @@ def detection(
     from guardianflow.evaluation.coco_files import evaluate_coco_files
 
     result = evaluate_coco_files(gt, predictions, confidence=confidence, max_det=max_det)
+    _tell(result.remarks)
     if json:
         print_json(result.to_dict())
         return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from guardianflow.data.scenes import SceneConfig, generate_clip
+from guardianflow.evaluation.mot import evaluate_mot
+from guardianflow.evaluation.mot_folders import read_sequences
 from guardianflow.evaluation.mot_sequences import Sequence, Tracks
 from guardianflow.exceptions import InputError
 from guardianflow.vision.frames import open_source
@@ -111,6 +114,29 @@ def test_boxes_not_to_be_scored_and_foreign_classes_are_left_out_and_said() -> N
     short = evaluate_tracking(record_of(both.take(both.frame < 10), frames=10), truth)
     assert short.sequence.frames == 10
     assert short.metrics()["fn"] == 10  # the dog
+
+
+@pytest.mark.parametrize("kit", ["none", "mot17"])
+def test_eval_mot_and_an_inference_agree_on_the_same_tracks(tmp_path: Path, kit: str) -> None:
+    clip = generate_clip(tmp_path, frames=30, fps=15, config=SceneConfig(seed=3, imgsz=160))
+    source = open_source(clip.folder)
+    rows = np.loadtxt(source.ground_truth, delimiter=",")
+    rows[::7, 6] = 0
+    np.savetxt(source.ground_truth, rows, delimiter=",", fmt="%g")
+    truth = read_truth(source)
+    assert (truth.confidence == 0).sum() > 5
+    seen = truth.take(
+        (np.random.default_rng(1).random(len(truth)) < 0.9) & (truth.label == 1 if kit != "none" else True)
+    )
+    found = replace(seen, label=np.where(seen.label == 1, 1, 0), box=seen.box + 1.5)
+    record = TrackingRecord(source.name, "x", {}, ("vehicle", "person"), 30, 15.0, 160, 160, found)
+    inferred = evaluate_tracking(record, truth, preprocess=kit)
+    saved = record.save(tmp_path / "tracking")
+    filed = evaluate_mot(read_sequences(clip.folder, saved / f"{source.name}.txt", preprocess=kit), preprocess=kit)
+    assert inferred.metrics() == pytest.approx(filed.metrics())
+    assert 0.1 < filed.metrics()["hota"] < 0.99
+    assert inferred.result.remarks == filed.remarks
+    assert inferred.to_dict()["remarks"] == list(filed.remarks)
 
 
 def test_each_change_of_identity_is_one_of_clears_switches() -> None:
