@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from guardianflow.verbs.execution import Remarks
 from guardianflow.verbs.frame import Json, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from guardianflow.evaluation.mot import MotResult
 
 __all__ = ["eval_app"]
@@ -45,7 +44,7 @@ def detection(
     from guardianflow.evaluation.coco_files import evaluate_coco_files
 
     result = evaluate_coco_files(gt, predictions, confidence=confidence, max_det=max_det)
-    _tell(result.remarks)
+    Remarks().show(result.remarks)
     if json:
         print_json(result.to_dict())
         return
@@ -104,7 +103,7 @@ def mot(
         print_json({**found.to_dict(), "remarks": remarks})
     else:
         _show(found)
-    _tell(remarks)
+    Remarks().show(remarks)
 
 
 def _show(found: MotResult) -> None:
@@ -117,10 +116,3 @@ def _show(found: MotResult) -> None:
         f"HOTA to IDF1 in %; preprocessing {found.preprocess}, counted by {found.evaluator}"
     )
     print_table(columns, rows, title=title)
-
-
-def _tell(remarks: Sequence[str]) -> None:
-    from guardianflow.console import say
-
-    for remark in remarks:
-        say(f"note       {remark}")

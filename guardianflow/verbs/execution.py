@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from guardianflow.core.run_records import RunRecord
     from guardianflow.execution.executors import RunOutcome
 
-__all__ = ["execute_plan"]
+__all__ = ["Remarks", "execute_plan"]
 
 _HEADLINE = (
     "map50", "map50_95", "precision", "recall", "hota", "latency_ms_p50", "latency_ms_p95", "throughput_fps",
@@ -48,7 +48,7 @@ def execute_plan(
             if on_run is not None:
                 on_run(record)
 
-        remarks = _Remarks()
+        remarks = Remarks()
         outcome = LocalExecutor(settings, direct=direct, on_run=begin, on_remarks=remarks.show).execute(plan)
     remarks.show(outcome.result.get("remarks", ()))
     if as_json:
@@ -57,7 +57,7 @@ def execute_plan(
         _show_outcome(outcome)
 
 
-class _Remarks:
+class Remarks:
     """Remarks on the terminal, each once and a few at most: those of the check before the run, the others after it."""
 
     def __init__(self) -> None:

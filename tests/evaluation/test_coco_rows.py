@@ -61,7 +61,7 @@ def score(tmp_path: Path) -> Callable[[Any, Any], dict[str, Any]]:
         answer = CliRunner().invoke(eval_app, ["detection", *paths, "--max-det", "100", "--json"])
         document: dict[str, Any] = json.loads(answer.stdout)
         for remark in document.get("remarks", ()):
-            assert f"note       {remark}" in answer.stderr
+            assert f"note      {remark}" in answer.stderr
         return document
 
     return run

@@ -52,7 +52,7 @@ def score(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         answer = CliRunner().invoke(eval_app, ["mot", str(folder), str(tmp_path / "r.txt"), "--json", *options])
         document = json.loads(answer.stdout)
         for remark in document.get("remarks", ()):
-            assert f"note       {remark}" in answer.stderr
+            assert f"note      {remark}" in answer.stderr
         return {"exit": answer.exit_code, **document}
 
     return run
