@@ -25,7 +25,7 @@ from guardianflow.core.metrics import CATALOGUE
 from guardianflow.evaluation.mot_counts import Scene, count_scene
 from guardianflow.evaluation.mot_figures import ALPHAS, Clear, Hota, Identity, MotFigures
 from guardianflow.evaluation.mot_pairs import Frames, Pairs, find_pairs
-from guardianflow.evaluation.mot_preprocess import PREPROCESS, drop_unmarked, preprocess_named
+from guardianflow.evaluation.mot_preprocess import PREPROCESS, Preprocess, drop_unmarked, preprocess_named
 from guardianflow.evaluation.mot_sequences import Sequence, Tracks
 from guardianflow.exceptions import InputError, NotFoundError
 
@@ -188,8 +188,7 @@ def evaluate_mot(
             part = scene.among(np.flatnonzero(gt), np.flatnonzero(tracker))
             cells[sequence.name, name] = count(part, match_iou=match_iou)
             known |= {label, name, str(label)}
-        remarks[sequence.name] = [*sequence.gt.remarks, *sequence.tracker.remarks, *sequence.remarks]
-        remarks[sequence.name] += _suspicions(sequence, scene, names)
+        remarks[sequence.name] = _remarks(kit, sequence, scene, names)
     if not lengths:
         raise InputError("there is no sequence to score; hand over at least one")
     missing = [str(wanted) for wanted in classes or () if wanted not in known]
@@ -208,6 +207,18 @@ def _gathered(remarks: Mapping[str, list[str]]) -> tuple[str, ...]:
     if len(remarks) == 1:
         return tuple(places)
     return tuple(f"{', '.join(names)}: {sentence}" for sentence, names in places.items())
+
+
+def _remarks(kit: Preprocess, sequence: Sequence, scene: Scene, names: Mapping[int, str]) -> list[str]:
+    """What there is to say of one sequence: by whoever read it, and of what was found in it."""
+    said = [*sequence.gt.remarks, *sequence.tracker.remarks, *sequence.remarks]
+    marks = np.abs(sequence.gt.confidence)
+    if kit.classes is not None and (between := int(((marks > 0) & (marks < 1)).sum())):
+        said.append(
+            f"{between} labelled boxes have a mark between 0 and 1 (column 7), which {kit.name} takes for 0: not to be "
+            "scored."
+        )
+    return said + _suspicions(sequence, scene, names)
 
 
 def _suspicions(sequence: Sequence, scene: Scene, names: Mapping[int, str]) -> list[str]:

@@ -180,11 +180,12 @@ def _seqinfo(info: Path) -> tuple[int, tuple[int, int] | None]:
         parser.read_string(info.read_text(encoding="utf-8-sig"))
         section = parser["Sequence"]
         length = int(section["seqLength"])
-        size = (section.getint("imWidth", 0), section.getint("imHeight", 0))
     except (configparser.Error, KeyError, ValueError, OSError) as error:
         raise MotFileError(f"{info} must hold seqLength, a whole number, under [Sequence] ({error})") from error
     if not 0 <= length <= MAX_FRAMES:
         raise MotFileError(f"{info}: seqLength lies between 0 and {MAX_FRAMES:,}; it is {length:,}")
+    width, height = (section.get(name, "").strip() for name in ("imWidth", "imHeight"))
+    size = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else (0, 0)
     return length, size if min(size) > 0 else None
 
 

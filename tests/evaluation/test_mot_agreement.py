@@ -231,6 +231,20 @@ def test_frames_from_0_are_taken_where_both_files_have_them(score) -> None:
     assert "gt.txt, line 1: frames are counted from 1" in refusal(score(lines(first=0), lines()))
 
 
+@pytest.mark.parametrize("size", ["imWidth=wide", "imWidth=256.0\nimHeight=-1", "imHeight=256"])
+def test_a_size_that_is_none_is_no_size(score, size) -> None:
+    assert score(lines(), lines(), info=f"seqLength=4\n{size}")["metrics"]["hota"] == pytest.approx(1)
+    assert "the image's size isn't known" in refusal(score(lines(), lines(scale=1 / 256), info=f"seqLength=4\n{size}"))
+
+
+def test_marks_between_0_and_1_that_a_kit_takes_for_0_are_said(score) -> None:
+    guessed = lines(flag=lambda *_: 0.9)
+    assert score(guessed, lines())["metrics"]["hota"] == pytest.approx(1)
+    kit = score(guessed, lines(), "--preprocess", "mot17")
+    assert kit["combined"]["gt_boxes"] == 0
+    assert "8 labelled boxes have a mark between 0 and 1 (column 7), which mot17 takes for 0" in kit["remarks"][0]
+
+
 def test_an_id_of_minus_1_is_no_track(score) -> None:
     assert "r.txt, line 1: an id of -1 marks detections" in refusal(score(lines(), lines(ids=(-1,))))
     some = lines() + "4,-1,300,20,30,40,1,1,1\n"

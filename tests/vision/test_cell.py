@@ -19,6 +19,7 @@ import pytest
 from guardianflow.core.memory_watch import memory_limit
 from guardianflow.data.dataset import read_dataset
 from guardianflow.data.fingerprint import fingerprint_dataset
+from guardianflow.data.scenes import SceneConfig, generate_clip
 from guardianflow.evaluation.detections import DetectionRecord
 from guardianflow.exceptions import InputError
 from guardianflow.vision.cell import classify
@@ -240,6 +241,20 @@ def test_a_source_is_tracked_and_shown_and_an_early_end_is_told(spec, tmp_path):
     assert "data:image/webp" in (Path(spec.folder) / "clip.html").read_text()
     assert TrackingRecord.load(Path(spec.folder) / "tracking").identities == 1
     assert {"decode", "forward", "tracking"} <= set(facts["times"]["stages"])
+
+
+def test_what_the_labelled_tracks_leave_open_is_among_the_warnings(spec, tmp_path):
+    clip = generate_clip(tmp_path, frames=6, fps=10, config=SceneConfig(seed=3, imgsz=96))
+    truth = clip.folder / "gt" / "gt.txt"
+    rows = np.loadtxt(truth, delimiter=",", ndmin=2)
+    rows[0, 6], rows[:, 2:6] = 0, rows[:, 2:6] / 96
+    np.savetxt(truth, rows, delimiter=",", fmt="%.8g")
+    result = run(replace(spec, source=str(clip.folder), tracker="bytetrack", modes=()), "sees")
+    assert result.status == "ok", result.reason
+    remarks = result.tracking["evaluation"]["remarks"]
+    assert any("were scaled to 96×96 pixels" in text for text in remarks)
+    assert any("marked as not to be scored" in text for text in remarks)
+    assert all(text in " ".join(result.warnings) for text in remarks)
 
 
 def _start_parent(spec: CellSpec, kind: str) -> subprocess.Popen:
