@@ -13,6 +13,7 @@ from typing import Any
 
 from guardianflow.adapters.metrics.files import GrowingFiles
 from guardianflow.adapters.metrics.lines import MetricLines
+from guardianflow.adapters.metrics.measurement import Measurement
 from guardianflow.adapters.metrics.series import MetricSeries, Point
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.core.system import SystemSample, SystemSampler
@@ -93,15 +94,21 @@ class MetricRecorder:
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _SEND_S
-        self._series.add(self._files.poll(), source="files")
+        self._take_files(self._files.poll())
         self._log(self._series.take())
 
     def close(self) -> None:
         """Log all that is left."""
         for stream, lines in self._lines.items():
             self._series.add(lines.close(), source=stream)
-        self._series.add(self._files.close(), source="files")
+        self._take_files(self._files.close())
         self._log(self._series.close())
+
+    def _take_files(self, measurements: Sequence[Measurement]) -> None:
+        for name in self._files.started_over():
+            self._series.forget(name)
+            self._points.pop(name, None)
+        self._series.add(measurements, source="files")
 
     def _log(self, points: Sequence[Point]) -> None:
         for point in points:

@@ -12,8 +12,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from guardianflow.core.table_order import RowOrder, last_training
 from guardianflow.vision.epochs import EpochReport, catalogue_metrics, with_prefix
 
 __all__ = ["follow_results", "read_results"]
@@ -24,10 +24,10 @@ POLL_S = 2.0
 
 
 def read_results(path: Path, epochs: int) -> list[EpochReport]:
-    """The epochs in a ``results.csv``, each once (the last time it was trained), in order.
+    """The epochs of the last training in a ``results.csv``, each once (the last time it was trained), in order.
 
-    A line that is not whole yet is left for later. The table has no training speed, so
-    ``images_per_s`` is ``None``; ``seconds`` is the difference to the epoch before.
+    A line that is not whole yet is left for later; so is one whose cells are not those of its header. The table has
+    no training speed, so ``images_per_s`` is ``None``; ``seconds`` is the difference to the epoch before.
 
     Args:
         path: The file; one that isn't there holds no epochs.
@@ -37,14 +37,30 @@ def read_results(path: Path, epochs: int) -> list[EpochReport]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         text = file.read()
-    whole = text[: text.rfind("\n") + 1]
-    found: dict[int, EpochReport] = {}
-    before = 0.0
-    for row in csv.DictReader(whole.splitlines()):
-        report, before = _report(row, before, epochs)
-        if report is not None:
-            found[report.epoch] = report
-    return [found[epoch] for epoch in sorted(found)]
+    found: list[tuple[EpochReport, int]] = []
+    order, before, training = RowOrder(), 0.0, 0
+    for row in _rows(text[: text.rfind("\n") + 1]):
+        report, clock = _report(row, before, epochs)
+        if report is None:
+            continue
+        order.place(report.epoch, 0, repeats=False)
+        if order.training > training:
+            found, training = [], order.training
+        found.append((report, order.stretch))
+        before = clock
+    kept = last_training([report.epoch for report, _ in found], [stretch for _, stretch in found], ends=True)
+    return sorted((found[place][0] for place in kept), key=lambda report: report.epoch)
+
+
+def _rows(text: str) -> Iterator[dict[str, str]]:
+    """The rows that have as many cells as the header above them; a second training may have other columns."""
+    header: list[str] = []
+    for cells in csv.reader(text.splitlines()):
+        names = [cell.strip() for cell in cells]
+        if not header or "epoch" in names:
+            header = names
+        elif len(cells) == len(header) or not any(names[len(header) :]):
+            yield dict(zip(header, names, strict=False))
 
 
 @contextlib.contextmanager
@@ -89,10 +105,10 @@ def follow_results(
         raise failures[0]
 
 
-def _report(row: Mapping[str | None, Any], before: float, epochs: int) -> tuple[EpochReport | None, float]:
+def _report(row: Mapping[str, str], before: float, epochs: int) -> tuple[EpochReport | None, float]:
     """One row as a report, and the clock behind it. A resumed training starts its clock at 0 again."""
     try:
-        values = {str(key).strip(): float(value) for key, value in row.items() if key is not None and value}
+        values = {key: float(value) for key, value in row.items() if value}
         epoch, clock = int(values["epoch"]), values.get("time", 0.0)
     except (KeyError, TypeError, ValueError) as error:
         log.debug("a row of results.csv is left out: %s", error)

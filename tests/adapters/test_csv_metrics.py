@@ -103,8 +103,91 @@ def test_shares_of_an_epoch_are_no_steps(tmp_path: Path) -> None:
 
 
 def test_other_columns_below_a_second_header_are_read_by_it(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", "epoch,loss\n1,0.5\nepoch,acc,loss\n1,0.9,0.4\n")
-    assert curves(path) == {"loss": [(1, 0.5), (1, 0.4)], "acc": [(1, 0.9)]}
+    path = write(tmp_path, "a.csv", "epoch,loss\n1,0.5\nepoch,acc,loss\n2,0.9,0.4\n")
+    assert curves(path) == {"loss": [(1, 0.5), (2, 0.4)], "acc": [(2, 0.9)]}
+
+
+def remarks(path: Path) -> str:
+    return "; ".join(read_csv_metrics(path).remarks)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "before"),
+    [
+        ("results.csv", NEW_ULTRALYTICS + "1,3.0,0.75,0.5,0.001\n", 4, "2 rows"),
+        ("results.csv", NEW_ULTRALYTICS + NEW_ULTRALYTICS.split("2,7.0")[0].replace("1.25", "0.75"), 5, "2 rows"),
+        ("log.csv", "epoch,train/box_loss\n1,9\n2,9\n3,9\n1,8\n2,8\n1,0.75\n", 5, "5 rows"),
+        ("log.csv", "epoch,train/box_loss\n1,9\nepoch,acc,train/box_loss\n1,0.9,0.75\n", 4, "the row"),
+        ("metrics.csv", "step,epoch,train/box_loss\n9,0,9\n19,1,9\n9,0,0.75\n", 4, "2 rows"),
+        ("log.csv", "epoch,iter,train/box_loss\n1,10,9\n2,10,9\n1,10,0.75\n", 4, "2 rows"),
+        ("log.csv", "step,train/box_loss\n100,9\n200,9\n100,0.75\n", 4, "2 rows"),
+        ("log.csv", "epoch,train/box_loss\n0.5,9\n1.0,9\n0.5,0.75\n", 4, "2 rows"),
+    ],
+)  # fmt: skip
+def test_of_two_trainings_in_one_file_the_last_is_the_run(
+    tmp_path: Path, name: str, text: str, line: int, before: str
+) -> None:
+    path = write(tmp_path, name, text)
+    assert [value for _, value in curves(path)["train/box_loss"]] == [0.75]
+    assert f"starts over at line{'s' if text.count('1,8') else ''} {line}" in remarks(path)
+    assert f"the last one is the run; the {before.removeprefix('the ')} before it" in remarks(path)
+
+
+def test_epochs_that_a_resumed_training_had_twice_count_as_they_were_the_second_time(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "epoch,loss\n1,5\n2,4\n3,3\n4,2\n2,0.5\n3,0.25\n")
+    assert curves(path) == {"loss": [(1, 5), (2, 0.5), (3, 0.25)]}  # epoch 4 was given up
+    assert "the epoch goes back at line 6" in remarks(path)
+    path = write(
+        tmp_path, "b.csv", "epoch,iter,loss\n1,10,1\n1,20,2\n2,10,3\n2,20,4\n3,10,9\n2,10,30\n2,20,40\n3,10,5\n"
+    )
+    assert curves(path)["loss"] == [(10, 1), (20, 2), (30, 30), (40, 40), (50, 5)]
+
+
+def test_steps_that_come_out_of_order_lose_no_point(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "step,loss\n1,5\n10,4\n8,3\n9,2\n11,1\n10,0.5\n12,0\n")
+    assert curves(path)["loss"] == [(1, 5), (8, 3), (9, 2), (11, 1), (10, 0.5), (12, 0)]
+    assert "the step goes back at lines 4, 7" in remarks(path)
+
+
+def test_a_last_test_at_epoch_0_is_no_second_training(tmp_path: Path) -> None:
+    path = write(tmp_path, "metrics.csv", "epoch,step,train_loss,test_acc\n0,9,0.5,\n1,19,0.25,\n0,0,,0.9\n")
+    assert curves(path)["train_loss"] == [(9, 0.5), (19, 0.25)]
+    assert curves(path)["test_acc"] == [(0, 0.9)]
+
+
+def test_rows_whose_cells_are_not_the_headers_are_left_out_by_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "epoch,loss,acc\n1,0,43,0,81\n2,0.5,0.75\n3,0.4\n4,0,40,0,82\n5,0.3,0.")
+    assert curves(path) == {"loss": [(2, 0.5), (5, 0.3)], "acc": [(2, 0.75), (5, 0)]}
+    assert read_csv_metrics(path).remarks == (
+        "2 × row with more cells than the header's 3 left out, perhaps for a decimal comma: lines 2, 5",
+        "row with fewer cells than the header's 3 left out: line 4",
+    )
+    path = write(tmp_path, "b.csv", "epoch,loss,acc\n1,0.5,0.5\nTraceback,0,0\n2,0.2")
+    assert curves(path) == {"loss": [(1, 0.5)], "acc": [(1, 0.5)]}
+    assert "row without a number where the step should stand left out: line 3" in remarks(path)
+    assert "last row, cut off, left out: line 4" in remarks(path)
+
+
+def test_a_comma_at_the_end_of_header_or_rows_shifts_nothing(tmp_path: Path) -> None:
+    for text in ("epoch,loss\n1,0.5,\n2,0.25,\n", "epoch,loss,\n1,0.5\n2,0.25\n"):
+        assert read_csv_metrics(write(tmp_path, "a.csv", text)).remarks == ()
+        assert curves(tmp_path / "a.csv") == {"loss": [(1, 0.5), (2, 0.25)]}
+
+
+@pytest.mark.parametrize(
+    "text", ["epoch;loss\n1,0;0,5\n2,0;1,234\n", "epoch\tloss\n1\t0,5\n2\t1,234\n", 'epoch,loss\n1,"0,5"\n2,"1,234"\n']
+)
+def test_decimal_commas_are_read_where_they_can_mean_nothing_else(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "a.csv", text)
+    expected = [(1, 0.5), (2, 1.234)] if ";" in text else [(1, 0.5)]  # elsewhere 1,234 may be a thousand
+    assert curves(path)["loss"] == expected
+    assert "figures have a decimal comma" in remarks(path)
+
+
+def test_a_header_again_without_a_column_of_steps_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "history.csv", "loss,acc\n0.5,0.5\nloss,acc\n0.25,0.75\n")
+    assert len(curves(path)["loss"]) == 2
+    assert "header again, and no column of steps" in remarks(path)
 
 
 def test_columns_whose_legal_names_are_equal_stay_apart(tmp_path: Path) -> None:

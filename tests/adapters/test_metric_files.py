@@ -101,6 +101,29 @@ def test_a_table_that_another_process_writes_is_handed_out_row_by_row(tmp_path: 
     assert list(files.found.values()) == ["ultralytics"]
 
 
+def test_what_a_second_training_in_the_same_file_gives_is_told_apart(tmp_path: Path) -> None:
+    files = watch(tmp_path)
+    append(tmp_path / "log.csv", "epoch,loss\n1,9\n2,9\n1,5\n2,4\n")
+    assert points(poll(files)) == [("loss", 1, 5), ("loss", 2, 4)]  # the first was over before anything was handed out
+    assert files.started_over() == set()
+    append(tmp_path / "log.csv", "1,0.5\n1,2,3\n")
+    assert points(poll(files)) == [("loss", 1, 0.5)]
+    assert files.started_over() == {"loss"}
+    assert files.remarks == (
+        "log.csv: 3 trainings stand in it, the epoch starts over at lines 4, 6: the last one is the run",
+        "log.csv: row with more cells than the header's 2 left out, perhaps for a decimal comma: line 7",
+    )
+
+
+def test_a_training_that_stood_there_before_is_no_first_one_of_the_scripts(tmp_path: Path) -> None:
+    append(tmp_path / "log.csv", "epoch,loss\n1,9\n2,9\n")
+    age(tmp_path / "log.csv")
+    files = watch(tmp_path)
+    append(tmp_path / "log.csv", "1,0.5\n")
+    assert points(poll(files) + files.close()) == [("loss", 1, 0.5)]
+    assert files.started_over() == set()
+
+
 def test_a_partial_last_line_waits_and_close_takes_it_if_it_is_whole(tmp_path: Path) -> None:
     files = watch(tmp_path)
     append(tmp_path / "a.csv", "step,loss\n1,0.5\n2,0.2")

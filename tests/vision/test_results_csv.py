@@ -47,6 +47,24 @@ def test_an_epoch_trained_twice_counts_as_it_was_the_last_time(tmp_path: Path) -
     assert [(report.epoch, report.metrics["map50"]) for report in read_results(path, 2)] == [(1, 0.5), (2, 0.9)]
 
 
+def test_of_two_trainings_in_one_table_the_last_counts(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    first = HEAD + "".join(row(epoch, 10.0 * epoch, map50=0.1) for epoch in (1, 2, 3))
+    path.write_text(first + row(1, 4.0) + row(2, 8.0))
+    assert [(report.epoch, report.metrics["map50"], report.seconds) for report in read_results(path, 3)] == [
+        (1, 0.5, 4.0),
+        (2, 0.5, 4.0),
+    ]
+    path.write_text(first + row(2, 5.0))  # resumed after the first epoch; the third was given up
+    assert [(report.epoch, report.metrics["map50"]) for report in read_results(path, 3)] == [(1, 0.1), (2, 0.5)]
+
+
+def test_rows_are_read_by_the_header_above_them_and_shifted_ones_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(HEAD + "1,3,0,1.5,0.8,0.4,0.5,0.25,1.75,0.001\n2,1.5\n" + "metrics/mAP50(B),epoch\n0.75,1\n")
+    assert [(report.epoch, report.metrics) for report in read_results(path, 3)] == [(1, {"map50": 0.75})]
+
+
 def test_a_row_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text(HEAD + row(1, 10.0) + "2,20.0,1.")

@@ -117,13 +117,7 @@ def _read_table(file: Path | None, asked: int) -> _Table:
             reports = read_results(file, asked)
     except (OSError, ValueError, OverflowError):  # not UTF-8, a number that no epoch has
         remarks.append("results.csv is damaged in part; figures under the catalogue's names are left out")
-    # A training that went on after a crash has its last epoch twice; what counts is the second.
-    last = {name: _each_once(points) for name, points in history.metrics.items()}
-    return _Table(last, tuple(reports), tuple(remarks))
-
-
-def _each_once(points: list[tuple[int, float, int | None]]) -> list[tuple[int, float, int | None]]:
-    return list({point[0]: point for point in points}.values())
+    return _Table(history.metrics, tuple(reports), tuple(remarks))
 
 
 def _history(table: _Table, started: datetime | None) -> dict[str, list[tuple[int, float, int | None]]]:

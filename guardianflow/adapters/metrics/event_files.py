@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guardianflow._imports import require
-from guardianflow.adapters.metrics.csv_files import free_name
+from guardianflow.adapters.metrics.csv_columns import free_name
 from guardianflow.adapters.metrics.growing_file import open_regular
 from guardianflow.adapters.metrics.line_names import kept_name
 from guardianflow.exceptions import InputError

@@ -77,6 +77,8 @@ class GrowingFiles:
         self._left_out: set[Path] = set()
         self._names = FileMetricNames(self._root)
         self._remarks: dict[str, None] = {}
+        self._file_remarks: dict[str, tuple[str, ...]] = {}
+        self._started_over: set[str] = set()
         self._next_walk = 0.0
         self._next_file = 0
         self._no_events = False
@@ -87,7 +89,14 @@ class GrowingFiles:
     def remarks(self) -> tuple[str, ...]:
         """What was left out, and why."""
         left_out = [f"{len(self._left_out)} more metric files are left out: at most {self._max_files} are watched"]
-        return (*self._remarks, *(left_out if self._left_out else ()))
+        of_files = [f"{name}: {text}" for name, texts in self._file_remarks.items() for text in texts]
+        return (*self._remarks, *of_files[:_MAX_REMARKS], *(left_out if self._left_out else ()))
+
+    def started_over(self) -> set[str]:
+        """Names whose file began another training since the last call: what they gave before doesn't count."""
+        names = set(self._started_over)
+        self._started_over.clear()
+        return names
 
     def poll(self) -> list[Measurement]:
         """What the files gained since the last poll; cheap where nothing changed."""
@@ -196,14 +205,16 @@ class GrowingFiles:
     def _take(self, watched: _Watched) -> list[Measurement]:
         points = watched.poll()
         self._note(watched)
+        for name in watched.started_over():
+            self._started_over.add(self._full_name(watched, name))
         return self._named(watched, points) if points else []
 
     def _note(self, watched: _Watched) -> None:
         """Keep in ``found`` and in the remarks what a file turned out to be."""
         if watched.kind:
             self.found[watched.path] = watched.kind
-        for remark in watched.remarks():
-            self._remark(watched, remark)
+        if remarks := tuple(watched.remarks()):
+            self._file_remarks[watched.relative] = remarks
         if watched.refused:
             if watched.kind or watched.named:
                 self._remark(watched, watched.refused)
@@ -212,16 +223,18 @@ class GrowingFiles:
 
     def _remark(self, watched: _Watched, remark: str) -> None:
         if len(self._remarks) < _MAX_REMARKS:
-            name = watched.relative.encode("utf-8", "replace").decode()
-            self._remarks[f"{name}: {remark}"] = None
+            self._remarks[f"{watched.relative}: {remark}"] = None
 
     def _named(self, watched: _Watched, points: Sequence[_Found]) -> list[Measurement]:
         measurements = []
         for name, step, value in points:
-            full = self._names.name(name, path=watched.path, events=watched.events, columns=watched.columns())
+            full = self._full_name(watched, name)
             if full:
                 measurements.append(Measurement(full, value, step))
         return measurements
+
+    def _full_name(self, watched: _Watched, name: str) -> str:
+        return self._names.name(name, path=watched.path, events=watched.events, columns=watched.columns()) or ""
 
 
 class _Watched:
@@ -229,7 +242,7 @@ class _Watched:
 
     def __init__(self, candidate: Candidate, before: FileBefore | None) -> None:
         self.path = candidate.path
-        self.relative = candidate.relative
+        self.relative = candidate.relative.encode("utf-8", "replace").decode()
         self.named = candidate.named
         self.events = candidate.events
         self.kind = ""
@@ -272,6 +285,10 @@ class _Watched:
         """What was left out of it."""
         raise NotImplementedError
 
+    def started_over(self) -> set[str]:
+        """Names that were handed out for a training before the one that now stands in it."""
+        return set()
+
     def _fresh(self) -> None:
         raise NotImplementedError
 
@@ -286,24 +303,39 @@ class _WatchedTable(_Watched):
     def _fresh(self) -> None:
         self._reader = TableReader(self.path.name, named=self.named)
         self._old_rows: set[tuple[int, str]] = set()
+        self._training = 0
+        self._given_names: set[str] = set()
+        self._over: set[str] = set()
 
     def columns(self) -> Sequence[str]:
         return self._reader.names
 
     def remarks(self) -> Sequence[str]:
-        return self._reader.remarks
+        return [*self._reader.order.remarks(self._reader.unit), *self._reader.remarks]
+
+    def started_over(self) -> set[str]:
+        over, self._over = self._over, set()
+        return over
 
     def _points(self, gain: Gain) -> Iterator[_Found]:
         if gain.anew:
             self._old_rows = self._rows_before()
-        yield from self._figures(self._reader.feed(gain.data))
+        yield from self._figures(self._reader.feed(gain.data), old=gain.old)
         self.refused = self._reader.refused
 
     def _last_points(self) -> Iterator[_Found]:
         return self._figures(self._reader.close())
 
-    def _figures(self, rows: Sequence[TableRow]) -> Iterator[_Found]:
+    def _figures(self, rows: Sequence[TableRow], *, old: bool = False) -> Iterator[_Found]:
+        last = self._reader.order.training
+        if last > self._training:
+            self._over |= self._given_names
+            self._training, self._given_names = last, set()
         for row in rows:
+            if row.training < last:
+                continue
+            if not old:
+                self._given_names.update(row.values)
             if row.values:
                 self.kind = self._reader.kind
             if self._old_rows and _row_key(row) in self._old_rows:

@@ -139,6 +139,12 @@ class MetricSeries:
             remarks.append(f"metrics that stand in several places were logged from one of them; left aside: {names}")
         return tuple(remarks)
 
+    def forget(self, name: str) -> None:
+        """What a name gave so far doesn't count: its file began another training. What was handed out stays so."""
+        if (curve := self._curves.get(name)) is not None and curve.rank == _FILE_RANK:
+            self._waiting -= len(curve.waiting)
+            del self._curves[name]
+
     def add(self, measurements: Iterable[Measurement | MeasuredLines], *, source: str) -> None:
         """Take measurements of one source: ``"stdout"``, ``"stderr"``, or any other text for a file."""
         curves = self._curves
