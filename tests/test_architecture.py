@@ -39,6 +39,7 @@ LEVELS = {
     "core.run_folder": 1,
     "core.serving": 1,
     "core.system": 1,
+    "core.table_order": 1,
     "core.units": 1,
     "core.database": 2,
     "core.delivery": 2,

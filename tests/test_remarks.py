@@ -81,6 +81,43 @@ def test_a_benchmark_says_what_it_leaves_out_before_it_begins_and_in_json(odd_da
     assert any("torch fp32: images left out of the evaluation: 1" in text for text in document["remarks"])
 
 
+TWO_TRAININGS = "epoch,loss,acc\n1,9,9\n2,9,9\n1,0.5,0.5\n2,0,43,0,81\n3,0.25\n4,0.25,0.75\n"
+
+
+def test_an_import_says_what_it_left_out_on_the_terminal_and_in_json(workplace: Path) -> None:
+    run = workplace / "runs" / "학습 1"
+    run.mkdir(parents=True)
+    (run / "args.yaml").write_text("task: detect\nmode: train\nepochs: 4\n", encoding="utf-8")
+    text = TWO_TRAININGS.replace("loss,acc", "train/box_loss,metrics/mAP50(B)")
+    (run / "results.csv").write_text(text + "text,1,1\n5,0.2", encoding="utf-8")
+    done = CliRunner().invoke(app, ["scan", str(workplace / "runs"), "--import-runs", "--json"])
+    assert done.exit_code == 0, (done.stdout, done.stderr, done.exception)
+    (row,) = json.loads(done.stdout)["imported"]["imported"]
+    assert row["metrics"]["train/box_loss"] == 0.25
+    assert row["remarks"] == [
+        "2 trainings stand in it, the epoch starts over at line 4: the last one is the run; "
+        + "the 2 rows before it are left out",
+        "row with more cells than the header's 3 left out, perhaps for a decimal comma: line 5",
+        "row with fewer cells than the header's 3 left out: line 6",
+        "row without a number where the step should stand left out: line 8",
+        "last row, cut off, left out: line 9",
+    ]
+    shown = notes(done.stderr)
+    assert shown[:4] == [f"학습 1: {text}" for text in row["remarks"][:4]]
+    assert shown[4:] == ["and 1 more; --json lists all"]
+
+
+def test_a_wrapped_script_that_failed_has_its_remarks_on_the_terminal_and_in_json(workplace: Path) -> None:
+    script = f"from pathlib import Path\nPath('log.csv').write_text({TWO_TRAININGS!r})\nraise SystemExit(3)\n"
+    (workplace / "train.py").write_text(script, encoding="utf-8")
+    done = CliRunner().invoke(app, ["wrap", "train.py", "--direct", "--json"])
+    assert done.exit_code == 1, (done.stdout, done.stderr, done.exception)
+    document = json.loads(done.stdout)["script"]
+    assert document["histories"]["loss"] == [[1, 0.5], [4, 0.25]]
+    assert notes(done.stderr) == document["remarks"]
+    assert any("log.csv: 2 trainings stand in it" in text for text in document["remarks"])
+
+
 def test_a_remark_of_several_cells_is_said_once() -> None:
     rows = [{"label": "torch", "warnings": ["slow"]}, {"label": "openvino", "warnings": ["slow", "odd"]}]
     assert cell_remarks(rows) == ("torch, openvino: slow", "openvino: odd")

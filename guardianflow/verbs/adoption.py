@@ -27,6 +27,7 @@ __all__ = ["WrapCommand", "scan", "wrap"]
 _SCRIPT_ARGS = "guardianflow.script_args"
 _REGISTRY_FILE = "experiments.yaml"
 _SHOWN = 40
+_NOTES = 4
 
 
 class WrapCommand(TyperCommand):
@@ -222,6 +223,7 @@ def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
     from guardianflow.console import say
     from guardianflow.core.run_folder import read_result
     from guardianflow.exceptions import ScriptFailedError
+    from guardianflow.verbs.execution import say_notes
 
     try:
         result = WrapResult.from_dict(read_result(begun[0].folder))
@@ -229,6 +231,7 @@ def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
         raise error from None
     if result.ok:
         raise error
+    say_notes(result.remarks)
     page = begun[0].folder / "wrap.html"
     if page.is_file():
         say(f"page      {page}")
@@ -378,6 +381,7 @@ def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, An
     from guardianflow.adapters.finished_runs.run_import import import_runs
     from guardianflow.console import print_table, say
     from guardianflow.dashboard.metrics_store import MetricsStore
+    from guardianflow.verbs.execution import say_notes
 
     settings = _settings()
     with _counting("findings") as count:
@@ -393,6 +397,9 @@ def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, An
         rows = [(row.kind, row.name, row.run_id, row.epochs, str(row.path)) for row in done.imported]
         print_table(("kind", "run", "run id", "epochs", "folder"), rows, title="Imported", empty="no new run to import")
         say(done.summary())
+    for row in done.imported[:_SHOWN]:
+        say_notes([f"{row.name}: {text}" for text in row.remarks], most=_NOTES, rest="--json lists all")
+    if not quiet:
         for path, reason in done.failed:
             say(f"failed  {path}: {reason}")
         for row in done.imported[:1]:

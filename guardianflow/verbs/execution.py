@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from guardianflow.core.run_records import RunRecord
     from guardianflow.execution.executors import RunOutcome
 
-__all__ = ["Remarks", "execute_plan"]
+__all__ = ["Remarks", "execute_plan", "say_notes"]
 
 _HEADLINE = (
     "map50", "map50_95", "precision", "recall", "hota", "latency_ms_p50", "latency_ms_p95", "throughput_fps",
@@ -65,15 +65,20 @@ class Remarks:
 
     def show(self, remarks: Sequence[str]) -> None:
         """Show those that were not shown yet."""
-        from guardianflow.console import say
-        from guardianflow.data.printable import printable
-
         new = [text for text in dict.fromkeys(remarks) if text not in self._shown]
         self._shown.update(new)
-        for text in new[:_REMARKS]:
-            say(f"note      {printable(text, longest=1000)}")
-        if len(new) > _REMARKS:
-            say(f"note      and {len(new) - _REMARKS} more; --json and the page list all")
+        say_notes(new)
+
+
+def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--json and the page list all") -> None:
+    """Remarks on the terminal, a line each and so many at most; ``rest`` says where the others are."""
+    from guardianflow.console import say
+    from guardianflow.data.printable import printable
+
+    for text in remarks[:most]:
+        say(f"note      {printable(text, longest=1000)}")
+    if len(remarks) > most:
+        say(f"note      and {len(remarks) - most} more; {rest}")
 
 
 def _show_outcome(outcome: RunOutcome) -> None:

@@ -115,7 +115,7 @@ def remarks(path: Path) -> str:
     ("name", "text", "line", "before"),
     [
         ("results.csv", NEW_ULTRALYTICS + "1,3.0,0.75,0.5,0.001\n", 4, "2 rows"),
-        ("results.csv", NEW_ULTRALYTICS + NEW_ULTRALYTICS.split("2,7.0")[0].replace("1.25", "0.75"), 5, "2 rows"),
+        ("results.csv", NEW_ULTRALYTICS + NEW_ULTRALYTICS[:-24].replace("1.25", "0.75"), 5, "2 rows"),
         ("log.csv", "epoch,train/box_loss\n1,9\n2,9\n3,9\n1,8\n2,8\n1,0.75\n", 5, "5 rows"),
         ("log.csv", "epoch,train/box_loss\n1,9\nepoch,acc,train/box_loss\n1,0.9,0.75\n", 4, "the row"),
         ("metrics.csv", "step,epoch,train/box_loss\n9,0,9\n19,1,9\n9,0,0.75\n", 4, "2 rows"),

@@ -227,13 +227,13 @@ class _Import:
             name = storable(run.artifact_name(path))
             folder = name.rpartition("/")[0] or None
             refused += self._mlflow.upload(target.run_id, path, folder)
-        remarks = tuple([*run.remarks, *refused][:_MAX_REMARKS])
+        remarks = (*run.remarks, *refused)
         self._store(run, target.run_id, target.experiment)
         self._keep(run, target, remarks)
         tags = {
             DIGEST_TAG: run.digest,
             SOURCE_TAG: storable(str(run.path)),
-            REMARKS_TAG: storable("; ".join(remarks)) or "none",
+            REMARKS_TAG: storable("; ".join(remarks[:_MAX_REMARKS])) or "none",
         }
         self._mlflow.complete(target.run_id, tags, run.status, ended_ms(run))
         return remarks
