@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from guardianflow.exceptions import InputError
 
 __all__ = ["absolute_if_file", "key_values", "listed", "listed_numbers", "moment_of", "percent", "plain_value"]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def absolute_if_file(spec: str) -> str:
@@ -40,26 +42,36 @@ def percent(text: str) -> float:
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:
-    """``["mosaic=0.0", "cos_lr=true"]`` → ``{"mosaic": 0.0, "cos_lr": True}``."""
+    """``["mosaic=0.0", "cos_lr=true", "freeze=0,1"]`` → ``{"mosaic": 0.0, "cos_lr": True, "freeze": [0, 1]}``."""
     values: dict[str, Any] = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
-        if not separator or not key.strip():
+        if not separator or not key.strip() or not text.strip():
             raise InputError(f"--set takes KEY=VALUE, such as mosaic=0.0, not {pair!r}")
-        values[key.strip()] = plain_value(text.strip())
+        name, value = key.strip(), plain_value(text.strip())
+        if values.setdefault(name, value) != value:
+            raise InputError(f"--set gives {name} twice, as {values[name]!r} and as {value!r}; leave one of them out")
     return values
 
 
 def plain_value(text: str) -> Any:
-    """``true``, ``none``, numbers and lists as such; everything else is text."""
-    words = {"true": True, "false": False, "none": None}
+    """``true``, ``none``, numbers and lists as such; everything else, and what stands in quotes, is text.
+
+    A list is ``0,1,2``, ``[0,1,2]`` or ``(0,1,2)``; a number may be ``.01``, ``5.`` or ``1e-3``.
+    """
+    words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, int | float | list) else text
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    if text[:1] + text[-1:] in {"[]", "()"}:
+        inner = text[1:-1].strip().removesuffix(",")
+        return [plain_value(part.strip()) for part in inner.split(",")] if inner else []
+    if _NUMBER.fullmatch(text):
+        return float(text) if set(text) & set(".eE") else int(text)
+    if "," in text.lstrip(","):
+        return [plain_value(part.strip()) for part in text.removesuffix(",").split(",")]
+    return text
 
 
 def moment_of(text: str) -> datetime:

@@ -6,14 +6,19 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from guardianflow.cli import app
+from guardianflow.core.config import Settings
 from guardianflow.core.inference_results import cell_remarks
+from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.results import TrainingResult, remarks_html
 from guardianflow.data.dataset import check_dataset, read_dataset
+from guardianflow.data.yaml_safety import load_yaml_mapping
+from guardianflow.vision.model_files import load_checkpoint
 from tests.trainings import Trained, copy_data
 
 
@@ -45,17 +50,39 @@ def notes(stderr: str) -> list[str]:
     return [line.removeprefix("note      ") for line in stderr.splitlines() if line.startswith("note ")]
 
 
+def assert_recorded_as_it_was(document: dict[str, Any]) -> None:
+    """Of lr0=0.5, which optimizer=auto passes over, and three frozen layers."""
+    settings = Settings()
+    run = make_client(settings).get_run(document["run_id"])
+    assert run.data.params["options.freeze"] == "[0, 1, 2]"
+    assert "options.lr0" not in run.data.params
+    assert run.data.tags["guardianflow.options_without_effect"] == "lr0=0.5"
+    weights, _ = load_checkpoint(Path(document["folder"]) / "training" / "weights" / "last.pt")
+    frozen = [name for name, _ in weights.named_parameters() if name.startswith(("model.0.", "model.1.", "model.2."))]
+    args = load_yaml_mapping(Path(document["folder"]) / "training" / "args.yaml", what="args.yaml")
+    assert args["freeze"] == [0, 1, 2]
+    used = document["used"]
+    assert {name: run.data.params[f"used.{name}"] for name in used} == {name: str(used[name]) for name in used}
+    assert used == {
+        "optimizer": "AdamW", "lr0": 0.001667, "momentum": 0.9, "batch": 8, "imgsz": 64, "workers": 0, "device": "cpu",
+        "amp": False, "frozen": len(frozen) + 1,  # and the layer that turns distributions into boxes
+    }  # fmt: skip
+
+
 def test_a_training_says_what_it_took_before_it_begins_and_in_json(odd_data: Path) -> None:
     words = ["train", "--data", str(odd_data), "--model", "yolo11n.yaml", "-e", "odd", "--epochs", "1", "--batch", "8",
-             "--imgsz", "64", "--device", "cpu", "--set", "plots=false", "--direct", "--json"]  # fmt: skip
+             "--imgsz", "64", "--device", "cpu", "--set", "plots=false", "--set", "lr0=.5", "--set", "freeze=0,1,2",
+             "--direct", "--json"]  # fmt: skip
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, (done.stdout, done.stderr, done.exception)
     said = notes(done.stderr)
+    assert any("option lr0=0.5 has no effect: optimizer=auto chooses" in text for text in said)
     document = json.loads(done.stdout)
     assert document["remarks"] == said
     assert any("label files with polygons, trained on as boxes: 1; the first, " in text for text in said)
     assert any("label files with duplicate rows: 2" in text for text in said)
     assert any("images without a label file: 1; the first, " in text for text in said)
+    assert_recorded_as_it_was(document)
     first_note, first_epoch = done.stderr.find("note "), done.stderr.find("1/1")
     assert first_note < first_epoch or first_epoch < 0
     assert (
@@ -94,9 +121,11 @@ def test_an_import_says_what_it_left_out_on_the_terminal_and_in_json(workplace: 
     assert done.exit_code == 0, (done.stdout, done.stderr, done.exception)
     (row,) = json.loads(done.stdout)["imported"]["imported"]
     assert row["metrics"]["train/box_loss"] == 0.25
+    first = (
+        "2 trainings stand in it, the epoch starts over at line 4: the last one is the run; the 2 rows before it are"
+    )
     assert row["remarks"] == [
-        "2 trainings stand in it, the epoch starts over at line 4: the last one is the run; "
-        "the 2 rows before it are left out",
+        f"{first} left out",
         "row with more cells than the header's 3 left out, perhaps for a decimal comma: line 5",
         "row with fewer cells than the header's 3 left out: line 6",
         "row without a number where the step should stand left out: line 8",

@@ -44,6 +44,7 @@ class TrainingResult:
         history: One flat row an epoch.
         per_class: One row a class.
         dataset: Facts of the dataset: file, fingerprint, counts.
+        used: What the training really used, whatever it was asked: optimizer, ``lr0``, batch, device …
         pictures: Curves and sample predictions.
         remarks: What a reader should know of the data and of what was asked, a sentence each.
         tracking_uri: MLflow, with the password masked.
@@ -61,6 +62,7 @@ class TrainingResult:
     history: Sequence[Mapping[str, float]] = ()
     per_class: Sequence[Mapping[str, Any]] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
+    used: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[Path] = ()
     remarks: Sequence[str] = ()
     tracking_uri: str = ""
@@ -88,6 +90,7 @@ class TrainingResult:
             history=[dict(row) for row in self.history],
             per_class=[dict(row) for row in self.per_class],
             dataset=dict(self.dataset),
+            used=dict(self.used),
         )
         return {**values, "model_uri": self.model, "verdict": self.verdict}
 

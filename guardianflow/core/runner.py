@@ -39,6 +39,8 @@ from guardianflow.exceptions import InputError
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from guardianflow.vision.model_files import ModelSource
+
 __all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run", "load_result"]
 
 
@@ -170,10 +172,10 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         self._check_work_dir()
         from guardianflow.vision.devices import check_device
         from guardianflow.vision.model_files import ModelSource, find_model
-        from guardianflow.vision.training_options import check_options
+        from guardianflow.vision.training_options import read_options
 
         checkpoint = self._checkpoint() if asked.resume else None
-        check_options(asked.options)
+        options = read_options(asked.options)
         dataset = read_dataset(asked.data_yaml)
         report = check_dataset(dataset)
         require_usable(report, asked.allow_bad)
@@ -184,8 +186,28 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         else:
             model = find_model(self._local_model(), classes=dataset.names, new_head=asked.new_head)
         check_device(asked.device)
-        self._prepared = PreparedTraining(dataset, report, fingerprint, model)
-        self.remarks = report.remarks()
+        void, remarks = self._effects(options, dataset, report, model)
+        self._prepared = PreparedTraining(dataset, report, fingerprint, model, options, void)
+        self.remarks = (*report.remarks(), *remarks)
+
+    def _effects(
+        self, options: Mapping[str, Any], dataset: Dataset, report: DatasetReport, model: ModelSource
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Options without effect, and remarks on all that is not as it was asked."""
+        from guardianflow.vision.devices import best_device
+        from guardianflow.vision.option_effects import AskedTraining, check_freeze, effect_remarks, without_effect
+
+        counts = report.splits["train"]
+        training = AskedTraining(
+            options,
+            epochs=self.parameters.epochs,
+            batch=self.parameters.batch,
+            images=counts.images - counts.bad,
+            on_cpu=(self.parameters.device or best_device()) == "cpu",
+            polygons=any(problem.kind == "polygons" for problem in report.problems),
+        )
+        bare = check_freeze(options.get("freeze"), model, len(dataset.names))
+        return without_effect(training), (*effect_remarks(training), *bare)
 
     def work(self, run: TrackedRun) -> TrainingResult:
         """Train inside a run and log everything that comes of it."""
@@ -205,7 +227,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
             seed=asked.seed,
             workers=asked.workers,
             patience=asked.patience,
-            options=asked.options,
+            options=prepared.options,
             resume=Path(prepared.model.spec) if asked.resume else None,
         )
         evidence.keep_start()
@@ -218,7 +240,8 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
             raise
         finally:
             epochs.close()
-        result = replace(evidence.keep_result(outcome, epochs, sampler), remarks=self.remarks)
+        result = evidence.keep_result(outcome, epochs, sampler)
+        result = replace(result, remarks=(*self.remarks, *result.remarks))
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
 

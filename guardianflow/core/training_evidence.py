@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +40,23 @@ _EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """What the check of a training found, for the training itself."""
+    """What the check of a training found, for the training itself.
+
+    Attributes:
+        dataset: The data.
+        report: What is wrong with it.
+        fingerprint: Of its content.
+        model: What it starts from.
+        options: The options as Ultralytics takes them.
+        without_effect: Which of them change nothing, and why.
+    """
 
     dataset: Dataset
     report: DatasetReport
     fingerprint: str
     model: ModelSource
+    options: Mapping[str, Any]
+    without_effect: Mapping[str, str]
 
 
 def recorded_fingerprint(folder: Path) -> str | None:
@@ -77,7 +89,12 @@ class TrainingEvidence:
     def keep_start(self) -> None:
         """Parameters, the facts of the data and the environment. A resumed run keeps those of its beginning."""
         run, prepared = self._run, self._prepared
-        run.log_params(self._asked.identity())
+        void = prepared.without_effect
+        effective = {name: value for name, value in prepared.options.items() if name not in void}
+        run.log_params({**self._asked.identity(), "options": effective})
+        if void:
+            said = ", ".join(f"{name}={prepared.options[name]!r}" for name in void)
+            run.set_tags({"guardianflow.options_without_effect": said})
         if self._asked.resume:
             run.log_artifact(write_json(run.folder / "environment-resumed.json", environment_facts()))
             return
@@ -114,11 +131,12 @@ class TrainingEvidence:
         # One step behind the last epoch, so that "the last value" in MLflow is the one of best.pt.
         self._run.log_metrics(metrics, step=epochs.last_epoch + 1)
         epochs.save("final", metrics, device=outcome.device)
+        epochs.on_settings(outcome.used)
         result = self._result(outcome, metrics, epochs)
         self._keep_samples(outcome)
         self._keep_files(outcome, result)
         self._keep_evaluation(outcome)
-        return self._registered(result)
+        return self._registered(result, outcome.imgsz)
 
     def _final_metrics(self, outcome: TrainingOutcome, epochs: TrainingLog, sampler: SystemSampler) -> dict[str, float]:
         metrics = dict(outcome.metrics)
@@ -155,8 +173,20 @@ class TrainingEvidence:
                 "images": {split: counts.images - counts.bad for split, counts in prepared.report.splits.items()},
                 "left_out": len(prepared.report.bad_images),
             },
+            used=dict(outcome.used),
             pictures=outcome.pictures,
+            remarks=self._altered(outcome),
             tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
+        )
+
+    def _altered(self, outcome: TrainingOutcome) -> tuple[str, ...]:
+        """What was asked and came out otherwise, by what Ultralytics does without a word."""
+        asked = {"batch": self._asked.batch, "imgsz": self._asked.imgsz}
+        whys = {"batch": "more didn't fit into the GPU's memory", "imgsz": "the model's stride divides it"}
+        return tuple(
+            f"{name}={asked[name]} became {outcome.used[name]}: {whys[name]}"
+            for name in asked
+            if outcome.used.get(name, asked[name]) != asked[name]
         )
 
     def _keep_samples(self, outcome: TrainingOutcome) -> None:
@@ -164,7 +194,7 @@ class TrainingEvidence:
 
         try:
             samples = sample_predictions(
-                outcome.best, self._prepared.dataset, imgsz=self._asked.imgsz, seed=self._asked.seed,
+                outcome.best, self._prepared.dataset, imgsz=outcome.imgsz, seed=self._asked.seed,
                 device=self._asked.device.split(",")[0], exclude=self._prepared.report.bad_images,
             )  # fmt: skip
         except (RuntimeError, OSError, ValueError) as error:
@@ -191,7 +221,7 @@ class TrainingEvidence:
         folder = self._run.folder / EVALUATION_FOLDER
         try:
             shutil.rmtree(folder, ignore_errors=True)  # of an attempt that broke off after its training
-            record = self._seen_by(outcome.best)
+            record = self._seen_by(outcome.best, outcome.imgsz)
             self._index(record, record.save(folder))
             self._run.log_artifact(folder, EVALUATION_FOLDER)
         except Exception as error:  # noqa: BLE001 - hours of training must not be lost over this
@@ -201,7 +231,7 @@ class TrainingEvidence:
                 type(error).__name__, error,
             )  # fmt: skip
 
-    def _seen_by(self, weights: Path) -> DetectionRecord:
+    def _seen_by(self, weights: Path, imgsz: int) -> DetectionRecord:
         from guardianflow.vision.backends._base import BackendOptions
         from guardianflow.vision.backends.catalog import open_backend
         from guardianflow.vision.evaluation_set import collect_record
@@ -210,11 +240,11 @@ class TrainingEvidence:
 
         asked, prepared = self._asked, self._prepared
         batch = min(asked.batch, _EVALUATION_BATCH)
-        options = BackendOptions(device=asked.device.split(",")[0], imgsz=asked.imgsz, batch=batch, compiled=False)
+        options = BackendOptions(device=asked.device.split(",")[0], imgsz=imgsz, batch=batch, compiled=False)
         model = read_model_file(weights)
         with open_backend(model, backend="torch", options=options) as backend:
             return collect_record(
-                Pipeline(backend, PipelineConfig(imgsz=asked.imgsz, batch=batch)),
+                Pipeline(backend, PipelineConfig(imgsz=imgsz, batch=batch)),
                 prepared.dataset,
                 "val",
                 fingerprint=prepared.fingerprint,
@@ -232,7 +262,7 @@ class TrainingEvidence:
         )  # fmt: skip
         Evaluations(self._settings).record(row)
 
-    def _registered(self, result: TrainingResult) -> TrainingResult:
+    def _registered(self, result: TrainingResult, imgsz: int) -> TrainingResult:
         name = self._asked.register_as
         if not name:
             return result
@@ -246,7 +276,7 @@ class TrainingEvidence:
         try:
             version = ModelRegistry(self._settings).register(
                 name, self._run.run_id, metrics=metrics, dataset_fingerprint=result.dataset["fingerprint"],
-                serving=Serving(imgsz=self._asked.imgsz),
+                serving=Serving(imgsz=imgsz),
             )  # fmt: skip
         except GuardianFlowError as error:
             log.warning("%r was not registered (%s); later: %s", name, error, again)

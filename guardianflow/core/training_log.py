@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.core.parameters import TrainingParameters
@@ -70,6 +70,10 @@ class TrainingLog:
         self._bar.total = epochs
         self._bar.update(first_epoch - 1 - self._bar.n)
         self._run.set_progress(first_epoch - 1, epochs, unit="epoch", note="first batches")
+
+    def on_settings(self, used: Mapping[str, Any]) -> None:
+        """Log what the training really uses, beside what was asked."""
+        self._run.log_params({"used": dict(used)})
 
     def on_batch(self, done: int, total: int) -> None:
         """Say now and then how far the epoch is."""

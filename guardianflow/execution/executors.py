@@ -93,6 +93,7 @@ _ANSWERS = (
     "original",
     "quantized",
     "comparison",
+    "used",
     "exit_code",
     "signal",
     "stopped",

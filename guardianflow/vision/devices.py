@@ -6,9 +6,16 @@ import re
 
 from guardianflow.exceptions import InputError
 
-__all__ = ["check_device"]
+__all__ = ["best_device", "check_device"]
 
 _FORM = re.compile(r"^(cpu|mps|\d+(,\d+)*|cuda(:\d+)?)?$")
+
+
+def best_device() -> str:
+    """What an empty device chooses: the first GPU, else the CPU."""
+    import torch
+
+    return "0" if torch.cuda.is_available() else "cpu"
 
 
 def check_device(device: str) -> None:

@@ -87,6 +87,9 @@ class TrainingOutcome:
         seconds: Wall-clock time.
         peak_gpu_mem_mb: Peak GPU memory of this process, ``None`` on a CPU.
         device: Where it ran.
+        used: What it really used: optimizer, ``lr0``, momentum, batch, imgsz, workers, device, amp, and how many
+            tensors of weights were frozen; of several GPUs only what the checkpoint tells.
+        imgsz: Side of the input that it trained with: what was asked, or the next multiple of the model's stride.
         pictures: Curves and samples that Ultralytics drew.
     """
 
@@ -98,6 +101,8 @@ class TrainingOutcome:
     seconds: float
     peak_gpu_mem_mb: float | None
     device: str
+    used: Mapping[str, Any]
+    imgsz: int
     pictures: tuple[Path, ...]
 
 
@@ -106,6 +111,10 @@ class TrainingObserver(Protocol):
 
     def on_start(self, first_epoch: int, epochs: int) -> None:
         """Training begins with ``first_epoch`` (1 unless resumed)."""
+        ...
+
+    def on_settings(self, used: Mapping[str, Any]) -> None:
+        """What the training really uses; not told of several GPUs before the end."""
         ...
 
     def on_batch(self, done: int, total: int) -> None:

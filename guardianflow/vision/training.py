@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import GuardianFlowError, ModelFileError, RunFailedError
 from guardianflow.vision._ultralytics import import_ultralytics, quiet
+from guardianflow.vision.devices import best_device
 from guardianflow.vision.epochs import (
     ClassResult,
     EpochReport,
@@ -154,7 +155,7 @@ def _arguments(job: TrainingJob) -> dict[str, Any]:
         "epochs": job.epochs,
         "batch": job.batch,
         "imgsz": job.imgsz,
-        "device": job.device or _best_device(),
+        "device": job.device or best_device(),
         "seed": job.seed,
         "deterministic": True,
         "workers": job.workers,
@@ -163,12 +164,6 @@ def _arguments(job: TrainingJob) -> dict[str, Any]:
         "save_dir": str(job.folder),
         "resume": str(job.resume) if job.resume else False,
     }
-
-
-def _best_device() -> str:
-    import torch
-
-    return "0" if torch.cuda.is_available() else "cpu"
 
 
 class _Watch:
@@ -190,6 +185,7 @@ class _Watch:
     def _on_train_start(self, trainer: IsolatedTrainer) -> None:
         first = trainer.start_epoch + 1
         self._observer.on_start(first, trainer.epochs)
+        self._observer.on_settings(_settings_of(trainer))
         _tell(self._known, self._observer, before=first)
 
     def _on_train_epoch_start(self, _: IsolatedTrainer) -> None:
@@ -233,7 +229,7 @@ def validate_weights(weights: Path, job: TrainingJob) -> Figures:
     ultralytics = import_ultralytics()
     from guardianflow.vision._isolation import isolated
 
-    device = (job.device or _best_device()).split(",")[0]
+    device = (job.device or best_device()).split(",")[0]
     kept = {name: job.options[name] for name in ("iou", "max_det", "plots") if name in job.options}
     with isolated():
         metrics = ultralytics.YOLO(str(weights)).val(
@@ -265,6 +261,7 @@ def _outcome(
         msg = f"the training ended without weights in {weights}; its log is {job.log_file}"
         raise RunFailedError(msg)
     metrics, per_class = figures
+    used = _settings_used(job, trainer)
     return TrainingOutcome(
         best=weights / "best.pt",
         last=weights / "last.pt",
@@ -273,9 +270,39 @@ def _outcome(
         epochs_run=epochs_run,
         seconds=time.perf_counter() - began,
         peak_gpu_mem_mb=_peak_gpu_mem_mb(trainer) if trainer is not None else None,
-        device=str(trainer.device) if trainer is not None else job.device or _best_device(),
+        device=str(trainer.device) if trainer is not None else job.device or best_device(),
+        used=used,
+        imgsz=int(used.get("imgsz", job.imgsz)),
         pictures=tuple(sorted([*job.folder.glob("*.png"), *job.folder.glob("*.jpg")])),
     )
+
+
+def _settings_of(trainer: IsolatedTrainer) -> dict[str, Any]:
+    """What a training in this process really uses, whatever it was asked."""
+    args, group = trainer.args, trainer.optimizer.param_groups[0]
+    warmed_up = "momentum" in group and min(args.warmup_epochs, trainer.epochs - 1) > 0  # and ends at what was asked
+    momentum = args.momentum if warmed_up else group.get("momentum", group.get("betas", (None,))[0])
+    return {
+        **_kept_settings(vars(args)),
+        "momentum": momentum,
+        "device": str(trainer.device),
+        "amp": str(args.amp) if trainer.amp and isinstance(args.amp, str) else bool(trainer.amp),
+        "frozen": sum(not weight.requires_grad for weight in trainer.model.parameters()),
+    }
+
+
+def _settings_used(job: TrainingJob, trainer: IsolatedTrainer | None) -> dict[str, Any]:
+    if trainer is not None and not trainer.ddp:
+        return _settings_of(trainer)
+    from guardianflow.vision.model_files import load_checkpoint
+
+    # Several GPUs trained in processes of their own: the checkpoint knows what these made of what was asked.
+    kept = load_checkpoint(job.folder / "weights" / "last.pt")[1].get("train_args") or {}
+    return {**_kept_settings(kept), "device": job.device or best_device()}
+
+
+def _kept_settings(args: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: args[name] for name in ("optimizer", "lr0", "batch", "imgsz", "workers") if name in args}
 
 
 def _peak_gpu_mem_mb(trainer: IsolatedTrainer) -> float | None:

@@ -58,8 +58,8 @@ def test_evidence_that_can_not_be_made_is_a_warning(
     damaged = tmp_path / "best.pt"
     damaged.write_bytes(b"no weights")
     asked = TrainingParameters(experiment_name="gate", model_arch="m", data_yaml=str(trained.data_yaml), imgsz=64)
-    prepared: Any = PreparedTraining(read_dataset(trained.data_yaml), None, "f" * 64, None)  # type: ignore[arg-type]
-    outcome: Any = SimpleNamespace(best=damaged)
+    prepared: Any = PreparedTraining(read_dataset(trained.data_yaml), None, "f" * 64, None, {}, {})  # type: ignore[arg-type]
+    outcome: Any = SimpleNamespace(best=damaged, imgsz=64)
     with TrackedRun.start(
         training_settings, experiment="gate", kind="train", parameters={"experiment_name": "gate"}
     ) as run:

@@ -32,6 +32,9 @@ class Diary:
     def on_start(self, first_epoch: int, epochs: int) -> None:
         self.starts.append((first_epoch, epochs))
 
+    def on_settings(self, used: Mapping[str, object]) -> None:
+        self.settings = used
+
     def on_batch(self, done: int, total: int) -> None:
         self.batches.append((done, total))
 
