@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import keyword
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,17 @@ from typing import Any
 
 from guardianflow.adapters.parameters.declared import Declared, DeclaredParameter
 from guardianflow.adapters.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate
+from guardianflow.adapters.parameters.notebook_flow import (
+    PARAMETERS_TAG,
+    code_cells,
+    first_events,
+    has_parameters_cell,
+)
 from guardianflow.adapters.parameters.script_text import parse_script, read_notebook
 from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
 
-__all__ = ["notebook_parameters", "notebook_source", "notebook_values", "notebook_words"]
-
-_TAG = "parameters"
+__all__ = ["notebook_defaults", "notebook_parameters", "notebook_source", "notebook_values", "notebook_words"]
 
 
 def notebook_parameters(path: Path) -> Declared:
@@ -67,24 +72,11 @@ def notebook_source(path: Path) -> str:
     Raises:
         InputError: It is no notebook that can be read.
     """
-    cells = [
-        cell for cell in read_notebook(path)["cells"] if isinstance(cell, dict) and cell.get("cell_type") == "code"
-    ]
-    return "\n".join(_without_magics(_text(cell)) for cell in cells)
+    return "\n".join(_without_magics(text) for text, _ in code_cells(read_notebook(path)))
 
 
 def _tagged_cell(notebook: Mapping[str, Any]) -> str | None:
-    for cell in notebook["cells"]:
-        metadata = cell.get("metadata") if isinstance(cell, dict) else None
-        tags = metadata.get("tags") if isinstance(metadata, dict) else None
-        if isinstance(tags, list) and _TAG in tags:
-            return _text(cell)
-    return None
-
-
-def _text(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return "".join(str(line) for line in source) if isinstance(source, list) else str(source)
+    return next((text for text, tags in code_cells(notebook) if PARAMETERS_TAG in tags), None)
 
 
 def _without_magics(source: str) -> str:
@@ -100,7 +92,8 @@ def notebook_words(path: Path, words: Sequence[str], *, target: Path, folder: Pa
         InputError: The notebook can't be read, or a word is no ``key=value``.
     """
     notebook = read_notebook(path)
-    declared = {one.name: one for one in notebook_parameters(path).parameters}
+    read = notebook_parameters(path)
+    declared = {one.name: one for one in read.parameters}
     # papermill puts its parameters into paths by str.format: braces in a folder's name are doubled.
     paths = [str(one.absolute()).replace("{", "{{").replace("}", "}}") for one in (path, target)]
     argv = [*paths, "--cwd", str(folder), "--log-output", "--no-progress-bar"]
@@ -111,7 +104,66 @@ def notebook_words(path: Path, words: Sequence[str], *, target: Path, folder: Pa
                 f"{printable(name)} is no parameter name for a notebook; a letter, then letters and digits"
             )
         argv += _word(name, text, _notebook_value(declared.get(name), text))
+    _require_used(path, notebook, dict(_pairs(words)), list(declared))
     return argv
+
+
+def _require_used(path: Path, notebook: Mapping[str, Any], given: Mapping[str, str], declared: Sequence[str]) -> None:
+    """Refuse values that the notebook's cells would not work with.
+
+    Raises:
+        InputError: A cell sets the name anew before anything uses it, or none uses it.
+    """
+    events = first_events(notebook, given, put_in=True)
+    for name, text in given.items():
+        event = events.get(name)
+        asked = printable(f"{name}={text}", longest=80)
+        if event is None:
+            near = difflib.get_close_matches(name, declared, n=1)
+            known = f"did you mean {near[0]}?" if near else f"it declares {', '.join(declared) or 'none'}"
+            raise InputError(f"{printable(path)}: {asked} would do nothing: no cell uses {name}; {known}")
+        if event.kind == "set":
+            place = f"below the cell tagged `{PARAMETERS_TAG}`"
+            todo = "take that line out, or leave the parameter out"
+            if not has_parameters_cell(notebook):
+                place = f"at the top, for no cell is tagged `{PARAMETERS_TAG}`"
+                todo = f"give that cell the tag `{PARAMETERS_TAG}` in Jupyter (property inspector, Cell Tags)"
+            raise InputError(
+                f"{printable(path)}: {asked} would not be used: it is put in {place}, and {event.where} sets {name} "
+                f"anew; {todo}"
+            )
+
+
+def notebook_defaults(path: Path, declared: Declared, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of declared parameters that nobody gives, as the cells work with them, and remarks.
+
+    Args:
+        path: The notebook.
+        declared: What its parameters cell declares.
+        given: What is given; a value among it that may be replaced is a remark.
+    """
+    values = {one.name: one.default for one in declared.parameters if one.source == "notebook" and one.has_default}
+    try:
+        notebook = read_notebook(path)
+    except InputError:
+        return values, []
+    remarks = []
+    tagged = sum(PARAMETERS_TAG in tags for _, tags in code_cells(notebook))
+    if tagged > 1:
+        remarks.append(f"{tagged} cells are tagged `{PARAMETERS_TAG}`; papermill puts values in below the first one")
+    events = first_events(notebook, {*values, *given}, put_in=bool(given))
+    for name, event in events.items():
+        if event.kind == "perhaps":
+            remarks.append(f"{name} may get another value than it says here: {event.where}")
+        elif event.kind == "set" and name not in given:
+            del values[name]
+            try:
+                values[name] = event.literal()
+            except Unreadable:
+                remarks.append(f"{name} is not known: {event.where} sets it anew")
+            else:
+                remarks.append(f"{name} is {values[name]!r}: {event.where} sets it anew")
+    return values, remarks
 
 
 def _open_questions(notebook: Mapping[str, Any]) -> list[str]:
@@ -142,23 +194,20 @@ def notebook_values(declared: Declared, words: Sequence[str]) -> dict[str, Any]:
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
-    waiting = ""
-    for word in words:
-        if waiting:
-            pairs.append((waiting, word))
-            waiting = ""
-            continue
+    rest = iter(words)
+    for word in rest:
         name, equals, text = word.partition("=")
-        if equals:
-            pairs.append((name.removeprefix("--").replace("-", "_"), text))
-        elif word.startswith("--") and len(word) > 2:
-            waiting = word[2:].replace("-", "_")
-        else:
+        if word == "-p" or (word.startswith("--") and len(word) > 2 and not equals):
+            # `--lr 0.01`, and as papermill has it, `-p lr 0.01`
+            name = next(rest, "") if word == "-p" else word[2:]
+            text = next(rest, "")
+            if not text:
+                raise InputError(f"{printable(word)} has no value; write {printable(name or 'NAME')}=VALUE")
+        elif not equals:
             raise InputError(
                 f"a notebook takes key=value, {printable(word)} is none; write it as name={printable(word)}"
             )
-    if waiting:
-        raise InputError(f"--{printable(waiting)} has no value; write {printable(waiting)}=VALUE")
+        pairs.append((name.removeprefix("--").replace("-", "_"), text))
     return pairs
 
 

@@ -13,7 +13,12 @@ from guardianflow.adapters.parameters.argument_parsers import declared_by
 from guardianflow.adapters.parameters.command_options import CommandOptions, declared_options, find_commands
 from guardianflow.adapters.parameters.config_values import config_files, read_config_files
 from guardianflow.adapters.parameters.declared import Declared, DeclaredParameter
-from guardianflow.adapters.parameters.notebook_arguments import notebook_parameters, notebook_source, notebook_values
+from guardianflow.adapters.parameters.notebook_arguments import (
+    notebook_defaults,
+    notebook_parameters,
+    notebook_source,
+    notebook_values,
+)
 from guardianflow.adapters.parameters.parsed_lines import ParsedLine, parse_commands, parse_parsers
 from guardianflow.adapters.parameters.parser_search import FoundParsers, find_parsers
 from guardianflow.adapters.parameters.script_constants import constants_in, module_values
@@ -110,12 +115,9 @@ def resolve_parameters(command: Command, *, working_dir: Path, constants: bool =
 
 def _parsed(command: Command, reading: _Reading) -> ParsedLine:
     if command.kind == "notebook":
-        declared = [one for one in reading.declared.parameters if one.source == "notebook" and one.has_default]
-        line = ParsedLine({one.name: one.default for one in declared})
         given = notebook_values(reading.declared, command.args)
-        line.values.update(given)
-        line.given = set(given)
-        return line
+        defaults, remarks = notebook_defaults(command.script, reading.declared, given) if command.script else ({}, [])
+        return ParsedLine({**defaults, **given}, given=set(given), remarks=remarks)
     if reading.parsers.parsers:
         return parse_parsers(reading.parsers.parsers, command.args)
     if reading.command is not None:
