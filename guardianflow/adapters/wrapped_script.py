@@ -27,7 +27,7 @@ from guardianflow.adapters.wrap_results import WrapResult
 from guardianflow.core.config import mask_secrets
 from guardianflow.core.environment import environment_facts
 from guardianflow.core.metrics import MetricSink
-from guardianflow.core.mlflow_adoption import AdoptedRun, adopt_runs, adoption_environment
+from guardianflow.core.mlflow_adoption import AdoptedRun, adopt_runs, adoption_environment, without_foreign_runs
 from guardianflow.core.mlflow_runs import TAG
 from guardianflow.core.redaction import redact
 from guardianflow.core.run_folder import write_json, write_text
@@ -68,6 +68,7 @@ class WrappedScript:
         self._folder = wrapper.working_dir
         self._command = wrapper.command(executed_notebook=run.folder / "executed.ipynb")
         self._resolved = wrapper.resolve()
+        self._remarks: list[str] = list(self._resolved.remarks)
         self._since = time.time()
         self._environment = self._make_environment()
         self._secrets = secret_values({**os.environ, **self._environment})
@@ -84,7 +85,6 @@ class WrappedScript:
             automatic=automatic,
         )
         self._load = LoadRecorder()
-        self._remarks: list[str] = list(self._resolved.remarks)
 
     def run(self) -> WrapResult:
         """Start it, follow it, and keep what it left, in whatever way it ends.
@@ -116,10 +116,13 @@ class WrappedScript:
         return self._keep_end(ended)
 
     def _make_environment(self) -> dict[str, str]:
-        ours = adoption_environment(self._settings, run_id=self._run.run_id, experiment=self._run.experiment)
-        extra = {**ours, **self._command.environment}
         base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE} | outer_environment()
-        return child_environment(base, allow=list(self._asked.environment_allowed) or None, extra=extra)
+        theirs = child_environment(base, allow=list(self._asked.environment_allowed) or None, extra={})
+        theirs, remarks = without_foreign_runs(self._settings, theirs)
+        self._remarks += remarks
+        run = self._run
+        ours = adoption_environment(self._settings, run_id=run.run_id, experiment=run.experiment, environment=theirs)
+        return {**theirs, **ours, **self._command.environment}
 
     def _keep_start(self) -> None:
         run, folder = self._run, self._run.folder

@@ -25,13 +25,24 @@ from guardianflow.core.redaction import redact
 from guardianflow.core.run_records import RunStatus
 from guardianflow.exceptions import GuardianFlowError
 
-__all__ = ["ADOPTED_TAG", "COPIED_TAG", "AdoptedRun", "StoreRun", "adopt_runs", "adoption_environment"]
+__all__ = [
+    "ADOPTED_TAG", "COPIED_TAG", "AdoptedRun", "StoreRun", "adopt_runs", "adoption_environment", "without_foreign_runs",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 ADOPTED_TAG = TAG + "adopted_by"
 COPIED_TAG = TAG + "copied_from"
 PARENT_TAG = "mlflow.parentRunId"
+
+_CONTEXT, _EXPERIMENT_ID = "MLFLOW_RUN_CONTEXT", "MLFLOW_EXPERIMENT_ID"
+_FOREIGN = {
+    "MLFLOW_RUN_ID": "its run would go on in that one, which is another's",
+    "MLFLOW_PARENT_RUN_ID": "its runs are children of this one",
+    "MLFLOW_ACTIVE_MODEL_ID": "its figures would be written to that model, which another run made",
+    "_MLFLOW_ACTIVE_MODEL_ID": "its figures would be written to that model, which another run made",
+}
+"""Variables that lead into another run → what they would do."""
 
 _SLACK_S = 2.0  # between our clock and the file system's
 _MAX_ENTRIES = 200_000
@@ -106,13 +117,39 @@ def adoption_environment(
         environment: The user's; default ``os.environ``.
     """
     given = os.environ if environment is None else environment
-    tags = {**_context(given.get("MLFLOW_RUN_CONTEXT", "")), PARENT_TAG: run_id, ADOPTED_TAG: run_id}
-    found = {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri, "MLFLOW_RUN_CONTEXT": json.dumps(tags)}
-    if not given.get("MLFLOW_EXPERIMENT_NAME") and not given.get("MLFLOW_EXPERIMENT_ID"):
+    tags = {**_context(given.get(_CONTEXT, "")), PARENT_TAG: run_id, ADOPTED_TAG: run_id}
+    found = {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri, _CONTEXT: json.dumps(tags)}
+    if not given.get("MLFLOW_EXPERIMENT_NAME") and not given.get(_EXPERIMENT_ID):
         found["MLFLOW_EXPERIMENT_NAME"] = experiment
     # Artifacts go to the same S3 as ours; these may stand in a file that the script doesn't read.
     settings.export(storage := {name: value for name, value in given.items() if name.startswith(("AWS_", "MLFLOW_S3"))})
     return {**found, **{name: value for name, value in storage.items() if given.get(name) != value}}
+
+
+def without_foreign_runs(settings: Settings, environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The user's environment without what would make a script's runs go on in somebody else's, and remarks.
+
+    Args:
+        settings: Which MLflow is ours.
+        environment: The user's own, before anything of ours is put in.
+    """
+    kept, remarks = dict(environment), []
+    for name, why in _FOREIGN.items():
+        if kept.get(name):
+            remarks.append(f"{name}={kept[name][:80]!r} was set aside for the script: {why}")
+        kept.pop(name, None)
+    if kept.get(_EXPERIMENT_ID) and kept.get("MLFLOW_TRACKING_URI") != settings.mlflow_tracking_uri:
+        said = kept.pop(_EXPERIMENT_ID)[:80]
+        remarks.append(
+            f"{_EXPERIMENT_ID}={said!r} was set aside for the script: the number is of another MLflow than the one "
+            "that its runs go to; name the experiment with MLFLOW_EXPERIMENT_NAME"
+        )
+    context = _context(kept.get(_CONTEXT, ""))
+    named = {key: context.pop(key) for key in ("mlflow.runName", PARENT_TAG) if key in context}
+    if named:
+        kept[_CONTEXT] = json.dumps(context)
+        remarks.append(f"{', '.join(named)} in {_CONTEXT} was set aside for the script: it belongs to another run")
+    return kept, remarks
 
 
 def _context(text: str) -> dict[str, str]:

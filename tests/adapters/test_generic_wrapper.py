@@ -119,6 +119,18 @@ def test_a_lightning_style_csv_logger(settings: Settings, folder: Path) -> None:
     assert "lightning_logs/version_0/metrics.csv" in {row["name"] for row in result.artifacts}
 
 
+def test_a_notebooks_parameter_that_its_cells_replace_is_refused_before_any_run(
+    settings: Settings, folder: Path
+) -> None:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("lr = 0.1"), nbformat.v4.new_code_cell("print(f'lr={lr}')")]
+    path = folder / "plain.ipynb"
+    nbformat.write(notebook, path)
+    with pytest.raises(InputError, match=r"lr=0.01 would not be used: .* code cell 1, line 1 \(`lr = 0.1`\)"):
+        wrapped(settings, folder, path, "--lr", "0.01")
+    assert RunRecords(Database.open(settings.database_url)).list() == []
+
+
 @pytest.mark.slow
 def test_a_notebook(settings: Settings, folder: Path) -> None:
     notebook = nbformat.v4.new_notebook()
@@ -164,6 +176,33 @@ def test_a_script_that_logs_to_mlflow_itself(settings: Settings, folder: Path) -
     assert points["loss"] == [(0, 1.0), (1, 0.5), (2, 0.25)]
     _, own = in_mlflow(settings, result.run_id)
     assert "loss" not in own, "its figures stand once, in its own run"
+
+
+def test_an_inherited_run_is_neither_continued_nor_ended(
+    settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guardianflow.core.mlflow_runs import make_client
+
+    client = make_client(settings)
+    theirs = client.create_run(client.create_experiment("theirs"), run_name="theirs").info
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    monkeypatch.setenv("MLFLOW_RUN_NAME", "theirs")
+    path = folder / "own.py"
+    path.write_bytes((SCRIPTS / "own_mlflow.py").read_bytes())
+    result = wrapped(settings, folder, path)
+    assert result.ok, result.output
+    foreign, points = in_mlflow(settings, theirs.run_id)
+    assert (foreign.info.status, foreign.info.run_name, foreign.data.params, points) == ("RUNNING", "theirs", {}, {})
+    run, _ = in_mlflow(settings, result.run_id)
+    (child,) = result.adopted
+    assert theirs.run_id not in {result.run_id, child["run_id"]}
+    assert (run.info.run_name == "theirs", child["name"]) == (False, "mine")
+    kept, points = in_mlflow(settings, child["run_id"])
+    assert kept.info.experiment_id == run.info.experiment_id
+    assert len(points["loss"]) == 3
+    assert any("MLFLOW_RUN_ID" in text and "was set aside" in text for text in result.remarks)
+    assert any("MLFLOW_EXPERIMENT_ID='0' was set aside" in text for text in result.remarks)
 
 
 def test_a_module_of_a_package(settings: Settings, folder: Path) -> None:

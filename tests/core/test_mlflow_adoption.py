@@ -17,7 +17,14 @@ import pytest
 
 from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
 from guardianflow.core.config import Settings
-from guardianflow.core.mlflow_adoption import ADOPTED_TAG, COPIED_TAG, AdoptedRun, adopt_runs, adoption_environment
+from guardianflow.core.mlflow_adoption import (
+    ADOPTED_TAG,
+    COPIED_TAG,
+    AdoptedRun,
+    adopt_runs,
+    adoption_environment,
+    without_foreign_runs,
+)
 from guardianflow.core.mlflow_runs import REASON_TAG, MlflowRuns, make_client
 from guardianflow.exceptions import TrackingUnavailableError
 
@@ -225,6 +232,21 @@ def test_the_environment_names_our_store_and_leaves_the_users_choices(tmp_path: 
     assert "MLFLOW_EXPERIMENT_NAME" not in found
     assert "AWS_ACCESS_KEY_ID" not in found
     assert json.loads(found["MLFLOW_RUN_CONTEXT"])["team"] == "a"
+
+
+def test_what_leads_into_another_run_is_set_aside_with_a_remark(tmp_path: Path) -> None:
+    settings = Settings(work_dir=tmp_path)
+    theirs = {
+        "PATH": "/bin", "MLFLOW_RUN_ID": "a" * 32, "MLFLOW_ACTIVE_MODEL_ID": "m-1", "MLFLOW_EXPERIMENT_ID": "3",
+        "MLFLOW_EXPERIMENT_NAME": "mine", "MLFLOW_RUN_CONTEXT": '{"team": "a", "mlflow.runName": "theirs"}',
+    }  # fmt: skip
+    kept, remarks = without_foreign_runs(settings, theirs)
+    assert kept == {"PATH": "/bin", "MLFLOW_EXPERIMENT_NAME": "mine", "MLFLOW_RUN_CONTEXT": '{"team": "a"}'}
+    assert [text.partition(" ")[0] for text in remarks] == [
+        f"MLFLOW_RUN_ID='{'a' * 32}'", "MLFLOW_ACTIVE_MODEL_ID='m-1'", "MLFLOW_EXPERIMENT_ID='3'", "mlflow.runName",
+    ]  # fmt: skip
+    same_store = {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri, "MLFLOW_EXPERIMENT_ID": "3"}
+    assert without_foreign_runs(settings, same_store) == (same_store, [])
 
 
 @pytest.mark.parametrize("context", ["{", "[]", "3"])
