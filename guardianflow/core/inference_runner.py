@@ -22,7 +22,7 @@ from guardianflow.core.run_records import RunStatus
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
 from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset
-from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, RunFailedError
+from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.vision.cell_results import CellResult, CellSpec
 from guardianflow.vision.class_names import compare_classes
 from guardianflow.vision.model_artifacts import ModelFile

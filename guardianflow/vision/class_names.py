@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from guardianflow.data.dataset import Dataset
 from guardianflow.exceptions import ModelFileError
 from guardianflow.vision.model_artifacts import ModelFile
+from guardianflow.vision.output_layouts import some_names
 
 __all__ = ["compare_classes"]
 
@@ -35,8 +36,8 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
     ours, theirs = list(model.names), list(dataset.names)
     if len(ours) != len(theirs):
         msg = (
-            f"the model {model.path.name} knows {len(ours)} classes ({some(ours)}), the data {dataset.yaml_path} has "
-            f"{len(theirs)} ({some(theirs)}); pass the data.yaml that the model was trained for"
+            f"the model {model.path.name} knows {len(ours)} classes ({some_names(ours)}), the data {dataset.yaml_path} has "
+            f"{len(theirs)} ({some_names(theirs)}); pass the data.yaml that the model was trained for"
         )
         raise ModelFileError(msg)
     if ours == theirs:
@@ -48,7 +49,7 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
     moved = [number for number, name in enumerate(plain) if name in wanted and wanted[number] != name]
     if moved:
         msg = (
-            f"{both} have the same classes in another order ({some(ours)} against {some(theirs)}; "
+            f"{both} have the same classes in another order ({some_names(ours)} against {some_names(theirs)}; "
             f"{ours[moved[0]]!r} is {moved[0]} and {wanted.index(plain[moved[0]])}); put the names of the data.yaml in "
             "the model's order, and the label files too"
         )
@@ -57,18 +58,12 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
         return (
             f"{both} call their classes differently ({_pairs(ours, theirs)}); they are compared by number, as asked",
         )
-    own = "names no classes" if model.names_made_up else f"names its classes {some(ours)}"
+    own = "names no classes" if model.names_made_up else f"names its classes {some_names(ours)}"
     msg = (
-        f"the model {model.path.name} {own}, the data {dataset.yaml_path} {some(theirs)}; pass the data.yaml that the "
+        f"the model {model.path.name} {own}, the data {dataset.yaml_path} {some_names(theirs)}; pass the data.yaml that the "
         "model was trained for, or --classes-by-number where class 0 is class 0 all the same, and so on"
     )
     raise ModelFileError(msg)
-
-
-def some(names: Sequence[str], most: int = 4) -> str:
-    """The first names, for a message."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, …"
 
 
 def _folded(name: str) -> str:
@@ -77,4 +72,4 @@ def _folded(name: str) -> str:
 
 def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> str:
     pairs = [f"{mine!r} against {other!r}" for mine, other in zip(ours, theirs, strict=True) if mine != other]
-    return some(pairs, most=3)
+    return some_names(pairs, most=3)

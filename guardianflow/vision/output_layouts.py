@@ -6,13 +6,23 @@ entry of :data:`LAYOUTS`: how it is called, its shape, what to do with such a mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guardianflow.exceptions import ModelFileError
 
-__all__ = ["END_TO_END", "HEAD", "LAYOUTS", "Claim", "Layout", "keypoints_in", "layout_of", "layout_of_head"]
+__all__ = [
+    "END_TO_END",
+    "HEAD",
+    "LAYOUTS",
+    "Claim",
+    "Layout",
+    "keypoints_in",
+    "layout_of",
+    "layout_of_head",
+    "some_names",
+]
 
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
@@ -46,7 +56,11 @@ class Claim:
     head: str = ""
 
     def __str__(self) -> str:
-        said = "names no classes" if self.names is None else f"names {_counted(len(self.names))} ({_some(self.names)})"
+        said = (
+            "names no classes"
+            if self.names is None
+            else f"names {_counted(len(self.names))} ({some_names(self.names)})"
+        )
         said += f" and says that its head is {self.head}" * bool(self.head)
         if self.keypoints:
             said += " and says that it has keypoints"
@@ -139,7 +153,8 @@ def _counted(classes: int) -> str:
     return "1 class" if classes == 1 else f"{classes} classes"
 
 
-def _some(names: tuple[str, ...], most: int = 4) -> str:
+def some_names(names: Sequence[str], most: int = 4) -> str:
+    """The first names, for a message."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.output_layouts import Claim, layout_of
 
 __all__ = ["check_loads", "check_usable", "serving_of"]
-
-log = logging.getLogger(__name__)
 
 _SIDE = 64
 
