@@ -36,8 +36,8 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
     ours, theirs = list(model.names), list(dataset.names)
     if len(ours) != len(theirs):
         msg = (
-            f"the model {model.path.name} knows {len(ours)} classes ({some_names(ours)}), the data {dataset.yaml_path} has "
-            f"{len(theirs)} ({some_names(theirs)}); pass the data.yaml that the model was trained for"
+            f"the model {model.path.name} knows {len(ours)} classes ({some_names(ours)}), the data {dataset.yaml_path} "
+            f"has {len(theirs)} ({some_names(theirs)}); pass the data.yaml that the model was trained for"
         )
         raise ModelFileError(msg)
     if ours == theirs:
@@ -60,8 +60,8 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
         )
     own = "names no classes" if model.names_made_up else f"names its classes {some_names(ours)}"
     msg = (
-        f"the model {model.path.name} {own}, the data {dataset.yaml_path} {some_names(theirs)}; pass the data.yaml that the "
-        "model was trained for, or --classes-by-number where class 0 is class 0 all the same, and so on"
+        f"the model {model.path.name} {own}, the data {dataset.yaml_path} {some_names(theirs)}; pass the data.yaml "
+        "that the model was trained for, or --classes-by-number where class 0 is class 0 all the same, and so on"
     )
     raise ModelFileError(msg)
 
