@@ -242,7 +242,7 @@ def test_a_model_without_names_is_compared_by_number_only_where_that_was_asked(
     trained: Trained, tmp_path: Path
 ) -> None:
     nameless = detector(tmp_path / "m.onnx", output=("b", 6, 84))
-    with pytest.raises(ModelFileError, match="names no classes, the data .* --classes-by-number"):
+    with pytest.raises(ModelFileError, match=r"names no classes, the data .* --classes-by-number"):
         InferenceRunner("bench", nameless, trained.data_yaml, settings=trained.settings).check()
     runner = InferenceRunner(
         "bench", nameless, trained.data_yaml, settings=trained.settings, classes_by_number=True
