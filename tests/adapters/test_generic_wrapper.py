@@ -367,6 +367,17 @@ def test_a_model_whose_weights_lie_beside_it_is_not_registered_and_both_files_ar
     assert said in result.to_dict()["remarks"]
 
 
+def test_what_was_not_registered_stands_on_the_terminal_and_in_json(
+    settings: Settings, folder: Path, source: Path
+) -> None:
+    with_weights_beside(source / "m.onnx")
+    copying(folder, "m.onnx")
+    done = command(settings, folder, "wrap", "w.py", "--register-as", "made", "--json", "--direct")
+    (said,) = [remark for remark in json.loads(done.stdout)["remarks"] if "not registered" in remark]
+    assert f"note      {said}" in done.stderr
+    assert "later: guardianflow register" not in done.stderr, "it would be refused again"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
