@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -13,9 +14,12 @@ from guardianflow.core.evaluations import Evaluations
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.core.tracking import TrackedRun
 from tests.core.evidence_world import FINGERPRINT, evaluate
+from tests.small_onnx import with_weights_beside
 from tests.test_cli import call, call_json
+from tests.vision.backends.small_models import weights
 
 MODEL = "게이트 detector"
+_seeds = itertools.cycle(range(3))
 
 
 @pytest.fixture
@@ -37,9 +41,8 @@ def add(skill: float | None) -> str:
     settings = Settings()
     asked = {"experiment_name": "gate", "data_yaml": "/data/my site/data.yaml"}
     with TrackedRun.start(settings, experiment="gate", kind="train", parameters=asked) as run:
-        weights = run.folder / "best.pt"
-        weights.write_text(f"weights of {run.run_id}")
-        run.log_artifact(weights, "weights")
+        place = shutil.copy(weights(seed=next(_seeds)), run.folder / "best.pt")
+        run.log_artifact(Path(place), "weights")
     version = ModelRegistry(settings).register(MODEL, run.run_id, dataset_fingerprint=FINGERPRINT)
     if skill is not None:
         evaluate(Evaluations(settings), version.sha256, run.folder / "evaluation", skill, run_id=run.run_id)
@@ -48,6 +51,15 @@ def add(skill: float | None) -> str:
 
 def champion() -> str | None:
     return ModelRegistry().list_models()[0].champion
+
+
+def test_a_file_without_its_weights_is_not_registered_and_the_message_says_what_to_do(workplace: Path) -> None:
+    with TrackedRun.start(Settings(), experiment="gate", kind="train", parameters={}) as run:
+        run.log_artifact(with_weights_beside(run.folder / "model.onnx"))
+    refused = call("register", MODEL, "--run", run.run_id, "--artifact", "model.onnx", code=2)
+    assert "keeps weights in another file ('model.onnx.data'), which is not followed" in refused.stderr
+    assert "save_as_external_data=False" in refused.stderr
+    assert ModelRegistry().list_models() == []
 
 
 def test_a_worse_version_is_refused_with_exit_code_3_and_the_reasons(workplace: Path) -> None:

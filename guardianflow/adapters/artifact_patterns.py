@@ -18,7 +18,8 @@ from guardianflow.exceptions import InputError
 __all__ = ["Patterns", "Places", "default_patterns"]
 
 _DEFAULT = (
-    "**/*.pt", "**/*.pth", "**/*.ckpt", "**/*.safetensors", "**/*.onnx", "**/*.engine", "**/*.keras", "**/*.h5",
+    "**/*.pt", "**/*.pth", "**/*.ckpt", "**/*.safetensors", "**/*.onnx", "**/*.onnx.data", "**/*.onnx_data",
+    "**/*.engine", "**/*.keras", "**/*.h5",
     "**/*.tflite", "**/*.pkl", "**/*.joblib", "**/*_openvino_model", "**/*_saved_model", "**/*.mlpackage",
     "**/args.yaml", "**/hparams.yaml", "**/*results*.csv", "**/*metrics*.csv", "**/*.csv", "**/*metrics*.json",
     "**/*results*.json", "**/events.out.tfevents.*", "**/*.png", "**/*.svg", "**/*_batch*.jpg",

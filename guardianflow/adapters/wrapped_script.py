@@ -24,6 +24,7 @@ from guardianflow.adapters.supervision.redaction import Redactor, secret_values
 from guardianflow.adapters.supervision.words import as_on_screen
 from guardianflow.adapters.wrap_recorder import LoadRecorder, MetricRecorder
 from guardianflow.adapters.wrap_results import WrapResult
+from guardianflow.adapters.wrapped_model import model_among, register_model, whole_model
 from guardianflow.core.config import mask_secrets
 from guardianflow.core.environment import environment_facts
 from guardianflow.core.metrics import MetricSink
@@ -33,22 +34,19 @@ from guardianflow.core.redaction import redact
 from guardianflow.core.run_folder import write_json, write_text
 from guardianflow.core.run_records import RunStatus
 from guardianflow.core.tracking import TrackedRun
-from guardianflow.exceptions import GuardianFlowError
 
 if TYPE_CHECKING:
     from guardianflow.adapters.generic_wrapper import GenericWrapper
 
-__all__ = ["WrappedScript", "model_among"]
+__all__ = ["WrappedScript"]
 
 log = logging.getLogger(__name__)
 
 _TAIL_BYTES = 20_000
 _TAIL_LINES = 60
 _SCRIPT_BYTES = 2_000_000
-_UPLOAD_S = 60.0
 _SAVED_TO = re.compile(r"(?:saved|saving|[Ll]ogging results) to:?\s+(?P<place>/[^\n]+)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_WEIGHTS = (".pt", ".pth", ".onnx", ".safetensors", ".ckpt", ".engine", ".keras", ".h5", ".tflite")
 
 
 class WrappedScript:
@@ -273,27 +271,14 @@ class WrappedScript:
             if name and ended.ok:
                 self._remarks.append(f"{name!r} was not registered: the script made no file that could be the model")
             return ""
-        where = f"artifacts/{found.name}"
+        model = whole_model(found)
+        unregistered = f"runs:/{self._run.run_id}/artifacts/{model[1]}"
         if not name or not ended.ok:
-            return f"runs:/{self._run.run_id}/{where}"
-        return self._register(name, where)
-
-    def _register(self, name: str, where: str) -> str:
-        from guardianflow.core.registry import ModelRegistry
-
-        unregistered = f"runs:/{self._run.run_id}/{where}"
-        again = f"guardianflow register {name} --run {self._run.run_id} --artifact {where}"
-        if not self._run.flush(timeout_s=_UPLOAD_S):
-            self._remarks.append(f"MLflow did not take the model yet, so {name!r} was not registered; later: {again}")
             return unregistered
-        try:
-            version = ModelRegistry(self._settings).register(
-                name, self._run.run_id, artifact=where, metrics=self._metrics.last
-            )
-        except GuardianFlowError as error:
-            self._remarks.append(f"{name!r} was not registered ({error}); later: {again}")
-            return unregistered
-        return version.uri
+        uri, problem = register_model(self._run, self._settings, name, model, metrics=self._metrics.last)
+        if problem:
+            self._remarks.append(problem)
+        return uri or unregistered
 
     def _attempt(self, what: str, step: Any) -> None:
         try:
@@ -301,33 +286,6 @@ class WrappedScript:
         except Exception as error:  # one part must not cost the others
             log.debug("%s", what, exc_info=True)
             self._remarks.append(f"{what} could not be kept: {error}")
-
-
-def model_among(artifacts: Sequence[Artifact], pattern: str) -> Artifact | None:
-    """Which of the files is the model: of those that match, the one called best, else the newest.
-
-    Args:
-        artifacts: What a script made.
-        pattern: Glob of the model; empty: any weights.
-    """
-    from pathspec import PathSpec
-
-    if pattern:
-        spec = PathSpec.from_lines("gitwildmatch", ["/" + pattern.lstrip("/")])
-        found = [row for row in artifacts if spec.match_file(row.name)]
-    else:
-        found = [row for row in artifacts if row.path.suffix.lower() in _WEIGHTS]
-    if not found:
-        return None
-    best = [row for row in found if "best" in row.path.stem.lower()]
-    return max(best or found, key=lambda row: (_changed(row.path), row.name))
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _status(ended: Ended) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,13 +22,13 @@ from guardianflow.core.run_records import RunStatus
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
 from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset
-from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, RunFailedError
+from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.vision.cell_results import CellResult, CellSpec
-from guardianflow.vision.model_artifacts import ModelFile, read_model_file
+from guardianflow.vision.class_names import compare_classes
+from guardianflow.vision.model_artifacts import ModelFile
+from guardianflow.vision.preflight import check_usable
 
-__all__ = ["CELL_KIND", "InferenceResult", "InferenceRunner", "PreparedBenchmark", "require_same_classes"]
-
-log = logging.getLogger(__name__)
+__all__ = ["CELL_KIND", "InferenceResult", "InferenceRunner", "PreparedBenchmark"]
 
 CELL_KIND = "cell"
 
@@ -78,7 +77,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         options: The other fields of :class:`~guardianflow.core.parameters.InferenceParameters`:
             ``source``, ``split``, ``modes``, ``device``, ``imgsz``, ``confidence``, ``iou``, ``max_det``,
             ``images``, ``seconds``, ``repeats``, ``target_rate``, ``latency_bound_ms``, ``threads``,
-            ``memory_limit_mb``, ``cell_timeout_s``, ``seed``, ``run_id``.
+            ``memory_limit_mb``, ``cell_timeout_s``, ``classes_by_number``, ``seed``, ``run_id``.
 
     Raises:
         ParameterError: A value is out of range, or there is no such option.
@@ -131,8 +130,8 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         from guardianflow.vision.devices import check_device
 
         found = find_model_source(asked.model_path, self.settings)
-        model = read_model_file(found.path)
-        self.remarks = ()
+        model = check_usable(found.path)
+        self.remarks = model.remarks
         dataset, fingerprint, images = self._labelled_images(model)
         if asked.source and not Path(asked.source).expanduser().exists():
             raise NotFoundError(f"there is no source {asked.source}; pass a video file or a folder of images")
@@ -194,8 +193,8 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
             raise InputError(
                 f"split {asked.split!r} of {asked.data_yaml} has no images; pass --split with one that has"
             )
-        require_same_classes(model, dataset)
-        self.remarks = check_dataset(dataset, splits=(asked.split,)).remarks()
+        said = compare_classes(model, dataset, by_number=asked.classes_by_number)
+        self.remarks = (*model.remarks, *said, *check_dataset(dataset, splits=(asked.split,)).remarks())
         return dataset, fingerprint_dataset(dataset).total, images
 
     def _matrix(self, prepared: PreparedBenchmark, folder: Path) -> Matrix:
@@ -214,32 +213,6 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
             self.check()
         assert self._prepared is not None  # noqa: S101 - check() sets it or raises
         return self._prepared
-
-
-def require_same_classes(model: ModelFile, dataset: Dataset) -> None:
-    """Refuse a model whose classes are not those of the data: its figures would mean nothing.
-
-    Raises:
-        ModelFileError: Another number of classes, or the same names in another order.
-    """
-    ours, theirs = list(model.names), list(dataset.names)
-    if len(ours) != len(theirs):
-        msg = (
-            f"the model {model.path.name} knows {len(ours)} classes ({_some(ours)}), the data {dataset.yaml_path} has "
-            f"{len(theirs)} ({_some(theirs)}); pass the data.yaml that the model was trained for"
-        )
-        raise ModelFileError(msg)
-    if ours != theirs and sorted(ours) == sorted(theirs):
-        msg = (
-            f"the model {model.path.name} and the data {dataset.yaml_path} have the same classes in another order "
-            f"({_some(ours)} against {_some(theirs)}); put the names of the data.yaml in the model's order, "
-            "and the label files too"
-        )
-        raise ModelFileError(msg)
-    if ours != theirs:
-        log.warning(
-            "the model calls its classes %s, the data %s; they are compared by number", _some(ours), _some(theirs)
-        )
 
 
 def one_cell(asked: InferenceParameters, spec: CellSpec) -> dict[str, Any]:
@@ -285,8 +258,3 @@ def load_inference_result(folder: Path) -> InferenceResult:
         NotFoundError: The run left no result.
     """
     return InferenceResult.from_dict(read_result(folder))
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, …"

@@ -126,6 +126,7 @@ class InferenceParameters(RunParameters):
         threads: CPU threads of the runtime; 0 leaves it the choice.
         memory_limit_mb: A cell that takes more is ended and reported; 0: nine tenths of what is free.
         cell_timeout_s: A cell that takes longer is ended and reported.
+        classes_by_number: Model and data may call their classes differently: they are compared by number.
         seed: Of the draw of images and of the arrivals.
     """
 
@@ -151,6 +152,7 @@ class InferenceParameters(RunParameters):
     threads: Annotated[int, Field(ge=0, le=4096)] = 0
     memory_limit_mb: Annotated[int, Field(ge=0)] = 0
     cell_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
+    classes_by_number: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
@@ -186,6 +188,7 @@ class QuantizationParameters(RunParameters):
         seconds: Least measured time of one repetition of the timings.
         repeats: Repetitions; their spread is the noise floor.
         allow_damage: Register the variant even where the damage report fails it.
+        classes_by_number: Model and data may call their classes differently: they are compared by number.
         seed: Of the draw of the calibration set and of the bootstrap.
     """
 
@@ -207,6 +210,7 @@ class QuantizationParameters(RunParameters):
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 3.0
     repeats: Annotated[int, Field(ge=1, le=100)] = 3
     allow_damage: bool = False
+    classes_by_number: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 

@@ -162,8 +162,8 @@ class QuantizationEvidence:
 
         again = f"guardianflow register {name} --run {self._run.run_id}"
         if not self._run.flush(timeout_s=_REGISTER_TIMEOUT_S):
-            log.warning("MLflow did not take the model, so %r was not registered; later: %s", name, again)
-            return result
+            said = f"MLflow did not take the model, so {name!r} was not registered; later: {again}"
+            return replace(result, remarks=(*result.remarks, said))
         serving = Serving(
             backend=asked.backend,
             precision=asked.precision,
@@ -182,8 +182,8 @@ class QuantizationEvidence:
                 serving=serving,
             )
         except GuardianFlowError as error:
-            log.warning("%r was not registered (%s); later: %s", name, error, again)
-            return result
+            said = f"{name!r} was not registered ({error}); later: {again}"
+            return replace(result, remarks=(*result.remarks, said))
         return replace(result, model=version.uri)
 
     def _index(self, cell: CellResult, model: ModelFile, side: str) -> None:

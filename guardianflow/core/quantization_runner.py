@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.core.config import Settings
-from guardianflow.core.inference_runner import require_same_classes
 from guardianflow.core.metrics import MetricSink
 from guardianflow.core.model_source import FoundModel, find_model_source
 from guardianflow.core.names import validate_name
@@ -27,7 +26,9 @@ from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detections import DetectionRecord
 from guardianflow.exceptions import InputError, RunFailedError
 from guardianflow.vision.cell_results import REFERENCE, CellResult, CellSpec
-from guardianflow.vision.model_artifacts import ModelFile, read_model_file
+from guardianflow.vision.class_names import compare_classes
+from guardianflow.vision.model_artifacts import ModelFile
+from guardianflow.vision.preflight import check_usable
 from guardianflow.vision.quantization._base import Accuracy, QuantizationOptions, QuantizedModel
 from guardianflow.vision.quantization.calibration import CalibrationSet, draw_calibration_set
 from guardianflow.vision.quantization.catalog import find_quantizer
@@ -63,7 +64,7 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         options: The other fields of :class:`~guardianflow.core.parameters.QuantizationParameters`:
             ``split``, ``imgsz``, ``calibration_images``, ``calibration_method``, ``per_channel``, ``max_drop``,
             ``collapse``, ``confidence``, ``max_det``, ``register_as``, ``device``, ``seconds``, ``repeats``,
-            ``allow_damage``, ``seed``, ``run_id``.
+            ``allow_damage``, ``classes_by_number``, ``seed``, ``run_id``.
 
     Raises:
         ParameterError: A value is out of range, or there is no such option.
@@ -118,11 +119,13 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         quantizer = find_quantizer(asked.backend, asked.precision, max_drop=asked.max_drop)
         require_backend(asked.backend)
         found = find_model_source(asked.source_run_id, self.settings)
-        model = read_model_file(found.path)
+        model = check_usable(found.path)
         require_full_precision(model, asked)
         imgsz = asked.imgsz or model.imgsz
-        dataset, fingerprint = self._labelled_images(found, model)
-        self.remarks = (*check_dataset(dataset, splits=(asked.split,)).remarks(), *self._judged_by_what_chose())
+        dataset, fingerprint = self._labelled_images(found)
+        said = compare_classes(model, dataset, by_number=asked.classes_by_number)
+        found_in_data = check_dataset(dataset, splits=(asked.split,)).remarks()
+        self.remarks = (*model.remarks, *said, *found_in_data, *self._judged_by_what_chose())
         calibration = None
         if asked.precision == "int8":
             calibration = self._calibration(dataset, imgsz)
@@ -292,7 +295,7 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
     def _exports(self) -> Path:
         return self.settings.work_dir / "cache" / "exports"
 
-    def _labelled_images(self, found: FoundModel, model: ModelFile) -> tuple[Dataset, str]:
+    def _labelled_images(self, found: FoundModel) -> tuple[Dataset, str]:
         asked = self.parameters
         data_yaml = asked.data_yaml or found.data_yaml
         if not data_yaml:
@@ -305,7 +308,6 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         if not dataset.images(asked.split):
             msg = f"split {asked.split!r} of {data_yaml} has no images; pass --split with one that has"
             raise InputError(msg)
-        require_same_classes(model, dataset)
         return dataset, fingerprint_dataset(dataset).total
 
     def _judged_by_what_chose(self) -> list[str]:

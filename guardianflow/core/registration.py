@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
+from guardianflow._plugins import Registry
 from guardianflow.core.evidence import finite_metrics, legal_text
 from guardianflow.core.ledger import Change, Ledger, Move
 from guardianflow.core.mlflow_registry import ARTIFACT_TAG, SHA256_TAG, MlflowRegistry
@@ -14,11 +17,16 @@ from guardianflow.core.model_cache import Measured, legal_artifact, measure
 from guardianflow.core.model_records import ModelVersion
 from guardianflow.core.serving import Serving
 
-__all__ = ["FINGERPRINT_TAG", "Registration"]
+__all__ = ["ADMISSIONS", "FINGERPRINT_TAG", "Admission", "Registration"]
 
 log = logging.getLogger(__name__)
 
 FINGERPRINT_TAG = "guardianflow.dataset_fingerprint"
+
+Admission: TypeAlias = Callable[[Path, Serving | None], Serving]
+
+ADMISSIONS: Registry[Admission] = Registry("admission", {"reading": "guardianflow.vision.preflight:serving_of"})
+"""What is asked of a file before it becomes a version: how it is served. Raises where it can't be used."""
 
 
 class Registration:
@@ -27,13 +35,23 @@ class Registration:
     Args:
         ledger: The authority.
         mlflow: Where the runs are, and where versions are shown.
+        admission: What each file is asked: a function that raises, or a name from :data:`ADMISSIONS`.
         actor: Who enters them.
         clock: What time it is.
     """
 
-    def __init__(self, ledger: Ledger, mlflow: MlflowRegistry, *, actor: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        mlflow: MlflowRegistry,
+        *,
+        admission: Admission | str,
+        actor: str,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._ledger = ledger
         self._mlflow = mlflow
+        self._admission = admission
         self._actor = actor
         self._clock = clock
 
@@ -52,6 +70,10 @@ class Registration:
         run = self._mlflow.run(run_id)
         with self._mlflow.artifact(run_id, artifact) as path:
             content = measure(path)
+            admission = ADMISSIONS.get(self._admission) if isinstance(self._admission, str) else self._admission
+            served = admission(path, serving)
+        if serving is None:
+            served = replace(served, imgsz=_trained_at(run.data.params))
         figures = finite_metrics(run.data.metrics if metrics is None else metrics)
         fingerprint = legal_text(
             dataset_fingerprint or run.data.tags.get(FINGERPRINT_TAG), "dataset fingerprint", most=64
@@ -60,7 +82,6 @@ class Registration:
             known = self._registered(name, run_id, artifact, content, serving)
             if known is not None:
                 return known, None
-            served = serving or Serving.of_artifact(artifact, imgsz=_trained_at(run.data.params))
             version = ModelVersion(
                 name=name,
                 version=self._number(name, run_id, artifact, content, served),

@@ -20,7 +20,7 @@ from guardianflow.core.model_records import ModelEvent, ModelState, ModelVersion
 from guardianflow.core.names import validate_name
 from guardianflow.core.projection import AliasProjection
 from guardianflow.core.promotion import Promotion
-from guardianflow.core.registration import Registration
+from guardianflow.core.registration import Admission, Registration
 from guardianflow.core.rollback import PREFLIGHTS, Preflight, Rollback
 from guardianflow.core.serving import ServedModel, Serving
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RefusedError
@@ -47,6 +47,8 @@ class ModelRegistry:
         preflight: What :meth:`rollback` asks of its target's file: a function that raises, or a name
             from :data:`PREFLIGHTS`. The default loads the weights and runs one inference.
         gate: What :meth:`promote` asks of a candidate: a gate, a name, ``"off"``. Default: ``settings.gate``.
+        admission: What :meth:`register` asks of a file: a function that raises, or a name from ``ADMISSIONS``.
+            The default is the check of a benchmark.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ModelRegistry:
         clock: Callable[[], datetime] | None = None,
         preflight: Preflight | str = "inference",
         gate: Gate | str | None = None,
+        admission: Admission | str = "reading",
     ) -> None:
         self.settings = settings or Settings()
         self.actor = legal_text((actor or self.settings.actor)[:200], "actor", most=200) or "unknown"
@@ -64,7 +67,9 @@ class ModelRegistry:
         self._ledger = Ledger(self.settings.database_url, clock=self._clock)
         self._mlflow = MlflowRegistry(self.settings)
         self._projection = AliasProjection(self._ledger, self._mlflow)
-        self._registration = Registration(self._ledger, self._mlflow, actor=self.actor, clock=self._clock)
+        self._registration = Registration(
+            self._ledger, self._mlflow, admission=admission, actor=self.actor, clock=self._clock
+        )
         self._promotion = Promotion(
             self._ledger,
             self._mlflow,
@@ -99,11 +104,12 @@ class ModelRegistry:
             metrics: Its figures. Default: the run's last ones.
             dataset_fingerprint: What it was trained on. Default: the run's tag.
             serving: Backend, precision and image size to serve it with, and what it was made from.
-                Default: what the file's name and the run say.
+                Default: what the file and the run say.
 
         Raises:
             InvalidNameError: The name is not allowed.
             NotFoundError: There is no such run, or it has no such file.
+            ModelFileError: The file is no model that a benchmark would take.
             TrackingUnavailableError: MLflow doesn't answer.
         """
         version, move = self._registration.enter(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import InputError
@@ -13,13 +12,6 @@ from guardianflow.exceptions import InputError
 __all__ = ["ServedModel", "Serving"]
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,39}")
-_FORMATS: Mapping[str, tuple[str, str]] = {
-    ".pt": ("torch", "torch"),
-    ".pth": ("torch", "torch"),
-    ".onnx": ("onnx", "onnxruntime"),
-    ".engine": ("tensorrt", "tensorrt"),
-    ".xml": ("openvino", "openvino"),
-}
 _TAG = "guardianflow.{}"
 
 
@@ -58,15 +50,6 @@ class Serving:
             value = getattr(self, name)
             if value is not None and not (0 < len(value) <= 64 and value.isprintable()):
                 raise InputError(f"{name} {value!r} must be an id of at most 64 characters")
-
-    @classmethod
-    def of_artifact(cls, artifact: str, *, imgsz: int = 0) -> Serving:
-        """What the name of a file says: ``model.onnx`` is served by onnxruntime; what is unknown, by torch."""
-        path = PurePosixPath(artifact)
-        # An OpenVINO model is a folder; Ultralytics names it best_openvino_model.
-        suffix = ".xml" if "openvino" in path.name.lower() else path.suffix.lower()
-        kind, backend = _FORMATS.get(suffix, ("torch", "torch"))
-        return cls(backend=backend, imgsz=imgsz, format=kind)
 
     @property
     def conditions(self) -> str:

@@ -277,7 +277,8 @@ def _log_notebook(run: TrackedRun, result: NotebookResult) -> None:
 
 def _say_what_is_missing(plan: RunPlan, run: TrackedRun, result: Mapping[str, Any]) -> None:
     name = plan.parameters.get("register_as")
-    if name and not str(result.get("model_uri") or "").startswith("models:/"):
+    said = any(f"{name!r} was not registered" in remark for remark in result.get("remarks", ()))
+    if name and not said and not str(result.get("model_uri") or "").startswith("models:/"):
         # The kernel's own words about it stand in the notebook; whoever waits here must hear it, too.
         log.warning("%r was not registered; later: guardianflow register %s --run %s", name, name, run.run_id)
 

@@ -14,6 +14,11 @@ from guardianflow.verbs.frame import Direct, Json, require, verb
 
 __all__ = ["infer", "quant"]
 
+ClassesByNumber = Annotated[
+    bool,
+    typer.Option("--classes-by-number", help="Class 0 is class 0, though model and data call it differently."),
+]
+
 
 @verb
 def infer(
@@ -50,6 +55,7 @@ def infer(
         int, typer.Option("--memory-limit", help="End a cell that takes more MB; 0: nine tenths of what is free.")
     ] = 0,
     cell_timeout: Annotated[float, typer.Option("--cell-timeout", help="End a cell after so many seconds.")] = 3600.0,
+    classes_by_number: ClassesByNumber = False,
     seed: Annotated[int, typer.Option(help="Of the draw of images and of arrivals.")] = 0,
     direct: Direct = False,
     json: Json = False,
@@ -85,6 +91,7 @@ def infer(
         threads=threads,
         memory_limit_mb=memory_limit,
         cell_timeout_s=cell_timeout,
+        classes_by_number=classes_by_number,
         seed=seed,
     )
     execute_plan(plan, direct=direct, as_json=json)
@@ -123,6 +130,7 @@ def quant(
     allow_damage: Annotated[
         bool, typer.Option("--allow-damage", help="Register it even where the damage report fails it.")
     ] = False,
+    classes_by_number: ClassesByNumber = False,
     seed: Annotated[int, typer.Option(help="Of the calibration set and the bootstrap.")] = 0,
     direct: Direct = False,
     json: Json = False,
@@ -152,6 +160,7 @@ def quant(
         seconds=seconds,
         repeats=repeats,
         allow_damage=allow_damage,
+        classes_by_number=classes_by_number,
         seed=seed,
     )
     execute_plan(plan, direct=direct, as_json=json)

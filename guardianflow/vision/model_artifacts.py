@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from guardianflow.core.model_cache import measure
 from guardianflow.exceptions import ModelFileError
 from guardianflow.vision.backends.graph_facts import GraphFacts
+from guardianflow.vision.model_parts import require_whole
+from guardianflow.vision.output_layouts import END_TO_END, Claim, keypoints_in, layout_of, layout_of_head
 
 __all__ = ["ModelFile", "model_format", "plain_metadata", "read_model_file"]
 
@@ -49,6 +51,9 @@ class ModelFile:
         size_mb: Millions of bytes.
         dynamic: Takes batches of any size.
         batch: The one batch size it takes; 0 where it takes any.
+        form_known: The file tells the shape of its output, and what it says of itself agrees with it.
+        names_made_up: It names no classes; they are numbered by the rows of its output.
+        remarks: What was found out of order and decided, in sentences.
     """
 
     path: Path
@@ -62,50 +67,67 @@ class ModelFile:
     size_mb: float
     dynamic: bool
     batch: int
+    form_known: bool = True
+    names_made_up: bool = False
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**asdict(self), "path": str(self.path), "names": list(self.names)}
+        lists = {"names": list(self.names), "remarks": list(self.remarks)}
+        return {**asdict(self), "path": str(self.path), **lists}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelFile:
         """What :meth:`to_dict` made."""
-        return cls(**{**values, "path": Path(values["path"]), "names": tuple(values["names"])})
+        tuples = {name: tuple(values.get(name, ())) for name in ("names", "remarks")}
+        return cls(**{**values, "path": Path(values["path"]), **tuples})
 
 
 def read_model_file(path: Path) -> ModelFile:
     """Read what a model file says of itself, without running anything in it.
 
-    A file without Ultralytics' metadata is taken for a detector whose output has one of the two known
-    forms; its classes are called ``class0``, ``class1`` …
+    What it says and the shape of its output are held against each other, see
+    :mod:`~guardianflow.vision.output_layouts`. A YOLO head that names no classes has them numbered: ``class0``,
+    ``class1`` …
 
     Args:
         path: A file (.pt, .onnx, .engine, …) or a folder (OpenVINO, NCNN, …).
 
     Raises:
-        ModelFileError: Missing, damaged, of another task, or holding what is not followed (links, weights
-            in other files).
+        ModelFileError: Missing, incomplete, damaged, of another task, in contradiction to itself, or holding what is
+            not followed (links, weights in other files).
         MissingDependencyError: The package that reads this format is missing.
     """
     if not path.exists():
         msg = f"there is no model file {path}; check the path"
         raise ModelFileError(msg)
     kind = model_format(path)
+    require_whole(path, kind)
     if kind == "torch":
         return _read_torch(path)
     facts = _graph_facts(path, kind)
     metadata = plain_metadata(facts.metadata)
     _check_task(path, metadata)
+    names = _names(path, metadata)
+    claim = Claim(names, 0, _selects_itself(metadata), keypoints_in(metadata), str(metadata.get("head") or ""))
+    if len(facts.outputs) > 1:
+        layout_of(path, facts.outputs, claim)
     shape = _input_shape(path, facts, metadata)
+    side = shape[2] or _side(path, metadata.get("imgsz")) or DEFAULT_SIDE
+    layout = layout_of(path, facts.outputs, replace(claim, side=shape[2]))
+    numbered = names is None and layout is not END_TO_END
     return _model_file(
         path,
         kind,
-        names=_names(path, metadata, facts),
-        imgsz=shape[2] or _side(path, metadata.get("imgsz")) or DEFAULT_SIDE,
+        names=_numbered(path, facts) if numbered else names or (),
+        imgsz=side,
         stride=_whole(metadata.get("stride"), DEFAULT_STRIDE),
-        end_to_end=_selects_itself(metadata, facts),
+        end_to_end=layout is END_TO_END,
         precision=facts.precision,
         batch=shape[0],
+        form_known=any(any(one[1:]) for one in facts.outputs),
+        names_made_up=numbered,
+        remarks=tuple(_remarks(path, metadata, facts, numbered=numbered)),
     )
 
 
@@ -136,15 +158,16 @@ def _read_torch(path: Path) -> ModelFile:
 
     model, checkpoint = load_checkpoint(path)
     _check_task(path, {"task": getattr(model, "task", "detect")})
-    if type(model.model[-1]).__name__ == "RTDETRDecoder":
-        msg = f"weights {path} are an RT-DETR model, whose input and output have another form; use a YOLO model"
-        raise ModelFileError(msg)
+    names, head = class_names(model), model.model[-1]
+    known = layout_of_head(type(head).__name__) is not None
+    rows = ((0, 4 + int(head.nc), 0),) if hasattr(head, "nc") else ()
+    layout_of(path, rows, Claim(names, head=type(head).__name__ if known else ""))
     arguments = checkpoint.get("train_args")
     side = arguments.get("imgsz") if isinstance(arguments, dict) else None
     return _model_file(
         path,
         "torch",
-        names=class_names(model),
+        names=names,
         imgsz=_side(path, side) or DEFAULT_SIDE,
         stride=int(max(model.stride)),
         end_to_end=bool(getattr(model, "end2end", False)),
@@ -190,9 +213,7 @@ def _graph_facts(path: Path, kind: str) -> GraphFacts:
 
 def _precision_by_arguments(metadata: Mapping[str, Any]) -> str:
     """What Ultralytics' exporter was asked; older ones wrote ``half`` and ``int8``."""
-    arguments = _plain(metadata.get("args"))
-    if not isinstance(arguments, dict):
-        return "fp32"
+    arguments = _arguments(plain_metadata(metadata))
     asked = str(arguments.get("quantize"))
     if arguments.get("int8") or asked in {"8", "w8a16"}:
         return "int8"
@@ -215,16 +236,12 @@ def _check_task(path: Path, metadata: Mapping[str, Any]) -> None:
 def _input_shape(path: Path, facts: GraphFacts, metadata: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """(batch, 3, side, side) with 0 where any size fits."""
     if not facts.inputs:
-        arguments = metadata.get("args")
-        dynamic = isinstance(arguments, dict) and bool(arguments.get("dynamic"))
+        dynamic = bool(_arguments(metadata).get("dynamic"))
         side = _side(path, metadata.get("imgsz")) or 0
         return (0 if dynamic else _whole(metadata.get("batch"), 1)), 3, side, side
     shape = facts.inputs[0]
-    if len(facts.inputs) != 1 or len(facts.outputs) != 1 or len(shape) != 4 or shape[1] not in {0, 3}:
-        msg = (
-            f"model {path} takes {list(facts.inputs)} and gives {len(facts.outputs)} outputs; a detector takes one "
-            "batch of RGB images (B, 3, side, side) and gives one output"
-        )
+    if len(facts.inputs) != 1 or len(shape) != 4 or shape[1] not in {0, 3}:
+        msg = f"model {path} takes {list(facts.inputs)}; a detector takes one batch of RGB images (B, 3, side, side)"
         raise ModelFileError(msg)
     if shape[2] != shape[3]:
         msg = f"model {path} takes images of {shape[3]}×{shape[2]} pixels; only square inputs are used: export it again"
@@ -232,32 +249,50 @@ def _input_shape(path: Path, facts: GraphFacts, metadata: Mapping[str, Any]) -> 
     return shape[0], 3, shape[2], shape[3]
 
 
-def _selects_itself(metadata: Mapping[str, Any], facts: GraphFacts) -> bool:
-    arguments = metadata.get("args")
-    if metadata.get("end2end") or (isinstance(arguments, dict) and arguments.get("nms")):
+def _selects_itself(metadata: Mapping[str, Any]) -> bool | None:
+    """What it says of that; ``None`` where it says nothing."""
+    if metadata.get("end2end") or _arguments(metadata).get("nms"):
         return True
-    if "end2end" in metadata or not facts.outputs:
-        return False
-    shape = facts.outputs[0]
-    return len(shape) == 3 and shape[2] == 6 and "names" not in metadata
+    return False if "end2end" in metadata else None
 
 
-def _names(path: Path, metadata: Mapping[str, Any], facts: GraphFacts) -> tuple[str, ...]:
+def _arguments(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What Ultralytics' exporter was asked."""
+    arguments = metadata.get("args")
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _remarks(path: Path, metadata: Mapping[str, Any], facts: GraphFacts, *, numbered: bool) -> Iterator[str]:
+    """Where the metadata and the graph differ in what the graph decides."""
+    if numbered:
+        yield f"model {path.name} names no classes; the rows of its output are numbered: class0, class1 …"
+    for name, axis in (("imgsz", 2), ("batch", 0)):
+        said = _side(path, metadata.get(name)) if name == "imgsz" else _whole(metadata.get(name), 0)
+        taken = facts.inputs[0][axis] if facts.inputs else 0
+        if said and taken and said != taken:
+            yield f"model {path.name} says {name} {said}, its input takes {taken} and nothing else; {taken} is used"
+
+
+def _names(path: Path, metadata: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Names by class id; ``None`` where there are none."""
     names = metadata.get("names")
     if isinstance(names, (list, tuple)):
         names = dict(enumerate(names))
-    if isinstance(names, dict) and names:
-        try:
-            by_id = {int(key): str(name) for key, name in names.items()}
-        except (TypeError, ValueError):
-            by_id = {}
-        if sorted(by_id) == list(range(len(by_id))) and by_id:
-            return tuple(by_id[number] for number in range(len(by_id)))
+    if not isinstance(names, dict) or not names:
+        return None
+    try:
+        by_id = {int(key): str(name) for key, name in names.items()}
+    except (TypeError, ValueError):
+        by_id = {}
+    if not by_id or sorted(by_id) != list(range(len(by_id))):
         msg = f"model {path} names its classes in a form that is not known; export it again"
         raise ModelFileError(msg)
-    shape = facts.outputs[0] if facts.outputs else ()
-    count = shape[1] - 4 if len(shape) == 3 and shape[2] != 6 and shape[1] > 4 else 0
-    if not count and not _selects_itself(metadata, facts):
+    return tuple(by_id[number] for number in range(len(by_id)))
+
+
+def _numbered(path: Path, facts: GraphFacts) -> tuple[str, ...]:
+    count = facts.outputs[0][1] - 4 if facts.outputs else 0
+    if count < 1:
         msg = f"model {path} doesn't say how many classes it knows; export it again with Ultralytics' metadata"
         raise ModelFileError(msg)
     return tuple(f"class{number}" for number in range(count))

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError, GuardianFlowError, ModelFileError
 from guardianflow.vision._ultralytics import import_ultralytics, model_yaml_names
+from guardianflow.vision.model_parts import require_whole
+from guardianflow.vision.output_layouts import some_names
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +82,7 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     if not path.is_file():
         msg = f"there is no weights file {path}"
         raise ModelFileError(msg)
+    require_whole(path, "torch")
     if "'" in str(path):
         msg = f"the path {path} holds an apostrophe, which Ultralytics drops from paths; rename the folder or file"
         raise ModelFileError(msg)
@@ -149,8 +152,8 @@ def _weights(path: Path, classes: Sequence[str], *, new_head: bool) -> ModelSour
     found = class_names(load_weights(path))
     if len(found) != len(classes) and not new_head:
         msg = (
-            f"weights {path} know {len(found)} classes ({_some(found)}), the data has {len(classes)} "
-            f"({_some(classes)}); pass --new-head to keep the backbone and train the last layers anew"
+            f"weights {path} know {len(found)} classes ({some_names(found)}), the data has {len(classes)} "
+            f"({some_names(classes)}); pass --new-head to keep the backbone and train the last layers anew"
         )
         raise ModelFileError(msg)
     return ModelSource(str(path.resolve()), "weights", found)
@@ -210,8 +213,3 @@ def _unknown(spec: str) -> str:
         name for name in ("yolo11n.yaml", "yolo26n.yaml", "yolov8n.yaml") if name in known
     ]
     return f"there is no model {spec!r}; pass a weights file, a model YAML or a known name such as {', '.join(close)}"
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, …"

@@ -2,16 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from guardianflow.core.serving import Serving
 from guardianflow.exceptions import GuardianFlowError, ModelFileError
 from guardianflow.vision.backends._base import BackendOptions
-from guardianflow.vision.backends.catalog import open_backend, serving_backend
+from guardianflow.vision.backends.catalog import check_suits, open_backend, serving_backend
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
+from guardianflow.vision.output_layouts import Claim, layout_of
 
-__all__ = ["check_loads"]
+__all__ = ["check_loads", "check_usable", "serving_of"]
 
 _SIDE = 64
+
+
+def check_usable(path: Path) -> ModelFile:
+    """What is asked of a model file before it is measured, quantized or registered.
+
+    It is read, and what it says of itself is held against the shape of its output. Where only its runtime can tell
+    that shape (TorchScript, engines), it is loaded and run once, if that runtime is here.
+
+    Args:
+        path: A model file or folder.
+
+    Raises:
+        ModelFileError: It can't be used.
+        MissingDependencyError: The package that reads this format is missing.
+    """
+    model = read_model_file(path)
+    if model.form_known:
+        return model
+    try:
+        check_loads(path)
+    except ModelFileError:
+        raise
+    except GuardianFlowError as error:
+        said = f"model {path.name} tells no shape of its output, and it could not be tried here: {error}"
+        return replace(model, remarks=(*model.remarks, said))
+    return model
+
+
+def serving_of(path: Path, asked: Serving | None = None) -> Serving:
+    """How a model file is served, after the same check that a benchmark of it makes.
+
+    Args:
+        path: A model file or folder.
+        asked: How it is to be served; default: as its content says.
+
+    Raises:
+        ModelFileError: It can't be used.
+        InputError: It can't be served as asked.
+        MissingDependencyError: The package that reads this format is missing.
+    """
+    model = check_usable(path)
+    if asked is None:
+        return Serving(serving_backend(model), _precision(model), format=model.format)
+    check_suits(model, backend=asked.backend, precision=asked.precision)
+    return asked
 
 
 def check_loads(path: Path) -> None:
@@ -42,16 +90,9 @@ def check_loads(path: Path) -> None:
     if not np.isfinite(output).all():
         msg = f"model {path} gives figures that are no numbers (NaN or infinite)"
         raise ModelFileError(msg)
-    _check_shape(model, output.shape)
+    claim = Claim(model.names, side, end_to_end=model.end_to_end)
+    layout_of(path, (tuple(output.shape),), claim)
 
 
 def _precision(model: ModelFile) -> str:
     return "fp32" if model.format in {"torch", "openvino"} and model.precision != "int8" else model.precision
-
-
-def _check_shape(model: ModelFile, shape: tuple[int, ...]) -> None:
-    wanted = len(shape) == 3 and (shape[2] == 6 if model.end_to_end else shape[1] == 4 + len(model.names))
-    if not wanted:
-        form = "(1, N, 6)" if model.end_to_end else f"(1, {4 + len(model.names)}, anchors)"
-        msg = f"model {model.path} gives an output of the shape {shape} where a detector of its classes gives {form}"
-        raise ModelFileError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ import pytest
 from guardianflow import GenericWrapper, ModelRegistry, Settings, WrapResult
 from guardianflow.adapters.wrap_results import OutputTail
 from guardianflow.core.database import Database
+from guardianflow.core.model_cache import measure
 from guardianflow.core.run_records import RunRecords
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, InvalidNameError, ParameterError, ScriptFailedError
+from tests.small_onnx import detector, with_weights_beside
 
 SCRIPTS = Path(__file__).with_name("wrapped")
 
@@ -362,11 +365,90 @@ def test_only_files_of_this_run_are_kept(settings: Settings, folder: Path) -> No
     assert len(result.artifacts[0]["sha256"]) == 64
 
 
-def test_the_model_that_it_makes_is_registered(settings: Settings, folder: Path) -> None:
-    path = script(folder, "w.py", "open('w_best.onnx', 'wb').write(b'x' * 100)\nopen('z.onnx', 'wb').write(b'y')\n")
+def copying(folder: Path, *names: str) -> Path:
+    """A script that makes these files and folders by copying them out of the folder ``source`` beside its own."""
+    text = "import shutil\nfrom pathlib import Path\n" + "".join(
+        f"s = Path({str(folder.parent / 'source' / name)!r})\n"
+        f"shutil.copytree(s, {name!r}) if s.is_dir() else shutil.copy(s, {name!r})\n"
+        for name in names
+    )
+    return script(folder, "w.py", text)
+
+
+@pytest.fixture
+def source(folder: Path) -> Path:
+    place = folder.parent / "source"
+    place.mkdir()
+    return place
+
+
+def test_the_model_that_it_makes_is_registered(settings: Settings, folder: Path, source: Path) -> None:
+    best = detector(source / "w_best.onnx", metadata={"names": "{0: 'a', 1: 'b', 2: 'c'}"})
+    detector(source / "z.onnx")
+    path = copying(folder, "w_best.onnx", "z.onnx")
     result = wrapped(settings, folder, path, register_as="made", model_pattern="*.onnx")
     assert result.model == "models:/made/1", result.remarks
-    assert ModelRegistry(settings).download("made", 1).read_bytes() == b"x" * 100
+    assert ModelRegistry(settings).download("made", 1).read_bytes() == best.read_bytes()
+
+
+def test_a_model_whose_weights_lie_beside_it_is_not_registered_and_both_files_are_kept(
+    settings: Settings, folder: Path, source: Path
+) -> None:
+    with_weights_beside(source / "m.onnx")
+    result = wrapped(settings, folder, copying(folder, "m.onnx", "m.onnx.data"), register_as="made")
+    assert result.ok
+    assert [row["name"] for row in result.artifacts] == ["m.onnx", "m.onnx.data"]
+    assert result.model == f"runs:/{result.run_id}/artifacts/m.onnx"
+    assert ModelRegistry(settings).list_models() == []
+    said = next(remark for remark in result.remarks if "not registered" in remark)
+    assert f"ONNX model {folder / 'm.onnx'} keeps weights in another file ('m.onnx.data')" in said
+    assert "save_as_external_data=False" in said
+    assert said in result.to_dict()["remarks"]
+
+
+def test_what_was_not_registered_stands_on_the_terminal_and_in_json(
+    settings: Settings, folder: Path, source: Path
+) -> None:
+    with_weights_beside(source / "m.onnx")
+    copying(folder, "m.onnx")
+    done = command(settings, folder, "wrap", "w.py", "--register-as", "made", "--json", "--direct")
+    (said,) = [remark for remark in json.loads(done.stdout)["remarks"] if "not registered" in remark]
+    assert f"note      {said}" in done.stderr
+    assert "later: guardianflow register" not in done.stderr, "it would be refused again"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("best.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "pointer of Git LFS"),
+        ("best.onnx", b"", "is empty"),
+        ("last.pth", b"\x80\x02}q\x00.", "form that is not known"),
+        ("m_saved_model/saved_model.pb", b"\x08\x01", "m_saved_model lacks its weights or graph"),
+    ],
+)
+def test_what_a_benchmark_would_refuse_is_not_registered(
+    settings: Settings, folder: Path, name: str, content: bytes, says: str
+) -> None:
+    text = f"import pathlib\np = pathlib.Path({name!r})\np.parent.mkdir(exist_ok=True)\np.write_bytes({content!r})\n"
+    result = wrapped(settings, folder, script(folder, "w.py", text), register_as="made", model_pattern=name)
+    assert any("'made' was not registered" in remark and says in remark for remark in result.remarks), result.remarks
+    assert ModelRegistry(settings).list_models() == []
+
+
+def test_a_model_that_is_a_folder_is_registered_whole(settings: Settings, folder: Path, source: Path) -> None:
+    from tests.vision.backends.small_models import exported
+
+    place = Path(shutil.copytree(exported("openvino").path, source / "m_openvino_model"))
+    path = copying(folder, "m_openvino_model")
+    result = wrapped(settings, folder, path, register_as="made", model_pattern="**/*.xml")
+    assert result.model == "models:/made/1", result.remarks
+    version = ModelRegistry(settings).get("made", 1)
+    assert (version.artifact, version.serving.backend) == ("artifacts/m_openvino_model", "openvino")
+    assert version.sha256 == measure(place).sha256
+    (folder / "w.py").write_text((folder / "w.py").read_text() + "open('m_openvino_model/model.xml', 'a').write(' ')\n")
+    shutil.rmtree(folder / "m_openvino_model")
+    part = wrapped(settings, folder, path, register_as="part", model_pattern="**/*.xml", artifact_patterns=["**/*.xml"])
+    assert any("not all of it was kept" in remark and "--artifact" in remark for remark in part.remarks), part.remarks
 
 
 def test_a_script_that_fails_registers_nothing(settings: Settings, folder: Path) -> None:
@@ -397,12 +479,15 @@ def test_the_same_code_arguments_and_data_are_known_again(settings: Settings, fo
     assert not again("data.txt")
 
 
-def test_runs_kept_beside_the_script_are_no_part_of_it(folder: Path, mlflow_sqlite_template: Path) -> None:
+def test_runs_kept_beside_the_script_are_no_part_of_it(
+    folder: Path, source: Path, mlflow_sqlite_template: Path
+) -> None:
     work = folder / "guardianflow-work"
     work.mkdir()
     (work / "mlflow.db").write_bytes(mlflow_sqlite_template.read_bytes())
     beside = Settings(work_dir=work, gate="off")
-    path = script(folder, "t.py", "open('w.pt', 'wb').write(b'the same bytes')\n")
+    detector(source / "w.onnx", metadata={"names": "{0: 'a', 1: 'b', 2: 'c'}"})
+    path = copying(folder, "w.onnx")
     first = wrapped(beside, folder, path)
     assert GenericWrapper("people", path, folder, settings=beside).already_done() is not None
     again = wrapped(beside, folder, path, register_as="same")

@@ -29,7 +29,7 @@ from guardianflow.core.mlflow_import import DIGEST_TAG, EARLIER_TAG, STATE_TAG
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.run_records import RunRecords
 from guardianflow.dashboard.metrics_store import MetricsStore
-from guardianflow.exceptions import InputError, InvalidNameError, TrackingUnavailableError
+from guardianflow.exceptions import InputError, InvalidNameError, ModelFileError, TrackingUnavailableError
 from tests.adapters.test_run_folders import (
     database,
     file_store,
@@ -175,10 +175,22 @@ class TestThreeUltralyticsRuns:
         assert set(frame["source"]) == {"import"}
         assert set(frame["task"]) == {"detection"}
 
-    def test_an_imported_model_can_be_registered(self, folder: Path, settings: Settings) -> None:
+    def test_an_imported_pointer_is_not_registered(self, folder: Path, settings: Settings) -> None:
         from guardianflow.core.registry import ModelRegistry
 
-        three_runs(folder)
+        path = three_runs(folder)[0]
+        (path / "weights" / "best.pt").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        run = next(run for run in bring(folder, settings).imported if run.path == path)
+        with pytest.raises(ModelFileError, match="pointer of Git LFS"):
+            ModelRegistry(settings).register("문 카메라", run.run_id)
+        assert ModelRegistry(settings).list_models() == []
+
+    def test_an_imported_model_can_be_registered(self, folder: Path, settings: Settings) -> None:
+        from guardianflow.core.registry import ModelRegistry
+        from tests.vision.backends.small_models import weights
+
+        for path in three_runs(folder):
+            shutil.copy(weights(), path / "weights" / "best.pt")
         run = bring(folder, settings).imported[0]
 
         version = ModelRegistry(settings).register("문 카메라", run.run_id)

@@ -14,13 +14,21 @@ from mlflow import MlflowClient
 from guardianflow.core.config import Settings
 from guardianflow.core.gate import Gate
 from guardianflow.core.model_records import ALIASES
+from guardianflow.core.registration import Admission
 from guardianflow.core.registry import ModelRegistry
+from guardianflow.core.serving import Serving
 
 
 def loads(path: Path) -> None:
     """A preflight without torch: a weights file of ours begins with ``weights``."""
     if not path.read_bytes().startswith(b"weights"):
         raise ValueError("no weights")
+
+
+def admits(path: Path, asked: Serving | None) -> Serving:
+    """An admission of files of a few bytes, which no benchmark would take: the name says how they are served."""
+    named = Serving("onnxruntime", format="onnx") if path.suffix == ".onnx" else Serving()
+    return asked or named
 
 
 class World:
@@ -49,11 +57,14 @@ class World:
         actor: str | None = None,
         preflight: Callable[[Path], None] | str = loads,
         gate: Gate | str | None = "off",
+        admission: Admission | str = admits,
         **settings: object,
     ) -> ModelRegistry:
         """A registry whose gate is off, for there is no evidence of files of a few bytes."""
         changed = self.settings.model_copy(update=settings)
-        return ModelRegistry(changed, actor=actor, clock=self.clock, preflight=preflight, gate=gate)
+        return ModelRegistry(
+            changed, actor=actor, clock=self.clock, preflight=preflight, gate=gate, admission=admission
+        )
 
     def run(self, content: bytes | None = None, *, artifact: str = "weights/best.pt", **tags: str) -> str:
         """A run with a model file; returns its id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from guardianflow.core.inference_results import InferenceResult
 from guardianflow.core.inference_runner import InferenceRunner, load_inference_result
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.model_source import find_model_source
+from guardianflow.core.quantization_runner import QuantizationRunner
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.core.run_records import RunRecords, RunStatus
 from guardianflow.core.runner import Database
 from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, ParameterError, RunFailedError
 from guardianflow.scenario.factory import plan_again
+from tests.small_onnx import detector
 from tests.trainings import ListSink, Trained, copy_data
 
 QUICK = {"seconds": 0.05, "repeats": 2, "device": "cpu"}
@@ -187,16 +190,72 @@ def test_bad_input_is_one_sentence_and_no_run(trained: Trained, change: dict, er
     ("names", "words"),
     [
         ("{0: person}", "knows 2 classes .*, the data .* has 1"),
-        ("{0: 차량 vehicle, 1: 사람}", "the same classes in another order"),
+        ("{0: 차량 vehicle, 1: 사람}", r"the same classes in another order .*'사람' is 0 and 1\)"),
+        ("{0: helmet, 1: 사람}", r"in another order .*'사람' is 0 and 1\)"),
+        (
+            "{0: helmet, 1: vest}",
+            "names its classes 사람, 차량 vehicle, the data .* helmet, vest; .* --classes-by-number",
+        ),
+        ("{0: helmet, 1: 차량 vehicle}", "names its classes 사람, 차량 vehicle, the data .* helmet, 차량 vehicle"),
     ],
 )
 def test_a_model_with_other_classes_than_the_data_is_refused(
     trained: Trained, tmp_path: Path, names: str, words: str
 ) -> None:
-    data_yaml = copy_data(trained.data_yaml, tmp_path / "data")
+    data_yaml = named_anew(trained, tmp_path, names)
+    for runner in (InferenceRunner, QuantizationRunner):
+        options = {"backend": "onnxruntime"} if runner is QuantizationRunner else {}
+        with pytest.raises(ModelFileError, match=words):
+            runner("bench", trained.result.best, data_yaml=data_yaml, settings=trained.settings, **options).check()
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "words"),
+    [
+        ("{0: 사람, 1: 차량_Vehicle}", {}, "write some class names differently .*they are taken for the same"),
+        ("{0: \u1109\u1161\u1105\u1161\u11b7, 1: 차량 vehicle}", {}, "write some class names differently"),
+        ("{0: helmet, 1: vest}", {"classes_by_number": True}, "'사람' against 'helmet'.* compared by number, as asked"),
+    ],
+)
+def test_names_that_mean_the_same_or_were_said_to_are_taken_and_remarked(
+    trained: Trained, tmp_path: Path, names: str, asked: dict, words: str
+) -> None:
+    data_yaml = named_anew(trained, tmp_path, names)
+    for runner in (
+        InferenceRunner("bench", trained.result.best, data_yaml, settings=trained.settings, **asked),
+        QuantizationRunner(
+            "bench", trained.result.best, "onnxruntime", data_yaml=data_yaml, settings=trained.settings, **asked
+        ),
+    ):
+        runner.check()
+        assert len([said for said in runner.remarks if re.search(words, said)]) == 1, runner.remarks
+
+
+def test_the_same_names_in_another_order_are_refused_even_by_number(trained: Trained, tmp_path: Path) -> None:
+    data_yaml = named_anew(trained, tmp_path, "{0: 차량 vehicle, 1: 사람}")
+    asked = {"settings": trained.settings, "classes_by_number": True}
+    with pytest.raises(ModelFileError, match="another order"):
+        InferenceRunner("bench", trained.result.best, data_yaml, **asked).check()
+
+
+def test_a_model_without_names_is_compared_by_number_only_where_that_was_asked(
+    trained: Trained, tmp_path: Path
+) -> None:
+    nameless = detector(tmp_path / "m.onnx", output=("b", 6, 84))
+    with pytest.raises(ModelFileError, match=r"names no classes, the data .* --classes-by-number"):
+        InferenceRunner("bench", nameless, trained.data_yaml, settings=trained.settings).check()
+    runner = InferenceRunner(
+        "bench", nameless, trained.data_yaml, settings=trained.settings, classes_by_number=True
+    )  # fmt: skip
+    runner.check()
+    assert "names no classes; the rows of its output are numbered" in runner.remarks[0]
+
+
+def named_anew(trained: Trained, folder: Path, names: str) -> Path:
+    """The data of the training under other names."""
+    data_yaml = copy_data(trained.data_yaml, folder / "data")
     data_yaml.write_text(f"train: images/train\nval: images/val\nnames: {names}\n", encoding="utf-8")
-    with pytest.raises(ModelFileError, match=words):
-        InferenceRunner("bench", trained.result.best, data_yaml, settings=trained.settings).check()
+    return data_yaml
 
 
 def test_a_model_is_found_by_file_run_and_registered_version(trained: Trained) -> None:

@@ -20,6 +20,7 @@ from guardianflow.exceptions import NotFoundError, ParameterError, RefusedError
 from guardianflow.execution.executors import LocalExecutor
 from guardianflow.scenario.factory import plan_run
 from tests.core.evidence_world import FINGERPRINT, evaluate
+from tests.vision.backends.small_models import weights
 
 
 @pytest.fixture
@@ -39,12 +40,11 @@ def settings(gated: Settings) -> Settings:
 
 @pytest.fixture
 def source_run(settings: Settings, tmp_path: Path) -> str:
-    """A finished run with a file that stands for weights."""
-    weights = tmp_path / "best.pt"
-    weights.write_bytes(b"weights")
+    """A finished run with weights."""
+    place = shutil.copy(weights(), tmp_path / "best.pt")
     with TrackedRun.start(settings, experiment="gate", kind="train", parameters={"experiment_name": "gate"}) as run:
         run.log_metrics({"map50": 0.6})
-        run.log_artifact(weights, "weights")
+        run.log_artifact(Path(place), "weights")
     return run.run_id
 
 
@@ -75,10 +75,9 @@ def test_its_tables_escape_what_they_show(settings: Settings, source_run: str) -
 def evaluated(settings: Settings, folder: Path, skill: float) -> str:
     """A version of the model "cam" with evidence; returns its number."""
     folder.mkdir()
-    weights = folder / "best.pt"
-    weights.write_text(f"weights {folder.name}")
+    place = shutil.copy(weights(seed=ord(folder.name)), folder / "best.pt")
     with TrackedRun.start(settings, experiment="gate", kind="train", parameters={"experiment_name": "gate"}) as run:
-        run.log_artifact(weights, "weights")
+        run.log_artifact(Path(place), "weights")
     version = ModelRegistry(settings).register("cam", run.run_id, dataset_fingerprint=FINGERPRINT)
     evaluate(Evaluations(settings), version.sha256, folder / "evaluation", skill, run_id=run.run_id)
     return version.version

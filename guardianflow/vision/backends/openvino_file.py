@@ -15,6 +15,7 @@ from guardianflow._imports import require
 from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError, ModelFileError
 from guardianflow.vision.backends.graph_facts import GraphFacts
+from guardianflow.vision.model_parts import refuse_links
 
 __all__ = ["convert_onnx", "find_graph", "read_openvino", "write_openvino"]
 
@@ -36,12 +37,7 @@ def find_graph(folder: Path) -> Path:
     if not weights.is_file():
         msg = f"OpenVINO model {folder} lacks its weights {weights.name}; copy the whole folder"
         raise ModelFileError(msg)
-    for item in folder.rglob("*"):
-        if item.is_symlink():
-            msg = (
-                f"OpenVINO model {folder} holds a link ({item.name}), which is not followed; put the file itself there"
-            )
-            raise ModelFileError(msg)
+    refuse_links(folder)
     return graphs[0]
 
 
@@ -53,6 +49,7 @@ def read_openvino(folder: Path) -> GraphFacts:
     """
     graph = find_graph(folder)
     scan = _scan(graph)
+    _require_weights(graph.with_suffix(".bin"), scan.weights_end)
     metadata: dict[str, Any] = {"names": scan.labels} if scan.labels else {}
     sidecar = folder / "metadata.yaml"
     if sidecar.exists():
@@ -102,6 +99,7 @@ class _Scan:
     labels: list[str] = field(default_factory=list)
     constants: Counter[str] = field(default_factory=Counter)
     quantized: bool = False
+    weights_end: int = 0
     _layer: str = ""
     _dims: list[int] | None = None
     _text: str = ""
@@ -114,7 +112,9 @@ class _Scan:
         elif tag == "data" and self._layer == "Parameter":
             self.inputs.append(_sides(attributes.get("shape", "")))
         elif tag == "data" and self._layer == "Const":
-            self.constants[attributes.get("element_type", "")] += int(attributes.get("size", 0))
+            size = int(attributes.get("size", 0))
+            self.constants[attributes.get("element_type", "")] += size
+            self.weights_end = max(self.weights_end, int(attributes.get("offset", 0)) + size)
         elif tag == "port" and self._layer == "Result":
             self._dims = []
         elif tag == "labels" and attributes.get("value"):
@@ -155,6 +155,13 @@ def _scan(path: Path) -> _Scan:
         msg = f"OpenVINO model {path} can't be read ({error}); the file may be cut off: copy or export it again"
         raise ModelFileError(msg) from error
     return scan
+
+
+def _require_weights(weights: Path, needed: int) -> None:
+    size = weights.stat().st_size
+    if size < needed:
+        msg = f"OpenVINO weights {weights} have {size} bytes and their graph needs {needed}: cut off; copy them again"
+        raise ModelFileError(msg)
 
 
 def _refuse_entity(*_: object) -> None:
