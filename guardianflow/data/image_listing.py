@@ -163,8 +163,8 @@ def _list_line(line: str, number: int, file: Path, root: Path, listing: ImageLis
         listing.images.append(place)
         return
     other = _other_spelling(line)
-    if other != line and _is_image_name(other) and exists(found := _place(other, where, file, root)):
-        listing.images.append(found)
+    if other != line and _is_image_name(other) and exists(other_place := _place(other, where, file, root)):
+        listing.images.append(other_place)
         listing.remarks.append(ListingRemark("line-spelling", file, f"{_quoted(line)} is read as {other}", number))
     elif exists(place) and not Path(place).is_dir():
         why = _why_no_image(line)
