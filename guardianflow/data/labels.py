@@ -184,9 +184,9 @@ def _pose_columns(keypoints: tuple[int, int]) -> int:
 def _parse_row(
     columns: Sequence[str], number: int, classes: int, keypoints: tuple[int, int] | None, found: _Findings
 ) -> LabelRow | None:
-    wrong = _wrong_columns(len(columns), keypoints)
+    wrong = _wrong_columns(columns, keypoints)
     if wrong:
-        found.add("columns", number, f"'{printable(' '.join(columns), longest=60)}' has {wrong}")
+        found.add("columns", number, wrong)
         return None
     for column in columns:
         if not _NUMBER.match(column):
@@ -202,23 +202,29 @@ def _parse_row(
     polygon = tuple(values) if len(values) > 4 else ()
     doubt = _doubt(polygon)
     if doubt:
-        found.add("no-polygon", number, f"'{printable(' '.join(columns), longest=60)}' {doubt}")
+        found.add("no-polygon", number, f"{_shown(columns)} {doubt}")
         return None
     x, y, width, height = _box_around(polygon) if polygon else values
     row = LabelRow(int(class_id), x, y, width, height, polygon)
     return row if _is_good_box(row, number, found) else None
 
 
-def _wrong_columns(count: int, keypoints: tuple[int, int] | None) -> str:
+def _shown(columns: Sequence[str]) -> str:
+    return f"'{printable(' '.join(columns), longest=60)}'"
+
+
+def _wrong_columns(columns: Sequence[str], keypoints: tuple[int, int] | None) -> str:
     """What is wrong with the number of columns; empty where nothing is."""
+    count = len(columns)
     if count == _BOX_COLUMNS:
         return ""
     if keypoints:
         shape = f"by `kpt_shape: [{keypoints[0]}, {keypoints[1]}]` of the data.yaml"
-        return f"{count} columns, a box has 5 and {shape} a box with keypoints {_pose_columns(keypoints)}"
+        wanted = f"a box has 5 and {shape} a box with keypoints {_pose_columns(keypoints)}"
+        return f"{count} columns, {wanted}: {_shown(columns)}"
     if count >= _MIN_POLYGON_COLUMNS and count % 2:
         return ""
-    wrong = f"{count} columns, a box has 5 and a polygon an odd number from 7"
+    wrong = f"{count} columns, a box has 5 and a polygon an odd number from 7: {_shown(columns)}"
     if count == _BOX_COLUMNS + 1:
         return f"{wrong}; take out what is no class and no box (a confidence, an id, an angle)"
     if count > _MIN_POLYGON_COLUMNS and (count - _BOX_COLUMNS) % 3 == 0:

@@ -56,12 +56,18 @@ def test_what_is_taken_or_left_out_is_remarked_and_counted(data_yaml: Path, tmp_
     )
     runner.check()
     assert list(runner.remarks) == [
-        "data: lines of image lists that name no image: 2; the first, train.txt:4: 'images/train/a.jfif' is left out: "
-        "training doesn't read .jfif; it is a JPEG, rename it to .jpg",
-        f"data: image folders and lists that are links, read along the path as written: 1; the first, images/val: it "
-        f"leads to {tmp_path}/val; its labels are looked for along the path as written, in labels/val",
+        (
+            "data: lines of image lists that name no image: 2; the first, train.txt:4: 'images/train/a.jfif' is left "
+            "out: training doesn't read .jfif; it is a JPEG, rename it to .jpg"
+        ),
+        (
+            "data: image folders and lists that are links, read along the path as written: 1; the first, images/val: it "
+            f"leads to {tmp_path}/val; its labels are looked for along the path as written, in labels/val"
+        ),
         "data: 1 of the 4 names in the split 'train' repeat an image; each counts once",
         "data: comment lines of image lists: 1; the first, train.txt:6: '# the end' is left out",
-        "data: lines of image lists read otherwise than they are written: 1; the first, train.txt:7: "
-        "'\"images/train/train_0.jpg\"' is read as images/train/train_0.jpg",
+        (
+            "data: lines of image lists read otherwise than they are written: 1; the first, train.txt:7: "
+            "'\"images/train/train_0.jpg\"' is read as images/train/train_0.jpg"
+        ),
     ]

@@ -136,18 +136,19 @@ def test_kpt_shape_takes_the_box_and_leaves_the_keypoints(tmp_path):
     assert [defect.kind for defect in parsed.defects] == ["duplicate-row"]
     (defect,) = parse_labels("0 .1 .1 .2 .1 .2 .2 .1 .2", classes=3, keypoints=(2, 3)).defects
     assert defect.kind == "columns"
-    assert "has 9 columns, a box has 5 and by `kpt_shape: [2, 3]` of the data.yaml a box with keypoints 11" in str(
-        defect
-    )
+    assert "9 columns, a box has 5 and by `kpt_shape: [2, 3]` of the data.yaml a box with keypoints 11" in str(defect)
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("0 .5 .5 .3 .2 .87", "6 columns, a box has 5 and a polygon an odd number from 7; take out what is no class"),
-        ("0 .5 .5 .3 .2" + " .5 .5 2" * 17, "has 56 columns, .*; for keypoints, add `kpt_shape: .17, 3.` to the data"),
-        ("0 .5 .5 .3 .2 .5 .5 2", "has 8 columns, .*; for keypoints, add `kpt_shape: .1, 3.` to the data.yaml"),
-        ("8 0 .1 .2 .3 .4 .2 .3 .1 .1", "'8 0 .1 .2 .3 .4 .2 .3 .1 .1' has 10 columns, a box has 5"),
+        (
+            "0 .5 .5 .3 .2 .87",
+            "line 1: 6 columns, a box has 5 and .* from 7: '0 .5 .5 .3 .2 .87'; take out what is no class",
+        ),
+        ("0 .5 .5 .3 .2" + " .5 .5 2" * 17, "56 columns, .*; for keypoints, add `kpt_shape: .17, 3.` to the data"),
+        ("0 .5 .5 .3 .2 .5 .5 2", "8 columns, .*; for keypoints, add `kpt_shape: .1, 3.` to the data.yaml"),
+        ("8 0 .1 .2 .3 .4 .2 .3 .1 .1", "10 columns, a box has 5 and .*: '8 0 .1 .2 .3 .4 .2 .3 .1 .1'$"),
     ],
 )
 def test_other_numbers_of_columns_show_the_row_and_what_it_may_be(row, message):
