@@ -266,8 +266,8 @@ def _box_or_polygon(found: Sequence[_Finding]) -> Iterator[Problem]:
         yield Problem(
             "no-polygons", "", "",
             f"each of the {rows:,} rows of more than 5 columns has {count} and begins with centre and size of a box, "
-            f"with points inside it; name the keypoints (`kpt_shape: [{(count - 5) // 2}, 2]` in the data.yaml), "
-            "or keep the first 5 columns",
+            f"with points inside it; name the keypoints in the data.yaml (`kpt_shape: [{(count - 5) // 2}, 2]`, or 3 "
+            "where each has a visibility), or keep the first 5 columns",
         )  # fmt: skip
     else:
         yield Problem(

@@ -227,7 +227,7 @@ def _wrong_columns(columns: Sequence[str], keypoints: tuple[int, int] | None) ->
     wrong = f"{count} columns, a box has 5 and a polygon an odd number from 7: {_shown(columns)}"
     if count == _BOX_COLUMNS + 1:
         return f"{wrong}; take out what is no class and no box (a confidence, an id, an angle)"
-    if count > _MIN_POLYGON_COLUMNS and (count - _BOX_COLUMNS) % 3 == 0:
+    if count > _MIN_POLYGON_COLUMNS and (count - _BOX_COLUMNS) % 3 == 0 and all(map(_NUMBER.match, columns)):
         return f"{wrong}; for keypoints, add `kpt_shape: [{(count - _BOX_COLUMNS) // 3}, 3]` to the data.yaml"
     return wrong
 
@@ -237,12 +237,15 @@ def _doubt(polygon: Sequence[float]) -> str:
     if not polygon or not _is_box_like(polygon):
         return ""
     behind = polygon[4:]
-    if len(behind) == 2 and (any(value == int(value) for value in behind) or behind == polygon[:2]):
-        return (
-            "may be a triangle, or a box with two numbers behind it (confidence, id, point); write boxes as 5 columns"
-        )
     if _filling(polygon) < _FILLED:
-        return ""
+        whole = sum(value == int(value) for value in behind)
+        beyond = any(not -TOLERANCE <= value <= 1 + TOLERANCE for value in behind)
+        if not (beyond or whole == len(behind) or (len(behind) == 2 and (whole or behind == polygon[:2]))):
+            return ""
+        return (
+            f"may be a polygon, or a box with {len(behind)} numbers behind it (confidence, id, flag, point); "
+            "write boxes as 5 columns"
+        )
     points = f"[{len(behind) // 3}, 3]" if _keypoints(behind, 3) else f"[{len(behind) // 2}, 2]"
     return (
         "begins with the centre and size of what follows, so it is a box with points and no polygon; "

@@ -40,7 +40,7 @@ def test_rows_and_lines_that_cant_be_told_end_with_2_and_no_run(data_yaml: Path,
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
     said = " ".join(done.stderr.split())
-    assert f"labels/train/train_1.txt: line 1: '{ROW_OF_A_TRACKER.strip()}' may be a triangle, or a box with" in said
+    assert f"labels/train/train_1.txt: line 1: '{ROW_OF_A_TRACKER.strip()}' may be a polygon, or a box with" in said
     assert not (tmp_path / "work" / "runs").exists()
 
 
@@ -61,8 +61,8 @@ def test_what_is_taken_or_left_out_is_remarked_and_counted(data_yaml: Path, tmp_
             "out: training doesn't read .jfif; it is a JPEG, rename it to .jpg"
         ),
         (
-            "data: image folders and lists that are links, read along the path as written: 1; the first, images/val: it "
-            f"leads to {tmp_path}/val; its labels are looked for along the path as written, in labels/val"
+            "data: image folders and lists that are links, read along the path as written: 1; the first, images/val: "
+            f"it leads to {tmp_path}/val; its labels are looked for along the path as written, in labels/val"
         ),
         "data: 1 of the 4 names in the split 'train' repeat an image; each counts once",
         "data: comment lines of image lists: 1; the first, train.txt:6: '# the end' is left out",

@@ -79,10 +79,12 @@ def test_polygons_count_as_boxes_but_do_not_mix_with_them():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("0 0.5 0.5 0.3 0.2 0.87 1", "line 1: '0 0.5 0.5 0.3 0.2 0.87 1' may be a triangle, or a box with two numbers"),
-        ("0 0.5 0.5 0.3 0.2 0.87 12", "(confidence, id, point); write boxes as 5 columns"),
-        ("0 0.5 0.5 0.3 0.2 7 0.87", "(confidence, id, point)"),
-        ("0 0.5 0.5 0.3 0.2 0.5 0.5", "(confidence, id, point)"),
+        ("0 0.5 0.5 0.3 0.2 0.87 1", "line 1: '0 0.5 0.5 0.3 0.2 0.87 1' may be a polygon, or a box with 2 numbers"),
+        ("0 0.5 0.5 0.3 0.2 0.87 12", "behind it (confidence, id, flag, point); write boxes as 5 columns"),
+        ("0 0.5 0.5 0.3 0.2 7 0.87", "a box with 2 numbers behind it"),
+        ("0 0.5 0.5 0.3 0.2 0.5 0.5", "a box with 2 numbers behind it"),
+        ("0 0.5 0.5 0.3 0.2 0 1 0 0", "a box with 4 numbers behind it"),
+        ("0 0.5 0.5 0.3 0.2 0.87 3 7 0.2", "a box with 4 numbers behind it"),
         ("0 .5 .5 .3 .2 .36 .41 .64 .41 .64 .59 .36 .59", "begins with the centre and size of what follows, so it is"),
         (
             "0 .5 .5 .3 .2 .36 .41 .64 .41 .64 .59 .36 .59",
@@ -107,6 +109,7 @@ def test_a_box_with_more_behind_it_is_no_polygon(row, message):
         "0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6",  # an oriented box by its corners
         "0 0.31 0.45 0.36 0.41 0.44 0.43 0.47 0.52 0.40 0.58 0.33 0.55",
         "0 0 0 1 0 1 1 0 1",
+        "0 0.5 0.6 0.4 0.5 0.45 1 0 1 0 0.7",
     ],
 )
 def test_polygons_stay_polygons(row):

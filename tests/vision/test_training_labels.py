@@ -98,7 +98,7 @@ def test_rows_that_the_check_refuses_leave_the_image_out_of_a_training_too(tmp_p
         tmp_path, {"track": "0 0.5 0.5 0.3 0.2 0.87 1\n", "gone": f"{BOX}\n", "many": "7 .5 .5 .1 .1"}
     )
     (images / "gone.png").unlink()
-    for name, why in (("track", "may be a triangle, or a box"), ("gone", "No such file"), ("many", "class id 7")):
+    for name, why in (("track", "may be a polygon, or a box"), ("gone", "No such file"), ("many", "class id 7")):
         arguments = (str(images / f"{name}.png"), str(tmp_path / "labels" / f"{name}.txt"), "", False, 2, 0, 0, False)
         image, *_, left_out, message = read_checked_labels(arguments)
         assert (image, left_out) == (None, 1)
