@@ -12,14 +12,16 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from guardianflow.data.image_listing import ImageListing
 from guardianflow.data.images import probe_image
-from guardianflow.data.labels import ParsedLabels, read_labels
-from guardianflow.data.layout import Dataset, is_below, label_path
+from guardianflow.data.labels import ParsedLabels
+from guardianflow.data.layout import Dataset, label_path
+from guardianflow.data.paths import is_below
 from guardianflow.data.printable import has_unprintable, printable
 from guardianflow.data.report import KINDS, DatasetReport, Problem, SplitCounts, check_allow_bad, in_order
 
@@ -27,6 +29,7 @@ __all__ = ["check_dataset", "in_threads"]
 
 _MAX_WORKERS = 8
 _BATCH = 2048
+_FILLED = 0.4  # of the box, by points behind it, where all rows of a dataset look like a box with points
 _NO_IMAGE_FILES = frozenset({"classes.txt", "obj.names", "readme.txt"})
 
 Progress = Callable[[int, int], None]
@@ -60,13 +63,17 @@ def check_dataset(
     """
     check_allow_bad(allow_bad)
     started = time.perf_counter()
-    images = {split: dataset.images(split) if split in dataset.splits else [] for split in splits}
+    listings = {split: dataset.listing(split) if split in dataset.splits else ImageListing() for split in splits}
+    images = {split: [Path(image) for image in listing.images] for split, listing in listings.items()}
     findings = _inspect_all(dataset, images, workers=workers, progress=progress)
     problems = [Problem("passed-over", "", "", note) for note in dataset.notes]
     for split, found in findings.items():
         problems += _split_problems(dataset, split, found)
+        problems += _listing_problems(dataset, split, listings[split])
+        problems += _linked_folders(dataset, split)
         problems += [problem for finding in found for problem in finding.problems(dataset, split)]
         problems += _shared_labels(dataset, split, images[split])
+    problems += _box_or_polygon([finding for found in findings.values() for finding in found])
     problems += _duplicates(dataset, findings)
     problems += _orphan_labels(dataset, images)
     return DatasetReport(
@@ -137,6 +144,8 @@ class _Finding:
             yield Problem("background", split, name, "it has no label file and counts as background")
         elif self.labels.polygons:
             yield Problem("polygons", split, label_name, f"{self.labels.polygons} polygons become boxes")
+        elif self.labels.keypoints:
+            yield Problem("keypoints", split, label_name, f"of {self.labels.keypoints} rows the box alone is taken")
 
 
 def _inspect(image: Path, dataset: Dataset, guard: _RootGuard) -> _Finding:
@@ -147,7 +156,9 @@ def _inspect(image: Path, dataset: Dataset, guard: _RootGuard) -> _Finding:
     elsewhere = guard.leads_to(image)
     if elsewhere:
         defects["outside-root"] = f"it is a link to {printable(elsewhere)}"
-    labels = read_labels(label_path(image), classes=len(dataset.names))
+    labels = dataset.read_labels(image)
+    if labels is not None:
+        labels = replace(labels, rows=())  # the counts are enough, and a dataset has millions of rows
     return _Finding(image=image, sha256=probed.sha256, labels=labels, image_defects=defects)
 
 
@@ -158,7 +169,7 @@ class _RootGuard:
         folders = {str(dataset.root)}
         for sources in dataset.splits.values():
             folders.update(str(source) for source in sources if source.is_dir())
-        self._folders = tuple(folders)
+        self._folders = tuple(folders | {os.path.realpath(folder) for folder in folders})
 
     def leads_to(self, image: Path) -> str:
         real = os.path.realpath(image)
@@ -211,6 +222,59 @@ def _split_problems(dataset: Dataset, split: str, found: Sequence[_Finding]) -> 
             "no-labels", split, "",
             f"the split {split!r} has no box on its {len(usable)} usable images ({without} lack a label file); "
             f"put the labels where they are looked for, the first at {looked}",
+        )  # fmt: skip
+
+
+def _listing_problems(dataset: Dataset, split: str, listing: ImageListing) -> Iterator[Problem]:
+    """Files and lines that were passed over or read otherwise than they stand."""
+    for remark in listing.remarks:
+        place = dataset.relative_name(remark.file) + (f":{remark.line}" if remark.line else "")
+        yield Problem(remark.kind, split, place, remark.detail)
+    if listing.repeated:
+        total = len(listing.images) + listing.repeated
+        detail = f"{listing.repeated:,} of the {total:,} names in the split {split!r} repeat an image; each counts once"
+        yield Problem("named-again", split, "", detail)
+
+
+def _linked_folders(dataset: Dataset, split: str) -> Iterator[Problem]:
+    """Folders and lists that are links, where that matters for what belongs to them or leads out of the dataset."""
+    real_root = os.path.realpath(dataset.root)
+    for source in dataset.splits.get(split, ()):
+        real = Path(os.path.realpath(source))
+        if source.is_dir():
+            what, beside, other = "labels", *(label_path(place / "image.jpg").parent for place in (source, real))
+        else:
+            what, beside, other = "lines", source.parent, real.parent
+        leads_out = is_below(source, dataset.root) and not is_below(real, real_root)
+        if leads_out or os.path.realpath(beside) != os.path.realpath(other):
+            where = printable(dataset.relative_name(beside))
+            detail = f"it leads to {printable(real)}; its {what} are looked for along the path as written, in {where}"
+            yield Problem("linked-folder", split, dataset.relative_name(source), detail)
+
+
+def _box_or_polygon(found: Sequence[_Finding]) -> Iterator[Problem]:
+    """Polygons of one number of columns that would all begin with a box: may be boxes with more behind them."""
+    labels = [finding.labels for finding in found if finding.labels]
+    polygons = [each for each in labels if each.polygons]
+    columns = frozenset[int]().union(*(each.polygon_columns for each in polygons))
+    if len(columns) != 1 or any(each.box_like < each.polygons for each in polygons):
+        return
+    (count,) = columns
+    rows = sum(each.polygons for each in polygons)
+    told = any(defect.kind == "no-polygon" for each in labels for defect in each.defects)
+    if told or max(each.filled for each in polygons) >= _FILLED:
+        yield Problem(
+            "no-polygons", "", "",
+            f"each of the {rows:,} rows of more than 5 columns has {count} and begins with centre and size of a box, "
+            f"with points inside it; name the keypoints in the data.yaml (`kpt_shape: [{(count - 5) // 2}, 2]`, or 3 "
+            "where each has a visibility), or keep the first 5 columns",
+        )  # fmt: skip
+    else:
+        yield Problem(
+            "box-or-polygon", "", "",
+            f"each of the {rows:,} rows of more than 5 columns has {count} and is read as a polygon, but its first "
+            "four numbers would be a box inside the image; if they are (confidence, id or points behind it), keep the "
+            "first 5 columns, for the training sees another box",
         )  # fmt: skip
 
 

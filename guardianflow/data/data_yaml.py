@@ -5,8 +5,10 @@ Differences from Ultralytics, each on purpose:
 - Relative entries start from the data.yaml's own folder (and its ``path:``), never from the current
   folder or from a datasets folder in somebody's settings.
 - ``download:`` is refused, for it runs code or fetches files.
-- A relative entry must stay inside the dataset's root, with ``..`` and with links. An absolute path is taken
-  as it stands: whoever wrote it meant it. ``path:`` itself may lead anywhere.
+- A relative entry must not climb out of the dataset's root with ``..``. An absolute path is taken as it stands:
+  whoever wrote it meant it. ``path:`` itself may lead anywhere.
+- Links are followed, and the path keeps them: the labels of a folder that is a link lie beside the link. Ultralytics
+  looks for them where the link leads.
 - ``train: ../train/images`` where ``train/images`` lies beside the data.yaml (the form that Roboflow
   exports) is read as ``train/images``, as Ultralytics does.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +25,9 @@ from uuid import uuid4
 import yaml
 
 from guardianflow.data.class_names import read_class_names
-from guardianflow.data.layout import SPLITS, Dataset, exists, is_below, read_image_list
+from guardianflow.data.image_listing import list_file
+from guardianflow.data.layout import SPLITS, Dataset
+from guardianflow.data.paths import as_written, exists, is_below
 from guardianflow.data.printable import has_unprintable, printable
 from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError
@@ -77,6 +81,7 @@ def read_dataset(path: str | Path) -> Dataset:
         names=read_class_names(data, yaml_path),
         splits=splits,
         channels=_read_channels(data.get("channels"), yaml_path),
+        keypoints=_read_keypoints(data.get("kpt_shape"), yaml_path),
         notes=tuple(notes),
     )
     _check_lists(dataset)
@@ -86,8 +91,8 @@ def read_dataset(path: str | Path) -> Dataset:
 def write_resolved_yaml(dataset: Dataset, target: Path, *, exclude: Collection[Path] = ()) -> Path:
     """Write a data.yaml with absolute paths, which Ultralytics reads alike from any current folder.
 
-    A split stays a folder where it is one folder and nothing is left out. Else its images are
-    written, one absolute path a line, to ``<target's stem>-<split>.txt`` beside the target.
+    The images of a split are written, one absolute path a line, to ``<target's stem>-<split>.txt`` beside the target.
+    So a training sees the images that were checked, along the same links and with the same labels.
 
     Args:
         dataset: The dataset.
@@ -104,27 +109,22 @@ def write_resolved_yaml(dataset: Dataset, target: Path, *, exclude: Collection[P
     target.parent.mkdir(parents=True, exist_ok=True)
     left_out = {os.fspath(image) for image in exclude}
     content: dict[str, Any] = {"path": str(dataset.root)}
-    for split, sources in dataset.splits.items():
-        content[split] = _resolved_split(dataset, split, sources, target=target, left_out=left_out)
+    for split in dataset.splits:
+        images = [str(image) for image in dataset.images(split)]
+        if images or split != "test":
+            content[split] = _write_split(dataset, split, images, target=target, left_out=left_out)
     content["names"] = dict(enumerate(dataset.names))
     if dataset.channels != 3:
         content["channels"] = dataset.channels
-    for value in content.values():
-        _require_one_line(value)
+    if dataset.keypoints:
+        content["kpt_shape"] = list(dataset.keypoints)
+    _require_one_line(content["path"])
     _write_text(target, yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000))
     return target
 
 
-def _resolved_split(
-    dataset: Dataset, split: str, sources: tuple[Path, ...], *, target: Path, left_out: set[str]
-) -> str:
-    one_folder = len(sources) == 1 and sources[0].is_dir()
-    if one_folder and not left_out:
-        return str(sources[0])
-    images = [str(image) for image in dataset.images(split)]
+def _write_split(dataset: Dataset, split: str, images: Sequence[str], *, target: Path, left_out: set[str]) -> str:
     kept = [image for image in images if image not in left_out]
-    if one_folder and len(kept) == len(images):
-        return str(sources[0])
     if not kept:
         raise DatasetError(
             f"no image of the split {split!r} of {printable(dataset.yaml_path)} is left after leaving out "
@@ -137,8 +137,8 @@ def _resolved_split(
     return str(listing)
 
 
-def _require_one_line(value: object) -> None:
-    if isinstance(value, str) and (has_unprintable(value) or value != value.strip()):
+def _require_one_line(value: str) -> None:
+    if has_unprintable(value) or value != value.strip():
         raise DatasetError(
             f"the path '{printable(value)}' holds control characters, undecodable bytes or blanks at its ends, "
             f"which a list of images can't; rename it"
@@ -182,13 +182,13 @@ def _nearest_hint(missing: Path) -> str:
 
 def _find_root(value: object, yaml_path: Path) -> Path:
     if value is None or value == "":
-        return yaml_path.parent.resolve()
+        return Path(as_written(yaml_path.parent))
     if not isinstance(value, str) or has_unprintable(value):
         raise DatasetError(
             f"`path:` of {printable(yaml_path)} must be the folder that the entries start from, "
             f"it is {printable(repr(value))}; write `path: .` for the data.yaml's own folder"
         )
-    root = Path(os.path.realpath(yaml_path.parent / value))
+    root = Path(as_written(yaml_path.parent / value))
     if not root.is_dir():
         raise DatasetError(
             f"`path: {printable(value)}` of {printable(yaml_path)} leads to {printable(root)}, which is no folder; "
@@ -237,29 +237,23 @@ def _find_sources(
 
 def _resolve_entry(split: str, entry: str, *, root: Path, yaml_path: Path) -> Path:
     if Path(entry).is_absolute():
-        return Path(os.path.realpath(entry))
-    lexical = os.path.normpath(root / entry)
-    if not is_below(lexical, root):
-        inside = os.path.normpath(root / entry.removeprefix("../"))
+        return Path(as_written(entry))
+    place = as_written(root / entry)
+    if not is_below(place, root):
+        inside = as_written(root / entry.removeprefix("../"))
         not_shipped = split == "test" and not exists(inside)  # an export may name a test folder it doesn't have
-        if exists(lexical) or not is_below(inside, root) or not (exists(inside) or not_shipped):
+        if exists(place) or not is_below(inside, root) or not (exists(inside) or not_shipped):
             raise DatasetError(
                 f"`{split}: {printable(entry)}` of {printable(yaml_path)} leads out of the dataset's root "
                 f"{printable(root)}; set `path:` to a folder above the images, or write their absolute path"
             )
-        lexical = inside
-    resolved = Path(os.path.realpath(lexical))
-    if not is_below(resolved, root):
-        raise DatasetError(
-            f"`{split}: {printable(entry)}` of {printable(yaml_path)} is a link out of the dataset's root to "
-            f"{printable(resolved)}; write that absolute path instead, if you mean it"
-        )
-    return resolved
+        place = inside
+    return Path(place)
 
 
 def _missing_message(split: str, missing: Path, root: Path, yaml_path: Path) -> str:
     beside = yaml_path.parent / os.path.relpath(missing, root)
-    if root != yaml_path.parent.resolve() and beside.exists():
+    if root != Path(as_written(yaml_path.parent)) and beside.exists():
         hint = "it lies beside the data.yaml, so write `path: .`"
     else:
         hint = _nearest_hint(missing)
@@ -271,7 +265,21 @@ def _check_lists(dataset: Dataset) -> None:
     for sources in dataset.splits.values():
         for source in sources:
             if not source.is_dir():
-                read_image_list(source, root=dataset.root)
+                list_file(source, root=dataset.root)
+
+
+def _read_keypoints(value: object, yaml_path: Path) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value):
+        count, dimensions = value
+        if count > 0 and dimensions in {2, 3}:
+            return count, dimensions
+    raise DatasetError(
+        f"`kpt_shape:` of {printable(yaml_path)} must be how many keypoints a row has and of how many numbers each, "
+        f"2 (x, y) or 3 (x, y, visible), it is {printable(repr(value))}; write for example `kpt_shape: [17, 3]`, or "
+        f"remove the line if the rows have no keypoints"
+    )
 
 
 def _read_channels(value: object, yaml_path: Path) -> int:

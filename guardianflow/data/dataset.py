@@ -14,7 +14,8 @@ from __future__ import annotations
 from guardianflow.data.checks import check_dataset
 from guardianflow.data.data_yaml import read_dataset, write_resolved_yaml
 from guardianflow.data.fingerprint import DatasetFingerprint, fingerprint_dataset
-from guardianflow.data.layout import IMAGE_SUFFIXES, SPLITS, Dataset
+from guardianflow.data.image_listing import IMAGE_SUFFIXES
+from guardianflow.data.layout import SPLITS, Dataset
 from guardianflow.data.report import DatasetReport, Problem, SplitCounts, require_usable
 
 __all__ = [

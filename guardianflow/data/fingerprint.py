@@ -62,7 +62,9 @@ def fingerprint_dataset(
     Raises:
         DatasetError: No such split, or a .txt list or a folder can't be read.
     """
-    names = [_normal(name) for name in dataset.names]
+    names: list[Any] = [_normal(name) for name in dataset.names]
+    if dataset.keypoints:  # the same rows then mean other boxes
+        names.append(list(dataset.keypoints))
     by_split = {}
     for split in dataset.splits if splits is None else splits:
         rows = in_threads(lambda image: _image_row(dataset, image), dataset.images(split), workers=workers)

@@ -2,8 +2,8 @@
 
 Left alone, Ultralytics unpickles and writes ``labels.cache`` beside the user's labels, rewrites JPEGs
 with a cut-off end in place, asks the network for a font whenever a class name isn't ASCII, and logs to
-an MLflow of its own. The replacements hold while one of our trainers works; the user's own trainings
-in the same process are as they were.
+an MLflow of its own. It also reads label rows by rules that differ from version to version. The replacements hold
+while one of our trainers works; the user's own trainings in the same process are as they were.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import ultralytics.data.utils as data_utils
 import ultralytics.utils.plotting as plotting_module
 from PIL import Image
 from ultralytics.data.utils import exif_size
+
+from guardianflow.vision._training_labels import read_checked_labels
 
 __all__ = ["is_foreign_tracker", "isolated", "local_font"]
 
@@ -95,6 +97,7 @@ def _replacements() -> list[tuple[ModuleType, str, Any]]:
     return [
         (data_utils, "check_image", _read_shape),
         (data_utils, "check_font", lambda *_args, **_kwargs: None),
+        (dataset_module, "verify_image_label", read_checked_labels),
         (dataset_module, "load_dataset_cache_file", _no_cache),
         (dataset_module, "save_dataset_cache_file", _keep_in_memory),
         (plotting_module, "check_font", local_font),

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from guardianflow.data.dataset import Dataset
-from guardianflow.data.labels import read_labels
-from guardianflow.data.report import KINDS
 from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError
 from guardianflow.vision.pipeline import ImageDetections, Pipeline
@@ -111,23 +109,13 @@ def collect_record(
 def _read_all(dataset: Dataset, images: Sequence[Path]) -> tuple[list[_Labelled], dict[str, str]]:
     labelled, unusable = [], {}
     for image in images:
-        file = dataset.label_path(image)
-        parsed = read_labels(file, classes=len(dataset.names))
-        errors = [defect for defect in parsed.defects if KINDS[defect.kind][0] == "error"] if parsed else []
-        if errors:
-            unusable[dataset.relative_name(image)] = errors[0].detail
+        labels = dataset.read_labels(image)
+        if labels and labels.errors:
+            unusable[dataset.relative_name(image)] = labels.errors[0].detail
         else:
-            labelled.append(_Labelled(image, *_boxes(file)))
+            classes, corners = label_boxes(labels)
+            labelled.append(_Labelled(image, np.array(classes, np.int32), corners))
     return labelled, unusable
-
-
-def _boxes(file: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Class ids and corners of a label file, each row once, in the file's order."""
-    classes, corners = label_boxes(file)
-    rows = np.column_stack((np.asarray(classes, float), corners))
-    _, first = np.unique(rows, axis=0, return_index=True)
-    rows = rows[np.sort(first)]
-    return rows[:, 0].astype(np.int32), rows[:, 1:]
 
 
 def _require_known_classes(found: ImageDetections, dataset: Dataset, image: Path) -> None:

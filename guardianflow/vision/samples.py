@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guardianflow.data.dataset import Dataset
+from guardianflow.data.labels import ParsedLabels
 from guardianflow.vision._ultralytics import import_ultralytics
 
 __all__ = [
@@ -152,22 +153,12 @@ def match_boxes(truth: Boxes, predicted: Boxes, *, iou: float = MATCH_IOU) -> li
     return pairs
 
 
-def label_boxes(file: Path) -> tuple[list[int], Boxes]:
-    """Class ids and corners (fractions, shape (n, 4)) of a checked label file; polygons as their boxes."""
-    classes: list[int] = []
-    corners: list[tuple[float, float, float, float]] = []
-    for line in file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else ():
-        values = [float(word) for word in line.split()]
-        if len(values) == 5:
-            _, x, y, w, h = values
-            corners.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-        elif len(values) > 6:
-            xs, ys = values[1::2], values[2::2]
-            corners.append((min(xs), min(ys), max(xs), max(ys)))
-        else:
-            continue
-        classes.append(int(values[0]))
-    return classes, np.asarray(corners, dtype=float).reshape(-1, 4)
+def label_boxes(labels: ParsedLabels | None) -> tuple[list[int], Boxes]:
+    """Class ids and corners (fractions, shape (n, 4)) of labels; polygons as the boxes around them."""
+    rows = labels.rows if labels else ()
+    boxes = np.array([row[1:5] for row in rows], dtype=float).reshape(-1, 4)
+    half = boxes[:, 2:] / 2
+    return [row.class_id for row in rows], np.hstack([boxes[:, :2] - half, boxes[:, :2] + half])
 
 
 def _choose(
@@ -179,12 +170,9 @@ def _choose(
     for image in images:
         if len(chosen) == count:
             break
-        try:
-            classes, boxes = label_boxes(dataset.label_path(image))
-        except (OSError, ValueError):
-            continue
-        if classes and max(classes) < len(dataset.names):
-            chosen.append((image, classes, boxes))
+        labels = dataset.read_labels(image)
+        if labels and labels.rows and not labels.errors:
+            chosen.append((image, *label_boxes(labels)))
     return chosen
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -195,6 +197,38 @@ def test_the_same_image_in_two_splits_is_a_leak_and_twice_in_one_a_note(make_dat
         ("duplicate-image", "note", "train"),
     }
     assert report.ok()
+
+
+def with_rows(data_yaml: Path, rows: Sequence[str]) -> Path:
+    """The dataset with these rows as the labels of its images, in turn."""
+    for label, row in zip(sorted((data_yaml.parent / "labels").rglob("*.txt")), itertools.cycle(rows), strict=False):
+        label.write_text(f"{row}\n")
+    return data_yaml
+
+
+def test_a_pose_dataset_without_kpt_shape_is_refused_however_loosely_its_points_lie(make_dataset):
+    """Half of the box is filled: too little for one row alone, enough where all rows are like that."""
+    loose = ["0 .5 .5 .2 .4 .45 .4 .55 .4 .5 .5 .5 .6", "1 .4 .5 .2 .4 .35 .4 .45 .4 .4 .5 .4 .6"]
+    data_yaml = with_rows(make_dataset(), loose)
+    report = check(data_yaml, allow_bad=100)
+    assert [problem.kind for problem in report.fatal] == ["no-polygons"]
+    with pytest.raises(DatasetError, match=r"each of the 6 rows of more than 5 columns has 13 .*`kpt_shape: \[4, 2\]`"):
+        require_usable(report)
+    with data_yaml.open("a") as stream:
+        stream.write("kpt_shape: [4, 2]\n")
+    report = check(data_yaml)
+    assert report.ok()
+    assert report.counts == {"keypoints": 6}
+    assert report.splits["train"].boxes_per_class == {"person": 2, "car": 1}
+
+
+def test_rows_that_may_be_boxes_with_two_numbers_behind_them_are_a_warning(make_dataset):
+    unsure = with_rows(make_dataset("unsure"), ["0 .5 .5 .2 .4 .91 .83", "1 .4 .6 .2 .2 .77 .95"])
+    (problem,) = check(unsure).of_severity("warning")
+    assert problem.kind == "box-or-polygon"
+    assert "each of the 6 rows of more than 5 columns has 7 and is read as a polygon" in str(problem)
+    outlines = ["0 .5 .5 .2 .4 .91 .83", "1 .4 .6 .5 .7 .4 .8 .3 .7"]  # of several lengths, as outlines are
+    assert check(with_rows(make_dataset("outlines"), outlines)).counts == {"polygons": 6}
 
 
 def test_images_that_share_a_label_file_are_named(make_dataset):

@@ -51,7 +51,7 @@ def test_split_may_be_lists_of_folders_and_text_files_and_counts_an_image_once(m
         splits=("train", "val", "more"),
         yaml="train: [images/train, images/more, part.txt]\nvalidation: images/val\nnames: {0: a, 1: b}\n",
     )
-    (data_yaml.parent / "part.txt").write_text("images/val/val_0.jpg\n./images/train/train_1.jpg\n\nnotes.md\n")
+    (data_yaml.parent / "part.txt").write_text("images/val/val_0.jpg\n./images/train/train_1.jpg\n\n")
     dataset = read_dataset(data_yaml)
     assert [image.name for image in dataset.images("train")] == [
         "more_0.jpg", "more_1.jpg", "more_2.jpg", "train_0.jpg", "train_1.jpg", "train_2.jpg", "val_0.jpg",
@@ -132,6 +132,10 @@ def test_names_are_read_in_the_order_of_their_ids(make_dataset, names, expected)
         ("names: [a]\nnc: 1.5", "`nc:` of .* must be a whole number"),
         ("nc: 1000000000000", "`nc:` of .* must be a whole number from 1 to 100000"),
         ("names: [a]\nchannels: RGB", "`channels:` of .* must be a whole number"),
+        ("names: [a]\nkpt_shape: 17", "`kpt_shape:` of .* it is 17; write for example `kpt_shape: .17, 3.`"),
+        ("names: [a]\nkpt_shape: [17, 4]", "`kpt_shape:` of .* must be how many keypoints a row has"),
+        ("names: [a]\nkpt_shape: [0, 2]", "`kpt_shape:` of .* must be how many keypoints a row has"),
+        ("names: [a]\nkpt_shape: [true, 2]", "`kpt_shape:` of .* must be how many keypoints a row has"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(make_dataset, names, message):
@@ -152,7 +156,7 @@ def test_names_that_do_not_fit_are_refused(make_dataset, names, message):
         ("train: ../other/images", "leads out of the dataset's root .*; set `path:`"),
         ("train: images/../../other/images", "leads out of the dataset's root"),
         ("train: ../../etc", "leads out of the dataset's root"),
-        ("train: link", "is a link out of the dataset's root to .*other; write that absolute path"),
+        ("train: link/../images/train", "leads out of the dataset's root .*; set `path:`"),
         ("train: bad.txt", "line 2 of .*bad.txt leads out of the dataset .*secret.jpg.*; write the absolute path"),
         ("train: cp949.txt", "the image list .*cp949.txt is not UTF-8"),
         ("path: no/where\ntrain: images/train", "leads to .*no/where, which is no folder; write `path: .`"),

@@ -124,3 +124,11 @@ def test_images_outside_the_root_do_not_depend_on_where_they_lie(make_dataset, t
 
 def test_real_photographs_keep_their_fingerprint_when_copied(bccd, bccd_copy):
     assert fingerprint(bccd) == fingerprint(bccd_copy)
+
+
+def test_kpt_shape_changes_it_for_the_same_rows_are_other_boxes_then(make_dataset):
+    plain = read_dataset(make_dataset("plain"))
+    pose = make_dataset("pose")
+    with pose.open("a") as stream:
+        stream.write("kpt_shape: [4, 2]\n")
+    assert fingerprint_dataset(read_dataset(pose)) != fingerprint_dataset(plain)

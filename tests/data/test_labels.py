@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
 import string
 
 import pytest
@@ -74,6 +76,90 @@ def test_polygons_count_as_boxes_but_do_not_mix_with_them():
     assert kinds("1 .1 .1 .2 .1 .2 .2\n0 .5 .5 .1 .1\n") == ["mixed-rows"]
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0 0.5 0.5 0.3 0.2 0.87 1", "line 1: '0 0.5 0.5 0.3 0.2 0.87 1' may be a polygon, or a box with 2 numbers"),
+        ("0 0.5 0.5 0.3 0.2 0.87 12", "behind it (confidence, id, flag, point); write boxes as 5 columns"),
+        ("0 0.5 0.5 0.3 0.2 7 0.87", "a box with 2 numbers behind it"),
+        ("0 0.5 0.5 0.3 0.2 0.5 0.5", "a box with 2 numbers behind it"),
+        ("0 0.5 0.5 0.3 0.2 0 1 0 0", "a box with 4 numbers behind it"),
+        ("0 0.5 0.5 0.3 0.2 0.87 3 7 0.2", "a box with 4 numbers behind it"),
+        ("0 .5 .5 .3 .2 .36 .41 .64 .41 .64 .59 .36 .59", "begins with the centre and size of what follows, so it is"),
+        (
+            "0 .5 .5 .3 .2 .36 .41 .64 .41 .64 .59 .36 .59",
+            "add `kpt_shape: [4, 2]` to the data.yaml, or keep its first",
+        ),
+        ("0 .5 .5 .3 .2 .36 .41 2 .64 .59 1 0 0 0 0 0 0", "add `kpt_shape: [4, 3]` to the data.yaml"),
+        ("0 .5 .5 .4 .4 .3 .3 .7 .3 .7 .7 .3 .7 0 0 0 0", "add `kpt_shape: [6, 2]` to the data.yaml"),
+        ("0 .5 .5 .4 .4 .3 .3 .5 .3 .7 .3 .7 .7 .3 .7", "so it is a box with points and no polygon"),
+    ],
+)
+def test_a_box_with_more_behind_it_is_no_polygon(row, message):
+    parsed = parse_labels(row, classes=3)
+    assert (parsed.boxes, parsed.polygons) == ({}, 0)
+    assert [defect.kind for defect in parsed.errors] == ["no-polygon"]
+    assert message in parsed.errors[0].detail
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0 0.1 0.1 0.2 0.1 0.2 0.2",
+        "0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6",  # an oriented box by its corners
+        "0 0.31 0.45 0.36 0.41 0.44 0.43 0.47 0.52 0.40 0.58 0.33 0.55",
+        "0 0 0 1 0 1 1 0 1",
+        "0 0.5 0.6 0.4 0.5 0.45 1 0 1 0 0.7",
+    ],
+)
+def test_polygons_stay_polygons(row):
+    parsed = parse_labels(row, classes=3)
+    assert (parsed.polygons, parsed.defects) == (1, ())
+
+
+@given(
+    st.tuples(st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.floats(0.05, 0.2), st.floats(0.05, 0.2)),
+    st.integers(3, 40),
+    st.floats(0, 6.28),
+)
+@settings(max_examples=200, deadline=None)
+def test_round_outlines_stay_polygons_wherever_they_begin(outline, points, start):
+    x, y, width, height = outline
+    angles = [start + 6.283 * point / points for point in range(points)]
+    corners = [f"{x + width * math.cos(angle):.5f} {y + height * math.sin(angle):.5f}" for angle in angles]
+    parsed = parse_labels(f"0 {' '.join(corners)}", classes=1)
+    assert "no-polygon" not in [defect.kind for defect in parsed.defects]
+
+
+def test_kpt_shape_takes_the_box_and_leaves_the_keypoints(tmp_path):
+    text = "0 .5 .5 .3 .2 .5 .5 2 .4 .4 0\n1 .5 .5 .1 .1\n0 .5 .5 .3 .2 .9 .9 1 .1 .1 1\n"
+    parsed = parse_labels(text, classes=3, keypoints=(2, 3))
+    assert [row[:5] for row in parsed.rows] == [(0, 0.5, 0.5, 0.3, 0.2), (1, 0.5, 0.5, 0.1, 0.1)]
+    assert (parsed.keypoints, parsed.polygons) == (2, 0)
+    assert [defect.kind for defect in parsed.defects] == ["duplicate-row"]
+    (defect,) = parse_labels("0 .1 .1 .2 .1 .2 .2 .1 .2", classes=3, keypoints=(2, 3)).defects
+    assert defect.kind == "columns"
+    assert "9 columns, a box has 5 and by `kpt_shape: [2, 3]` of the data.yaml a box with keypoints 11" in str(defect)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            "0 .5 .5 .3 .2 .87",
+            "line 1: 6 columns, a box has 5 and .* from 7: '0 .5 .5 .3 .2 .87'; take out what is no class",
+        ),
+        ("0 .5 .5 .3 .2" + " .5 .5 2" * 17, "56 columns, .*; for keypoints, add `kpt_shape: .17, 3.` to the data"),
+        ("0 .5 .5 .3 .2 .5 .5 2", "8 columns, .*; for keypoints, add `kpt_shape: .1, 3.` to the data.yaml"),
+        ("8 0 .1 .2 .3 .4 .2 .3 .1 .1", "10 columns, a box has 5 and .*: '8 0 .1 .2 .3 .4 .2 .3 .1 .1'$"),
+    ],
+)
+def test_other_numbers_of_columns_show_the_row_and_what_it_may_be(row, message):
+    (defect,) = parse_labels(row, classes=9).defects
+    assert defect.kind == "columns"
+    assert re.search(message, defect.detail)
+
+
 def test_files_that_are_no_text_are_a_defect_and_a_missing_one_is_none(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"0 .5 .5 .1 .1\n\xff\xfe")
     (tmp_path / "b.txt").write_text("0 .5 .5 .1 .1\n", encoding="utf-8-sig")
@@ -140,5 +226,6 @@ def test_whatever_ultralytics_drops_is_an_error_here_and_little_else(tmp_path):
     passed = [(text, why) for text, why, found in zip(texts, dropped, errors, strict=True) if why and not found]
     assert passed == []
     stricter = {kind for why, found in zip(dropped, errors, strict=True) if not why for kind in found}
-    assert stricter <= {"no-area", "columns"}  # boxes of no area, and polygons of fewer than three points
+    # boxes of no area, polygons of fewer than three points, and boxes with more behind them
+    assert stricter <= {"no-area", "columns", "no-polygon"}
     assert 300 < sum(map(bool, dropped)) < 2700

@@ -42,20 +42,24 @@ def test_ultralytics_reads_the_same_images_and_labels_from_any_current_folder(ma
     assert len(answers[2]["splits"]["test"][0]) == 2
 
 
-def test_reading_it_back_gives_the_same_dataset(make_dataset, tmp_path):
-    dataset = read_dataset(make_dataset(yaml="train: images/train\nval: images/val\nnames: [사람, car]\nchannels: 1\n"))
+def test_reading_it_back_gives_the_same_images_and_facts(make_dataset, tmp_path):
+    entries = "train: images/train\nval: images/val\nnames: [사람, car]\nchannels: 1\nkpt_shape: [4, 2]\n"
+    dataset = read_dataset(make_dataset(yaml=entries))
     again = read_dataset(write_resolved_yaml(dataset, tmp_path / "run" / "data.yaml"))
-    assert (again.root, again.names, again.splits, again.channels) == (
-        dataset.root, dataset.names, dataset.splits, dataset.channels,
+    assert (again.root, again.names, again.channels, again.keypoints) == (
+        dataset.root, ("사람", "car"), 1, (4, 2),
     )  # fmt: skip
+    assert [again.images(split) for split in again.splits] == [dataset.images(split) for split in ("train", "val")]
 
 
-def test_folders_stay_folders_and_become_lists_only_where_something_is_left_out(make_dataset, tmp_path):
-    dataset = read_dataset(make_dataset())
+def test_what_is_left_out_is_in_no_list_and_a_test_split_without_images_is_not_written(make_dataset, tmp_path):
+    data_yaml = make_dataset(yaml="train: images/train\nval: images/val\ntest: images/test\nnames: [a]\n")
+    (data_yaml.parent / "images" / "test").mkdir()
+    dataset = read_dataset(data_yaml)
     excluded = dataset.images("val")[1]
     again = read_dataset(write_resolved_yaml(dataset, tmp_path / "run.yaml", exclude=[excluded]))
-    assert again.splits["train"] == dataset.splits["train"]
-    assert again.splits["val"] == (tmp_path.resolve() / "run-val.txt",)
+    assert list(again.splits) == ["train", "val"]
+    assert again.images("train") == dataset.images("train")
     assert excluded not in again.images("val")
     assert len(again.images("val")) == 2
 
@@ -97,7 +101,8 @@ def test_written_whole_with_the_rights_of_an_ordinary_file_and_nothing_beside_it
     ordinary.touch()
     for _ in range(2):
         assert write_resolved_yaml(read_dataset(make_dataset()), target) == target
-    assert [item.name for item in target.parent.iterdir()] == ["data.yaml"]
+    written = {item.name for item in target.parent.iterdir()}
+    assert written == {"data.yaml", "data-train.txt", "data-val.txt"}
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
 
 

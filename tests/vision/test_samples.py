@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from guardianflow.data.dataset import read_dataset
+from guardianflow.data.labels import read_labels
 from guardianflow.vision.samples import box_sizes, label_boxes, match_boxes, sample_predictions
 from tests.trainings import Trained
 
@@ -27,10 +28,10 @@ def test_matching_is_one_to_one_and_takes_the_best_overlap() -> None:
 def test_labels_are_read_as_corners_and_polygons_as_their_boxes(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("\ufeff1 0.5 0.5 0.2 0.4\n\n0 0.1 0.1 0.3 0.1 0.2 0.6\n", encoding="utf-8")
-    classes, boxes = label_boxes(file)
+    classes, boxes = label_boxes(read_labels(file, classes=2))
     assert classes == [1, 0]
     np.testing.assert_allclose(boxes, [[0.4, 0.3, 0.6, 0.7], [0.1, 0.1, 0.3, 0.6]])
-    assert label_boxes(tmp_path / "none.txt")[1].shape == (0, 4)
+    assert label_boxes(read_labels(tmp_path / "none.txt", classes=2))[1].shape == (0, 4)
 
 
 def test_samples_show_every_label_once_as_found_or_missed(trained: Trained) -> None:
@@ -38,7 +39,7 @@ def test_samples_show_every_label_once_as_found_or_missed(trained: Trained) -> N
     samples = sample_predictions(trained.result.best, dataset, count=3, imgsz=64, device="cpu")
     assert len(samples) == 3
     for sample in samples:
-        classes, _ = label_boxes(dataset.label_path(dataset.root / sample.name))
+        classes, _ = label_boxes(dataset.read_labels(dataset.root / sample.name))
         assert sum(box.kind in {"found", "missed"} for box in sample.boxes) == len(classes)
         assert {box.name for box in sample.boxes} <= set(dataset.names)
         with Image.open(io.BytesIO(base64.b64decode(sample.jpeg))) as picture:

@@ -23,7 +23,6 @@ from guardianflow.data.printable import printable
 from guardianflow.exceptions import DatasetError, InputError
 from guardianflow.vision.decoding import decode_image
 from guardianflow.vision.letterbox import PADDING, letterbox
-from guardianflow.vision.samples import label_boxes
 
 __all__ = ["CalibrationSet", "SkippedImage", "draw_calibration_set"]
 
@@ -161,11 +160,8 @@ def draw_calibration_set(
 
 
 def _classes_of(dataset: Dataset, image: Path) -> frozenset[int]:
-    try:
-        labels, _ = label_boxes(dataset.label_path(image))
-    except (OSError, ValueError):
-        return frozenset()  # the check of the dataset names it; for the draw it is an image without labels
-    return frozenset(label for label in labels if 0 <= label < len(dataset.names))
+    labels = dataset.read_labels(image)
+    return frozenset(labels.boxes if labels else ())  # what can't be read, the check of the dataset names
 
 
 def _drawing_order(labelled: Sequence[frozenset[int]], count: int, draw: random.Random) -> list[int]:
