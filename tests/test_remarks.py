@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
+from guardianflow.core.config import Settings
 from guardianflow.core.inference_results import cell_remarks
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.results import TrainingResult, remarks_html
+from guardianflow.core.runner import TrainingRunner
 from guardianflow.data.dataset import check_dataset, read_dataset
 from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.vision.model_files import load_checkpoint
@@ -162,3 +164,14 @@ def test_remarks_are_escaped_on_the_page() -> None:
 def test_clean_data_needs_no_remark(trained: Trained) -> None:
     assert check_dataset(read_dataset(trained.data_yaml)).remarks() == ()
     assert trained.result.remarks == ()
+
+
+def test_a_training_from_weights_with_other_names_says_so(odd_data: Path, trained: Trained, workplace: Path) -> None:
+    runner = TrainingRunner(
+        "odd", trained.result.best, odd_data, imgsz=64, device="cpu", settings=Settings(work_dir=workplace / "work")
+    )
+    runner.check()
+    assert (
+        "the weights call their classes otherwise than the data ('사람', now 'person'; '차량 vehicle', now 'vehicle'); "
+        "the training begins with what they know, class by class"
+    ) in runner.remarks

@@ -21,7 +21,7 @@ from guardianflow.core.run_folder import read_result
 from guardianflow.core.run_records import RunStatus
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
-from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset
+from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.vision.cell_results import CellResult, CellSpec
 from guardianflow.vision.class_names import compare_classes
@@ -194,7 +194,9 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
                 f"split {asked.split!r} of {asked.data_yaml} has no images; pass --split with one that has"
             )
         said = compare_classes(model, dataset, by_number=asked.classes_by_number)
-        self.remarks = (*model.remarks, *said, *check_dataset(dataset, splits=(asked.split,)).remarks())
+        report = check_dataset(dataset, splits=(asked.split,))
+        require_usable(report, allow_bad=100)  # bad images are left out and counted
+        self.remarks = (*model.remarks, *said, *report.remarks())
         return dataset, fingerprint_dataset(dataset).total, images
 
     def _matrix(self, prepared: PreparedBenchmark, folder: Path) -> Matrix:

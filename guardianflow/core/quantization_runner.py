@@ -21,7 +21,7 @@ from guardianflow.core.quantization_steps import STEPS, Steps
 from guardianflow.core.run_folder import read_result
 from guardianflow.core.runner_base import RESULT_FILE, Runner
 from guardianflow.core.tracking import TrackedRun, write_json
-from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset
+from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detections import DetectionRecord
 from guardianflow.exceptions import InputError, RunFailedError
@@ -124,8 +124,9 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         imgsz = asked.imgsz or model.imgsz
         dataset, fingerprint = self._labelled_images(found)
         said = compare_classes(model, dataset, by_number=asked.classes_by_number)
-        found_in_data = check_dataset(dataset, splits=(asked.split,)).remarks()
-        self.remarks = (*model.remarks, *said, *found_in_data, *self._judged_by_what_chose())
+        report = check_dataset(dataset, splits=(asked.split,))
+        require_usable(report, allow_bad=100)  # bad images are left out and counted
+        self.remarks = (*model.remarks, *said, *report.remarks(), *self._judged_by_what_chose())
         calibration = None
         if asked.precision == "int8":
             calibration = self._calibration(dataset, imgsz)

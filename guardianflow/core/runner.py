@@ -188,7 +188,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         check_device(asked.device)
         void, remarks = self._effects(options, dataset, report, model)
         self._prepared = PreparedTraining(dataset, report, fingerprint, model, options, void)
-        self.remarks = (*report.remarks(), *remarks)
+        self.remarks = (*report.remarks(), *remarks, *_other_names(model, dataset))
 
     def _effects(
         self, options: Mapping[str, Any], dataset: Dataset, report: DatasetReport, model: ModelSource
@@ -313,6 +313,16 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         folder = self.settings.work_dir / "cache" / "datasets" / sha256(key.encode()).hexdigest()[:24]
         folder.mkdir(parents=True, exist_ok=True)
         return write_resolved_yaml(prepared.dataset, folder / "data.yaml", exclude=bad)
+
+
+def _other_names(model: ModelSource, dataset: Dataset) -> list[str]:
+    """What to say of weights that have as many classes as the data, under other names."""
+    if len(model.classes) != len(dataset.names) or tuple(model.classes) == dataset.names:
+        return []
+    pairs = [f"{old!r}, now {new!r}" for old, new in zip(model.classes, dataset.names, strict=True) if old != new]
+    more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+    begins = "the training begins with what they know, class by class"
+    return [f"the weights call their classes otherwise than the data ({'; '.join(pairs[:3])}{more}); {begins}"]
 
 
 def load_result(folder: Path) -> TrainingResult:

@@ -2,19 +2,22 @@
 
 Left alone, Ultralytics unpickles and writes ``labels.cache`` beside the user's labels, rewrites JPEGs
 with a cut-off end in place, asks the network for a font whenever a class name isn't ASCII, and logs to
-an MLflow of its own. It also reads label rows by rules that differ from version to version. The replacements hold
+an MLflow of its own. It also reads label rows by rules that differ from version to version, trains on an
+``image.npy`` that lies beside an image instead of the image, and deletes one that it can't read. The replacements hold
 while one of our trainers works; the user's own trainings in the same process are as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ultralytics.data.build as build_module
 import ultralytics.data.dataset as dataset_module
 import ultralytics.data.utils as data_utils
 import ultralytics.utils.plotting as plotting_module
@@ -30,6 +33,8 @@ _UNICODE_FONTS = (
     "Noto Sans CJK", "NotoSansCJK", "NanumGothic", "Malgun", "AppleSDGothic", "AppleGothic", "Arial Unicode",
     "Noto Serif CJK", "NotoSerifCJK", "DejaVu Sans",
 )  # fmt: skip
+
+_NO_FILE = Path(os.devnull) / "image.npy"
 
 _lock = threading.Lock()
 _depth = 0
@@ -97,6 +102,7 @@ def _replacements() -> list[tuple[ModuleType, str, Any]]:
     return [
         (data_utils, "check_image", _read_shape),
         (data_utils, "check_font", lambda *_args, **_kwargs: None),
+        (build_module, "YOLODataset", _ImagesThemselves),
         (dataset_module, "verify_image_label", read_checked_labels),
         (dataset_module, "load_dataset_cache_file", _no_cache),
         (dataset_module, "save_dataset_cache_file", _keep_in_memory),
@@ -123,6 +129,19 @@ def _read_shape(im_file: str) -> tuple[str, tuple[int, int]]:
         msg = f"image size {(height, width)} <10 pixels"
         raise ValueError(msg)
     return "", (height, width)
+
+
+class _ImagesThemselves(dataset_module.YOLODataset):  # type: ignore[misc]
+    """A dataset of the images that were checked, whatever else lies beside them."""
+
+    @property
+    def npy_files(self) -> list[Path]:
+        """Where Ultralytics looks for pixels before it opens the image: nowhere."""
+        return [_NO_FILE] * self.ni
+
+    @npy_files.setter
+    def npy_files(self, _files: list[Path]) -> None:
+        pass
 
 
 def _no_cache(path: Path) -> dict[str, Any]:

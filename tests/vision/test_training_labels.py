@@ -15,6 +15,8 @@ from guardianflow.vision.samples import label_boxes
 
 import_ultralytics()
 
+from ultralytics.cfg import DEFAULT_CFG, get_cfg  # noqa: E402
+from ultralytics.data.build import build_yolo_dataset  # noqa: E402
 from ultralytics.data.dataset import YOLODataset  # noqa: E402
 from ultralytics.data.utils import check_det_dataset, verify_image_label  # noqa: E402
 
@@ -105,3 +107,22 @@ def test_rows_that_the_check_refuses_leave_the_image_out_of_a_training_too(tmp_p
         assert why in message
     one_class = (str(images / "many.png"), str(tmp_path / "labels" / "many.txt"), "", False, 1, 0, 0, True)
     assert read_checked_labels(one_class)[1].tolist() == [[7, 0.5, 0.5, pytest.approx(0.1), pytest.approx(0.1)]]
+
+
+@pytest.mark.parametrize("cache", [None, "ram"])
+def test_a_training_sees_the_images_and_not_what_lies_beside_them(tmp_path: Path, cache: str | None) -> None:
+    images = write_images(tmp_path / "site", {"a": f"{BOX}\n", "b": f"{BOX}\n"})
+    np.save(images / "a.npy", np.full((40, 60, 3), 255, np.uint8))  # other pixels, newer than the image
+    (images / "b.npy").write_bytes(b"broken: Ultralytics would delete it")
+    before = {file.name: file.read_bytes() for file in images.iterdir()}
+    data_yaml = tmp_path / "site" / "data.yaml"
+    data_yaml.write_text("train: images\nval: images\nnames: [a, b]\n")
+    resolved = write_resolved_yaml(read_dataset(data_yaml), tmp_path / "run" / "data.yaml")
+    with isolated():
+        data = check_det_dataset(str(resolved), autodownload=False)
+        cfg = get_cfg(DEFAULT_CFG, {"imgsz": 60, "task": "detect", "cache": cache})
+        dataset = build_yolo_dataset(cfg, data["train"], 2, data, mode="val")
+        for place, file in enumerate(dataset.im_files):
+            pixels = np.asarray(Image.open(file))[..., ::-1]
+            np.testing.assert_array_equal(dataset.load_image(place)[0], pixels)
+    assert {file.name: file.read_bytes() for file in images.iterdir()} == before
