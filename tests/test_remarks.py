@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
-from guardianflow.core.config import Settings
 from guardianflow.core.inference_results import cell_remarks
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.results import TrainingResult, remarks_html
