@@ -161,11 +161,11 @@ def test_patterns_match_as_pathlib_does(
 def test_a_hostile_pattern_is_quick() -> None:
     patterns = Patterns(["/".join(["**", "*a" * 40 + "b"] * 5)])
     places = patterns.start
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(20):
         places = patterns.enter(places, "a" * 200) or places
         patterns.order(places, "a" * 200)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_environments_caches_and_skipped_folders_are_not_looked_into(tmp_path: Path) -> None:
