@@ -72,8 +72,9 @@ class PostgresServer:
         self._programs = programs
         self._durable = durable
         self._password = secrets.token_hex(8)
-        # Not pytest's tmp_path: its folders are closed to the other user that root must become.
-        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-"))
+        # Neither pytest's tmp_path nor a TMPDIR of root's own: closed to the other user that root must become.
+        place = "/tmp" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-", dir=place))
         self._log = self._folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: dict[str, object] = {}
