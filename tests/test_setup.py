@@ -29,7 +29,8 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in {"PYTHON", "VIRTUAL_ENV"} and not name.startswith(("UV_", "PIP_"))
+        if name not in {"PYTHON", "VIRTUAL_ENV", "ARGS", "WORKERS", "MAKEFLAGS"}
+        and not name.startswith(("UV_", "PIP_"))
     }
     return {
         **kept,
@@ -186,3 +187,16 @@ def test_what_is_missing_is_said(checkout: Path, level: str, changes: dict[str, 
     assert done.returncode == code
     assert sentence in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], r"AUTO_NUM_WORKERS=[02] .*pytest -n auto --dist worksteal *$"),
+        (["WORKERS=0", "ARGS=-k registry -x"], "AUTO_NUM_WORKERS=0 .*pytest -n auto --dist worksteal -k registry -x$"),
+        (["ARGS=-n 0"], "pytest -n auto --dist worksteal -n 0$"),  # pytest takes the last
+    ],
+)
+def test_make_test_passes_on_what_is_asked(asked: list[str], said: str) -> None:
+    done = run(["make", "-n", "test", *asked], ROOT)
+    assert re.search(said, done.stdout.strip()), done.stdout
