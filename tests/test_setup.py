@@ -29,8 +29,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in {"PYTHON", "VIRTUAL_ENV", "ARGS", "WORKERS", "MAKEFLAGS"}
-        and not name.startswith(("UV_", "PIP_"))
+        if name not in {"PYTHON", "VIRTUAL_ENV", "ARGS", "WORKERS"} and not name.startswith(("UV_", "PIP_", "MAKE"))
     }
     return {
         **kept,

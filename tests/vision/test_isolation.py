@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from guardianflow.vision._ultralytics import import_ultralytics
 
