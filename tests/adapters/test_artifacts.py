@@ -271,16 +271,18 @@ def test_the_list_of_what_was_left_out_is_bounded(tmp_path: Path, monkeypatch: p
 def test_a_file_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     watch = watching(tmp_path, "*.pt")
     path = write(tmp_path / "a.pt", b"x" * 3_000_000)
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def keep_writing() -> None:
         with path.open("ab") as file:
             while not stop.is_set():
                 file.write(b"y" * 4_096)
                 file.flush()
+                begun.set()
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
+    begun.wait()
     try:
         report = watch.collect()
     finally:
