@@ -270,7 +270,7 @@ def test_the_list_of_what_was_left_out_is_bounded(tmp_path: Path, monkeypatch: p
 
 def test_a_file_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     watch = watching(tmp_path, "*.pt")
-    path = write(tmp_path / "a.pt", b"x" * 3_000_000)
+    path = write(tmp_path / "a.pt", b"x" * 30_000_000)
     begun, stop = threading.Event(), threading.Event()
 
     def keep_writing() -> None:
