@@ -2,11 +2,12 @@
 # moment on later ones. Only relative paths here: the checkout's own path may hold spaces.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fire lint types notebooks format bench lab dashboard lock clean distclean \
+.PHONY: help setup demo test test-fire test-fresh lint types notebooks format bench lab dashboard lock clean distclean \
 	set-up-base set-up-dev set-up-lab
 
 ARGS ?=
 BIN := .venv/bin
+WORKERS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 2 || echo 0)
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets"
 
 help: ## Show this list
@@ -16,11 +17,14 @@ help: ## Show this list
 demo: set-up-base ## Train two small models, register, promote, roll back: each step a notebook that ran
 	@$(BIN)/guardianflow demo $(ARGS)
 
-test: set-up-dev ## Run the tests (ARGS="-k registry" for some of them)
-	@$(BIN)/pytest $(ARGS)
+test: set-up-dev ## Run the tests, two at a time (ARGS="-k registry" for some of them, WORKERS=0 for one at a time)
+	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(WORKERS) $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-fire: set-up-dev ## Run only the slow tests in their long form: crashes, kills, many processes at once
 	@GUARDIANFLOW_FIRE=1 $(BIN)/pytest -m slow $(ARGS)
+
+test-fresh: ## Try the start of a new machine: a clone, an empty HOME, all packages anew (ARGS=--shared-cache: uv's own)
+	@sh tools/fresh.sh $(ARGS)
 
 lint: set-up-dev ## Check style and layout with ruff, and that notebooks hold no output
 	@$(BIN)/ruff check .

@@ -329,6 +329,7 @@ def test_a_kernel_that_starts_a_missing_program_is_a_warning(place, monkeypatch)
             {"argv": ["/gone/bin/python", "-m", "ipykernel_launcher"], "display_name": "old", "language": "python"}
         )
     )
+    monkeypatch.setenv("PATH", str(place))  # Debian has no `python`, and no environment has to be activated
     assert check_kernel(Settings())[0].status == "ok"
     monkeypatch.setenv("JUPYTER_PATH", str(place / "jupyter"))
     (check,) = check_kernel(Settings())

@@ -1,31 +1,57 @@
 """The set-up behind `make demo` and `make test`, run for real on a small copy of the checkout.
 
-The copy's locks hold the build tools alone, which uv takes from its cache: no network, about a second.
+The copy's locks hold the build tools alone, packed again from the environment that runs the tests: no network, no
+cache of uv's, nothing of the user's configuration.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
+from importlib.metadata import distribution
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EMPTY_LOCK = "# nothing is needed here\n"
 INSTALLING = "installing the pinned packages"
+BUILD_TOOLS = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements" / "build.lock").read_text("utf-8"), re.MULTILINE)
 
 
-def environment(**changes: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in {"PYTHON", "VIRTUAL_ENV"}}
-    return {**kept, "UV_OFFLINE": "1", **changes}
+def environment(folder: Path, **changes: str) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"PYTHON", "VIRTUAL_ENV", "ARGS", "WORKERS"} and not name.startswith(("UV_", "PIP_", "MAKE"))
+    }
+    return {
+        **kept,
+        # The Python of this environment may be one that only its maker knew: make setup PYTHON=/path/to/python
+        "PATH": os.pathsep.join([str(Path(sys._base_executable).parent), kept["PATH"]]),
+        "UV_OFFLINE": "1",
+        "UV_NO_CONFIG": "1",
+        "UV_CACHE_DIR": str(folder.parent / "uv-cache"),
+        "UV_FIND_LINKS": str(folder.parent / "wheels"),
+        **changes,
+    }
 
 
 def run(command: list[str], folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=environment(folder, **changes),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -35,6 +61,18 @@ def set_up(folder: Path, level: str = "base", **changes: str) -> subprocess.Comp
 
 def stamp(folder: Path) -> str:
     return (folder / ".venv" / ".setup").read_text(encoding="utf-8")
+
+
+def pack_again(name: str, folder: Path) -> str:
+    """Make a wheel of an installed package in plain Python; returns its line for a lock."""
+    installed = distribution(name)
+    wheel = folder / f"{name.replace('-', '_')}-{installed.version}-py3-none-any.whl"
+    with ZipFile(wheel, "w") as archive:
+        for file in installed.files:
+            if not {"..", "__pycache__", "INSTALLER", "REQUESTED", "RECORD"} & {*file.parts}:
+                archive.write(file.locate(), str(file))
+        archive.writestr(f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info/RECORD", "")
+    return f"{name}=={installed.version} \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
 
 @pytest.fixture
@@ -48,28 +86,14 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, folder)
     locks = folder / "requirements"
     locks.mkdir()
-    for name in ("build", "bootstrap"):
-        shutil.copy(ROOT / "requirements" / f"{name}.lock", locks)
+    shutil.copy(ROOT / "requirements" / "bootstrap.lock", locks)
+    (tmp_path / "wheels").mkdir()
+    pins = [pack_again(name, tmp_path / "wheels") for name in BUILD_TOOLS]
+    (locks / "build.lock").write_text("".join(pins), encoding="utf-8")
     for name in ("base", "dev", "lab"):
         (locks / f"{name}.lock").write_text(EMPTY_LOCK, encoding="utf-8")
-    if (ROOT / ".uv").exists():
+    if (ROOT / ".uv").exists():  # else there is a uv on PATH, or it is brought now
         (folder / ".uv").symlink_to(ROOT / ".uv")
-    elif shutil.which("uv") is None:
-        pytest.skip("neither uv on PATH nor .uv/: run `make setup` once, it brings uv")
-    probe = [
-        "sh",
-        "tools/uv.sh",
-        "pip",
-        "install",
-        "--target",
-        "probe",
-        "--require-hashes",
-        "-r",
-        str(locks / "build.lock"),
-    ]
-    if run(probe, folder).returncode != 0:
-        pytest.skip("uv's cache lacks the build tools: run `make setup` with a network once, it fills the cache")
-    shutil.rmtree(folder / "probe")
     return folder
 
 
@@ -142,7 +166,8 @@ def test_a_moved_checkout_is_set_up_again(checkout: Path) -> None:
 def test_two_at_once_set_up_once(checkout: Path) -> None:
     command = ["sh", "tools/setup.sh", "base"]
     both = [
-        subprocess.Popen(command, cwd=checkout, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(command, cwd=checkout, env=environment(checkout), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
     ]
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -161,3 +186,16 @@ def test_what_is_missing_is_said(checkout: Path, level: str, changes: dict[str, 
     assert done.returncode == code
     assert sentence in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], r"AUTO_NUM_WORKERS=[02] .*pytest -n auto --dist worksteal *$"),
+        (["WORKERS=0", "ARGS=-k registry -x"], "AUTO_NUM_WORKERS=0 .*pytest -n auto --dist worksteal -k registry -x$"),
+        (["ARGS=-n 0"], "pytest -n auto --dist worksteal -n 0$"),  # pytest takes the last
+    ],
+)
+def test_make_test_passes_on_what_is_asked(asked: list[str], said: str) -> None:
+    done = run(["make", "-n", "test", *asked], ROOT)
+    assert re.search(said, done.stdout.strip()), done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,6 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not os.environ.get("GUARDIANFLOW_FIRE"), reason="takes a minute; run `make test-fire`")
 def test_every_command_of_the_wrapping_guide_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"
     folder.mkdir()

@@ -178,7 +178,9 @@ def check_kernel(settings: Settings) -> list[Check]:
     except NoSuchKernel:
         return [Check("kernel", "fail", "Jupyter has no kernel named python3", advice)]
     program = spec.argv[0] if spec.argv else ""
-    if shutil.which(program) is None:
+    major, minor = sys.version_info[:2]
+    # For these names Jupyter starts the Python it runs in, also where PATH has none of them.
+    if program not in {"python", f"python{major}", f"python{major}.{minor}"} and shutil.which(program) is None:
         detail = f"the kernel python3 starts {program!r}, which is not there; our own runs use this Python"
         return [Check("kernel", "warn", detail, f"{advice}; python -m ipykernel install --sys-prefix")]
     return [Check("kernel", "ok", f"python3 ({spec.display_name}), ipykernel {installed_version('ipykernel')}")]

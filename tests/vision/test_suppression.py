@@ -147,7 +147,7 @@ def test_an_output_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 def test_the_worst_output_still_ends_soon() -> None:
     raw = random_head(5, classes=80, anchors=8400, crowding=1.0)
     raw[0, 4:] = np.random.default_rng(0).uniform(0.5, 1, raw[0, 4:].shape)  # everything above the confidence
-    began = time.perf_counter()
+    began = time.process_time()
     found = select_image(raw[0], confidence=0.001, multi_label=True)
     assert len(found.scores) == 300
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

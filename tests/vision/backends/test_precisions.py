@@ -100,13 +100,15 @@ def test_openvino_tells_hint_streams_and_requests():
         assert (backend.info.requests, backend.info.threads) == (2, 1)
 
 
-def test_torch_refuses_fp16_on_a_cpu_without_such_kernels():
+def test_torch_takes_fp16_on_a_cpu_with_such_kernels_alone():
     import torch
 
     if torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        pytest.skip("this CPU has fp16 kernels")
-    with pytest.raises(InputError, match="use bf16 or fp32"):
-        opened(model_file(), "torch", precision="fp16")
+        with opened(model_file(), "torch", precision="fp16") as backend:
+            assert backend.info.device == "CPU"
+    else:
+        with pytest.raises(InputError, match="use bf16 or fp32"):
+            opened(model_file(), "torch", precision="fp16")
 
 
 def test_torch_decodes_boxes_in_float32_at_any_precision():
