@@ -61,6 +61,7 @@ LEVELS = {
     "vision": 3,
     "core.mlflow_registry": 3,
     "core.projection": 3,
+    "core.version_files": 3,
     "core.registry": 3,
     "core.evaluations": 3,
     "core.evidence_gate": 3,

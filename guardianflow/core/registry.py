@@ -15,7 +15,7 @@ from guardianflow.core.evidence import legal_text, plain_json
 from guardianflow.core.gate import Gate, Verdict, make_gate
 from guardianflow.core.ledger import DELETING, Change, Ledger, Move
 from guardianflow.core.mlflow_registry import MlflowRegistry
-from guardianflow.core.model_cache import ModelCache, copy_checked
+from guardianflow.core.model_cache import ModelCache, hand_out
 from guardianflow.core.model_records import ModelEvent, ModelState, ModelVersion
 from guardianflow.core.names import validate_name
 from guardianflow.core.projection import AliasProjection
@@ -23,6 +23,7 @@ from guardianflow.core.promotion import Promotion
 from guardianflow.core.registration import Admission, Registration
 from guardianflow.core.rollback import PREFLIGHTS, Preflight, Rollback
 from guardianflow.core.serving import ServedModel, Serving
+from guardianflow.core.version_files import VersionFiles
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RefusedError
 
 __all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVersion"]
@@ -70,15 +71,15 @@ class ModelRegistry:
         self._registration = Registration(
             self._ledger, self._mlflow, admission=admission, actor=self.actor, clock=self._clock
         )
+        self._files = VersionFiles(self._mlflow, ModelCache(self.settings.work_dir / "models"))
         self._promotion = Promotion(
             self._ledger,
-            self._mlflow,
+            self._files,
             gate=make_gate(gate, self.settings),
             overriders=self.settings.gate_override_actors,
             actor=self.actor,
         )
-        self._rollback = Rollback(self._ledger, self._mlflow, preflight=preflight, actor=self.actor)
-        self._cache = ModelCache(self.settings.work_dir / "models")
+        self._rollback = Rollback(self._ledger, self._files, preflight=preflight, actor=self.actor)
 
     # --- moves ------------------------------------------------------------------------------------
 
@@ -329,14 +330,12 @@ class ModelRegistry:
             TrackingUnavailableError: MLflow doesn't answer and there is no copy here.
         """
         found = self.get(name, version).present()
-        source = self._cache.find(found)
-        if source is None:
-            with self._mlflow.artifact(found.run_id, found.artifact) as path:
-                source = self._cache.keep(path, found)
+        source = self._files.local(found)
         if target is None:
             return source
         place = target / PurePosixPath(found.artifact).name if target.is_dir() else target
-        return copy_checked(source, place, found)
+        known = {item.sha256 for item in self.list_versions(found.name, include_deleted=True)}
+        return hand_out(source, place, found, known=known)
 
     def serving(self, name: str, version: str | int = "champion") -> ServedModel:
         """What a server needs: the file on this machine, and the backend and precision to open it with.
