@@ -6,23 +6,24 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.config import Settings, mask_secrets, sqlite_path
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["ARTIFACT_TAG", "SHA256_TAG", "MlflowRegistry"]
+__all__ = ["ARTIFACT_TAG", "FINGERPRINT_TAG", "SHA256_TAG", "MlflowRegistry"]
 
 SHA256_TAG = "guardianflow.sha256"
 ARTIFACT_TAG = "guardianflow.artifact"
+FINGERPRINT_TAG = "guardianflow.dataset_fingerprint"
 
 T = TypeVar("T")
 
@@ -133,6 +134,19 @@ class MlflowRegistry:
         except NotFoundError:
             return None
         return str(found.run_id or "")
+
+    def models_with(self, aliases: Collection[str]) -> list[str]:
+        """The models that have one of some aliases, by name; none where the embedded MLflow wasn't made yet."""
+        place = sqlite_path(self._settings.mlflow_tracking_uri)
+        if place is not None and not place.exists():
+            return []
+        found = self._ask(lambda: list(self.client.search_registered_models(max_results=1000)))
+        return sorted(model.name for model in found if not set(aliases).isdisjoint(model.aliases))
+
+    def versions(self, name: str) -> list[Any]:
+        """The versions of a model, each with its number, run, tags and time of creation."""
+        quote = '"' if "'" in name else "'"
+        return self._ask(lambda: list(self.client.search_model_versions(f"name = {quote}{name}{quote}")))
 
     def versions_of_run(self, name: str, run_id: str) -> list[tuple[str, Mapping[str, str]]]:
         """Number and tags of each version of a model that a run made."""

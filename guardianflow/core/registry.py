@@ -16,7 +16,7 @@ from guardianflow.core.gate import Gate, Verdict, make_gate
 from guardianflow.core.ledger import DELETING, Change, Ledger, Move
 from guardianflow.core.mlflow_registry import MlflowRegistry
 from guardianflow.core.model_cache import ModelCache, hand_out
-from guardianflow.core.model_records import ModelEvent, ModelState, ModelVersion
+from guardianflow.core.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
 from guardianflow.core.names import validate_name
 from guardianflow.core.projection import AliasProjection
 from guardianflow.core.promotion import Promotion
@@ -31,6 +31,11 @@ __all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVers
 log = logging.getLogger(__name__)
 
 _MAX_REASON = 2000
+_LOST = (
+    "MLflow shows {name!r} with aliases of GuardianFlow: the state database that knew of it was lost, or is another "
+    "one (GUARDIANFLOW_DATABASE_URL). Put a copy of it back, or register one of its runs again: that takes up what "
+    "MLflow shows."
+)
 _URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))$")
 
 
@@ -282,6 +287,19 @@ class ModelRegistry:
         """Every model with the holders of its aliases, by name."""
         return self._ledger.states()
 
+    def signs_of_loss(self) -> tuple[str, ...]:
+        """What tells that the ledger was lost: models that MLflow shows with aliases of ours and it doesn't know.
+
+        :meth:`register` takes such a model up as MLflow shows it. Empty where MLflow doesn't answer.
+        """
+        known = {state.name for state in self.list_models()}
+        try:
+            found = [name for name in self._mlflow.models_with(ALIASES) if name not in known]
+        except GuardianFlowError as error:
+            log.info("whether MLflow has models that the ledger doesn't know can't be said: %s", error)
+            return ()
+        return tuple(_LOST.format(name=name) for name in found)
+
     def list_versions(self, name: str, *, include_deleted: bool = False) -> list[ModelVersion]:
         """A model's versions, newest first.
 
@@ -376,6 +394,9 @@ class ModelRegistry:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             listed = ", ".join(names) or "none yet"
+            lost = _LOST.format(name=name)
+            if lost in self.signs_of_loss():
+                hint = f" {lost}"
             raise NotFoundError(
                 f"there is no model named {name!r}.{hint} Known: {listed}. "
                 "`guardianflow register` enters the model of a run."
