@@ -34,12 +34,13 @@ class Filters:
 
 @dataclass(frozen=True)
 class Listed:
-    """A list twice over: rows for people, items for programs; and what to say when it is empty."""
+    """A list twice over: rows for people, items for programs; what to say when it is empty, and what to remark."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     items: Sequence[Mapping[str, Any]]
     empty: str
+    remarks: Sequence[str] = ()
 
 
 def experiments(settings: Settings, filters: Filters) -> Listed:
@@ -113,7 +114,8 @@ def models(settings: Settings, filters: Filters) -> Listed:
         for item in items
     ]
     columns = ("model", "versions", "champion", "its mAP50", "candidate", "rollback")
-    return Listed(columns, rows, items, "no model yet; `guardianflow register NAME --run RUN_ID` makes one")
+    empty = "no model yet; `guardianflow register NAME --run RUN_ID` makes one"
+    return Listed(columns, rows, items, empty, () if items else registry.signs_of_loss())
 
 
 def versions(settings: Settings, filters: Filters) -> Listed:

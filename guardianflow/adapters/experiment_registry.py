@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guardianflow.adapters.experiments.content import Content, normal_name, read_content
+from guardianflow.adapters.experiments.content import TOP_KEYS, Content, normal_name, read_content
 from guardianflow.adapters.experiments.edits import TextEdits
 from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
 from guardianflow.adapters.experiments.file import ExperimentFile
@@ -217,6 +217,12 @@ class ExperimentRegistry:
 
     def _parsed(self, text: str | None) -> Content:
         content = read_content(text or "", self.path, known_remarks=self.remarks)
+        keys = [pair.key for pair in content.tree.pairs]
+        if keys and not {key.text for key in keys} & set(TOP_KEYS):
+            raise InputError(
+                f"{printable(self.path)}, line {keys[0].line}: `{printable(keys[0].text)}` stands there and no "
+                "`experiments:`, so this is no experiments.yaml, and nothing is added to it; name another file"
+            )
         self.remarks = content.remarks
         return content
 

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from guardianflow._imports import require
 from guardianflow.core.config import mask_secrets
 from guardianflow.core.process_lock import process_lock
+from guardianflow.core.state_file import back_up, check_file, check_tables, lock_folder, make_whole
 from guardianflow.core.tables import (
     metadata,
     metric_records,
@@ -62,6 +63,7 @@ VERSION_TABLE = "guardianflow_version"
 """Not Alembic's default: in a database shared with MLflow, ``alembic_version`` is MLflow's."""
 
 BUSY_SECONDS = 30
+_LOOKED_THROUGH = 500_000_000  # bytes; a second or two
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x67_66_6C_77  # advisory-lock key: "gflw"
 _LOCK_TIMEOUTS = ("55P03", "57014")
@@ -90,8 +92,8 @@ class Database:
         """Connect and bring the schema up to date.
 
         Raises:
-            ConfigError: The URL can't be used, its folder can't be written, the file is no
-                database, or the server doesn't allow it.
+            ConfigError: The URL can't be used, its folder can't be written, the file can't be what it was (empty,
+                cut off, another program's, gone), or the server doesn't allow it.
             SchemaTooNewError: A newer GuardianFlow has written this database.
             TrackingUnavailableError: The server doesn't answer.
         """
@@ -151,7 +153,7 @@ class Database:
         """
         digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
         if self.is_sqlite:
-            folder = Path(f"{self.engine.url.database}.locks")
+            folder = lock_folder(Path(str(self.engine.url.database)))
             with process_lock(folder / f"{digest.hex()}.lock", timeout_s=timeout_s, what=name):
                 yield
             return
@@ -162,6 +164,19 @@ class Database:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(timeout_s * 1000)}")
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
             yield  # closing the connection ends its transaction, and with it the lock
+
+    def damage(self) -> str:
+        """What SQLite finds wrong in its own file; empty where it is sound, too large to look through, or a server.
+
+        Raises:
+            ConfigError: It is too damaged to be looked through.
+        """
+        path = Path(str(self.engine.url.database))
+        if not self.is_sqlite or path.stat().st_size > _LOOKED_THROUGH:
+            return ""
+        with self.read() as connection:
+            said = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        return "" if said == "ok" else " ".join(said.split())
 
     def close(self) -> None:
         """Give the connections back; the next :meth:`open` connects anew."""
@@ -227,17 +242,37 @@ def _sqlite_engine(url: URL) -> Engine:
             f"the folder of the state database can't be made: {path.parent} ({error.strerror}). "
             "Set GUARDIANFLOW_WORK_DIR to a folder you may write."
         ) from error
+    check_file(path)
+    if not path.exists():
+        make_whole(path, lambda draft: _fill(url, draft))
+    return _file_engine(url, path)
+
+
+def _fill(url: URL, draft: Path) -> None:
+    engine = _file_engine(url, draft)
+    try:
+        upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+def _file_engine(url: URL, path: Path) -> Engine:
     engine = sa.create_engine(
         url.set(database=str(path)),
         max_overflow=20,
         connect_args={"timeout": BUSY_SECONDS},
     )
 
+    checked = [] if path.exists() and path.stat().st_size else [path]  # a draft has nothing yet
+
     @sa.event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = dbapi_connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        if not checked:
+            _check_ours(cursor, path)
+            checked.append(path)
         _enter_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
@@ -249,6 +284,16 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _check_ours(cursor: Any, path: Path) -> None:
+    """Refuse what isn't ours before anything is written to it."""
+    names = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    current = VERSION_TABLE in names and cursor.execute(
+        f"SELECT count(*) FROM {VERSION_TABLE} WHERE version_num = ?",  # noqa: S608 - a constant
+        (HEAD,),
+    ).fetchone() == (1,)
+    check_tables(path, names, version_table=VERSION_TABLE, needed=set(metadata.tables) if current else ())
 
 
 def _enter_wal(cursor: Any) -> None:
@@ -288,7 +333,7 @@ def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> Guar
     if code.startswith("40"):  # serialization failure, deadlock: PostgreSQL asks for another try
         return ConflictError(f"{where} could not serialise this change with another one ({said}). Try again.")
     if "not a database" in said or "malformed" in said:
-        return ConfigError(f"{where} is not an SQLite database, or a damaged one ({said}). {advice}")
+        return ConfigError(f"{where} is damaged ({said}). Put a copy of it back: *.backup beside it is one. {advice}")
     if code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:
         return ConfigError(f"{where} can't be used: {said}. {advice}")
     if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
@@ -340,5 +385,7 @@ def _migrate(connection: Connection) -> None:
             f"written by a newer GuardianFlow; this one knows up to {HEAD!r}. "
             "Upgrade with `pip install --upgrade guardianflow`, or set GUARDIANFLOW_DATABASE_URL to another database."
         )
-    log.info("state database: schema %s → %s", current or "none", HEAD)
+    if current is not None and connection.dialect.name == "sqlite":
+        copy = back_up(Path(str(connection.engine.url.database)), current)
+        log.warning("the state database goes from schema %s to %s; as it was, it is kept as %s", current, HEAD, copy)
     command.upgrade(config, "head")

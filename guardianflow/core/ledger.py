@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
@@ -39,14 +39,14 @@ class Change:
         version: The version it is about.
         state: The aliases afterwards.
         status: New status of that version.
-        added: A version to enter, with the state in one transaction.
+        added: Versions to enter, with the state in one transaction.
         evidence: What the ledger shall keep.
     """
 
     version: str
     state: ModelState
     status: str | None = None
-    added: ModelVersion | None = None
+    added: Sequence[ModelVersion] = ()
     evidence: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
@@ -130,8 +130,8 @@ class Ledger:
         now = max(self._clock(), before.updated)
         after = replace(change.state, gen=before.gen + 1, updated=now)
         _compare_and_set(connection, before, after)
-        if change.added is not None:
-            connection.execute(model_versions.insert().values(_version_row(change.added)))
+        for version in change.added:
+            connection.execute(model_versions.insert().values(_version_row(version)))
         if change.status is not None:
             match = (model_versions.c.name == before.name) & (model_versions.c.version == change.version)
             connection.execute(model_versions.update().where(match).values(status=change.status))

@@ -6,23 +6,24 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.config import Settings, mask_secrets, sqlite_path
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["ARTIFACT_TAG", "SHA256_TAG", "MlflowRegistry"]
+__all__ = ["ARTIFACT_TAG", "FINGERPRINT_TAG", "SHA256_TAG", "MlflowRegistry"]
 
 SHA256_TAG = "guardianflow.sha256"
 ARTIFACT_TAG = "guardianflow.artifact"
+FINGERPRINT_TAG = "guardianflow.dataset_fingerprint"
 
 T = TypeVar("T")
 
@@ -66,8 +67,13 @@ class MlflowRegistry:
         return found
 
     @contextlib.contextmanager
-    def artifact(self, run_id: str, artifact: str) -> Iterator[Path]:
+    def artifact(self, run_id: str, artifact: str, *, registered: bool = False) -> Iterator[Path]:
         """A run's artifact as a local path, for the length of the block: in place, or a copy of a remote one.
+
+        Args:
+            run_id: The run.
+            artifact: Path within its artifacts.
+            registered: It was there once, so a store that holds nothing at all is one that isn't mounted.
 
         Raises:
             NotFoundError: The run has no such file or folder.
@@ -76,10 +82,9 @@ class MlflowRegistry:
         missing = f"run {run_id} has no artifact {artifact!r}; the page of the run in MLflow lists what there is"
         root = _local_folder(run.info.artifact_uri)
         if root is not None:
-            path = (root / artifact).resolve()
-            if not path.exists() or not path.is_relative_to(root.resolve()):
-                raise NotFoundError(f"{missing} (looked for {path})")
-            yield path
+            if registered:
+                _require_store(root)
+            yield _within(root, artifact, missing)
             return
         with tempfile.TemporaryDirectory(prefix="guardianflow-") as folder:
             found = self._ask(lambda: self.client.download_artifacts(run_id, artifact, folder), gone=missing)
@@ -121,6 +126,27 @@ class MlflowRegistry:
             NotFoundError: Somebody deleted it there.
         """
         self._ask(lambda: self.client.get_model_version(name, version), gone=_lost_version(name, version))
+
+    def run_of_version(self, name: str, version: str) -> str | None:
+        """The run that a version was made from, empty where it names none; ``None`` where there is no version."""
+        try:
+            found = self._ask(lambda: self.client.get_model_version(name, version), gone="")
+        except NotFoundError:
+            return None
+        return str(found.run_id or "")
+
+    def models_with(self, aliases: Collection[str]) -> list[str]:
+        """The models that have one of some aliases, by name; none where the embedded MLflow wasn't made yet."""
+        place = sqlite_path(self._settings.mlflow_tracking_uri)
+        if place is not None and not place.exists():
+            return []
+        found = self._ask(lambda: list(self.client.search_registered_models(max_results=1000)))
+        return sorted(model.name for model in found if not set(aliases).isdisjoint(model.aliases))
+
+    def versions(self, name: str) -> list[Any]:
+        """The versions of a model, each with its number, run, tags and time of creation."""
+        quote = '"' if "'" in name else "'"
+        return self._ask(lambda: list(self.client.search_model_versions(f"name = {quote}{name}{quote}")))
 
     def versions_of_run(self, name: str, run_id: str) -> list[tuple[str, Mapping[str, str]]]:
         """Number and tags of each version of a model that a run made."""
@@ -183,6 +209,42 @@ def _lost_version(name: str, version: str) -> str:
         f"version {version} of model {name!r} was deleted in MLflow, outside of GuardianFlow; "
         f"promote another version, or register its run again (`guardianflow list versions {name!r}`)"
     )
+
+
+def _require_store(root: Path) -> None:
+    """Tell a store that can't be reached from a file that is gone from it."""
+    store = root.parents[1]  # <store>/<run id>/artifacts
+    with _readable(store):
+        there = root.exists() or (store.is_dir() and any(store.iterdir()))
+    if not there:
+        raise TrackingUnavailableError(
+            f"the artifact store can't be reached: {store} isn't there or is empty, so nothing says that the file is "
+            "gone. Mount its disk, or bring the folder back."
+        )
+
+
+def _within(root: Path, artifact: str, missing: str) -> Path:
+    with _readable(root / artifact):
+        try:
+            path = (root / artifact).resolve(strict=True)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFoundError(f"{missing} (looked for {root / artifact})") from error
+        if not path.is_relative_to(root.resolve()):
+            raise NotFoundError(f"{missing} ({root / artifact} is a link that leads out of the run's artifacts)")
+    return path
+
+
+@contextlib.contextmanager
+def _readable(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except GuardianFlowError:
+        raise
+    except (OSError, RuntimeError) as error:  # no right to look, a dead mount, links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise TrackingUnavailableError(
+            f"the artifact store can't be read at {place} ({reason}). Check its mount and its rights, and try again."
+        ) from error
 
 
 def _local_folder(uri: str) -> Path | None:

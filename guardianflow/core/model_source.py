@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from guardianflow.core.config import Settings
 from guardianflow.core.database import Database
+from guardianflow.core.model_cache import measure
 from guardianflow.core.registry import ModelRegistry, ModelVersion
 from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.core.run_records import RunRecord, RunRecords
@@ -110,8 +112,8 @@ def _of_version(uri: str, settings: Settings) -> FoundModel:
 
 def _of_run(run_id: str, settings: Settings) -> FoundModel:
     record = RunRecords(Database.open(settings.database_url)).get(run_id)
-    version = _registered_from(record.run_id, settings)
     path = _file_of(record) or _artifact_of(record, settings)
+    version = _registered_from(record.run_id, path, settings)
     found = FoundModel(run_id, path, run_id=record.run_id)
     if version is not None:
         found = replace(found, model_name=version.name, version=version.version)
@@ -144,7 +146,7 @@ def _artifact_of(record: RunRecord, settings: Settings) -> Path:
         with MlflowRegistry(settings).artifact(record.run_id, "weights/best.pt") as path:
             kept = settings.work_dir / "cache" / "models" / record.run_id / path.name
             kept.parent.mkdir(parents=True, exist_ok=True)
-            draft = kept.with_suffix(".part")
+            draft = kept.with_name(f".{secrets.token_hex(6)}.part")
             shutil.copyfile(path, draft)
             return draft.replace(kept)
     except NotFoundError as error:
@@ -155,13 +157,17 @@ def _artifact_of(record: RunRecord, settings: Settings) -> Path:
         raise NotFoundError(msg) from error
 
 
-def _registered_from(run_id: str, settings: Settings) -> ModelVersion | None:
+def _registered_from(run_id: str, path: Path, settings: Settings) -> ModelVersion | None:
+    """The version that a run's file was registered as; none for a file that was changed since."""
     registry = ModelRegistry(settings)
-    for state in registry.list_models():
-        for version in registry.list_versions(state.name):
-            if version.run_id == run_id:
-                return version
-    return None
+    found = [
+        version
+        for state in registry.list_models()
+        for version in registry.list_versions(state.name)
+        if version.run_id == run_id
+    ]
+    sha256 = measure(path).sha256 if found else ""
+    return next((version for version in found if version.sha256 == sha256), None)
 
 
 def _read(file: Path) -> dict[str, Any]:

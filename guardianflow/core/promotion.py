@@ -9,8 +9,8 @@ from typing import Any
 from guardianflow.core.evidence import plain_json
 from guardianflow.core.gate import OFF, Check, Gate, Verdict
 from guardianflow.core.ledger import Change, Ledger, Move
-from guardianflow.core.mlflow_registry import MlflowRegistry
 from guardianflow.core.model_records import ModelEvent, ModelState, ModelVersion
+from guardianflow.core.version_files import VersionFiles
 from guardianflow.exceptions import ConflictError, GuardianFlowError, NotFoundError, RefusedError
 
 __all__ = ["Promotion"]
@@ -48,17 +48,17 @@ class Promotion:
 
     Args:
         ledger: The authority.
-        mlflow: Must still have the version.
+        files: Must still have the version as it was registered.
         gate: Who judges; ``None``: nobody.
         overriders: Who may force a promotion against the gate; empty: everybody.
         actor: Who promotes.
     """
 
     def __init__(
-        self, ledger: Ledger, mlflow: MlflowRegistry, *, gate: Gate | None, overriders: Sequence[str], actor: str
+        self, ledger: Ledger, files: VersionFiles, *, gate: Gate | None, overriders: Sequence[str], actor: str
     ) -> None:
         self._ledger = ledger
-        self._mlflow = mlflow
+        self._files = files
         self._gate = gate
         self._overriders = tuple(overriders)
         self._actor = actor
@@ -67,11 +67,11 @@ class Promotion:
         """What the gate says of a version; nothing is changed.
 
         Raises:
-            NotFoundError: No such version, or no candidate.
+            NotFoundError: No such version, no candidate, or its file is gone.
+            HashMismatchError: Its file was changed.
             RefusedError: It was rejected.
         """
-        candidate = self._ledger.version(state.name, self._choose(state, version))
-        self._require_unrejected(candidate, force=False)
+        candidate = self._candidate(state, version, force=False)
         if self._gate is not None and candidate.version != state.champion:
             return self._judge(state, candidate)
         text = "the gate is off" if self._gate is None else "it is the champion already; nothing would change"
@@ -84,6 +84,8 @@ class Promotion:
         """Move it, and tell which version it was.
 
         Raises:
+            NotFoundError: Its file is gone; forcing doesn't help.
+            HashMismatchError: Its file was changed after it was registered; likewise.
             RefusedError: The gate refuses it, it was rejected, or the actor may not force it.
             ConflictError: Candidate or champion change all the time.
         """
@@ -103,16 +105,32 @@ class Promotion:
         )
 
     def _plan(self, state: ModelState, version: str | int | None, force: bool, evidence: Mapping[str, Any]) -> _Plan:
-        number = self._choose(state, version)
-        self._mlflow.require_version(state.name, number)
-        grounds = {**evidence, **({"forced": True} if force else {})}
+        candidate = self._candidate(state, version, force=force)
+        number = candidate.version
+        grounds = {**evidence, "sha256": candidate.sha256, **({"forced": True} if force else {})}
         if self._gate is None:
             return _Plan(number, version, state.champion, False, force, {**grounds, "gate": OFF})
         if number != state.champion:
-            candidate = self._ledger.version(state.name, number)
-            self._require_unrejected(candidate, force=force)
             grounds["gate"] = self._heard(state, candidate, force=force)
         return _Plan(number, version, state.champion, True, force, grounds)
+
+    def _candidate(self, state: ModelState, version: str | int | None, *, force: bool) -> ModelVersion:
+        """The version that is meant; not rejected, and its file is the one that was registered."""
+        number = self._choose(state, version)
+        try:
+            candidate = self._ledger.version(state.name, number)
+        except NotFoundError:
+            self._files.refuse_foreign(state.name, number)
+            raise
+        self._require_unrejected(candidate, force=force)
+        try:
+            self._files.require(candidate)
+        except GuardianFlowError as error:
+            raise type(error)(
+                f"{state.name!r} version {candidate.version} can't be promoted; champion stays "
+                f"{state.champion or 'none'}: {error}"
+            ) from error
+        return candidate
 
     def _heard(self, state: ModelState, candidate: ModelVersion, *, force: bool) -> dict[str, Any]:
         """What the ledger shall keep of the gate's verdict; raises where that stands in the way."""

@@ -12,16 +12,15 @@ from typing import Any, TypeAlias
 from guardianflow._plugins import Registry
 from guardianflow.core.evidence import finite_metrics, legal_text
 from guardianflow.core.ledger import Change, Ledger, Move
-from guardianflow.core.mlflow_registry import ARTIFACT_TAG, SHA256_TAG, MlflowRegistry
+from guardianflow.core.ledger_recovery import take_up
+from guardianflow.core.mlflow_registry import ARTIFACT_TAG, FINGERPRINT_TAG, SHA256_TAG, MlflowRegistry
 from guardianflow.core.model_cache import Measured, legal_artifact, measure
 from guardianflow.core.model_records import ModelVersion
 from guardianflow.core.serving import Serving
 
-__all__ = ["ADMISSIONS", "FINGERPRINT_TAG", "Admission", "Registration"]
+__all__ = ["ADMISSIONS", "Admission", "Registration"]
 
 log = logging.getLogger(__name__)
-
-FINGERPRINT_TAG = "guardianflow.dataset_fingerprint"
 
 Admission: TypeAlias = Callable[[Path, Serving | None], Serving]
 
@@ -79,6 +78,7 @@ class Registration:
             dataset_fingerprint or run.data.tags.get(FINGERPRINT_TAG), "dataset fingerprint", most=64
         )
         with self._ledger.database.lock(f"the versions of model {name!r}"):
+            take_up(name, self._ledger, self._mlflow, actor=self._actor)
             known = self._registered(name, run_id, artifact, content, serving)
             if known is not None:
                 return known, None
@@ -100,7 +100,7 @@ class Registration:
             move = self._ledger.move(
                 name,
                 "register",
-                lambda state, _: Change(version.version, state.nominated(version.version), None, version, evidence),
+                lambda state, _: Change(version.version, state.nominated(version.version), None, (version,), evidence),
                 actor=self._actor,
             )
         return version, move

@@ -15,14 +15,15 @@ from guardianflow.core.evidence import legal_text, plain_json
 from guardianflow.core.gate import Gate, Verdict, make_gate
 from guardianflow.core.ledger import DELETING, Change, Ledger, Move
 from guardianflow.core.mlflow_registry import MlflowRegistry
-from guardianflow.core.model_cache import ModelCache, copy_checked
-from guardianflow.core.model_records import ModelEvent, ModelState, ModelVersion
+from guardianflow.core.model_cache import ModelCache, hand_out
+from guardianflow.core.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
 from guardianflow.core.names import validate_name
 from guardianflow.core.projection import AliasProjection
 from guardianflow.core.promotion import Promotion
 from guardianflow.core.registration import Admission, Registration
 from guardianflow.core.rollback import PREFLIGHTS, Preflight, Rollback
 from guardianflow.core.serving import ServedModel, Serving
+from guardianflow.core.version_files import VersionFiles
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RefusedError
 
 __all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVersion"]
@@ -30,6 +31,11 @@ __all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVers
 log = logging.getLogger(__name__)
 
 _MAX_REASON = 2000
+_LOST = (
+    "MLflow shows {name!r} with aliases of GuardianFlow: the state database that knew of it was lost, or is another "
+    "one (GUARDIANFLOW_DATABASE_URL). Put a copy of it back, or register one of its runs again: that takes up what "
+    "MLflow shows."
+)
 _URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))$")
 
 
@@ -70,15 +76,15 @@ class ModelRegistry:
         self._registration = Registration(
             self._ledger, self._mlflow, admission=admission, actor=self.actor, clock=self._clock
         )
+        self._files = VersionFiles(self._mlflow, ModelCache(self.settings.work_dir / "models"))
         self._promotion = Promotion(
             self._ledger,
-            self._mlflow,
+            self._files,
             gate=make_gate(gate, self.settings),
             overriders=self.settings.gate_override_actors,
             actor=self.actor,
         )
-        self._rollback = Rollback(self._ledger, self._mlflow, preflight=preflight, actor=self.actor)
-        self._cache = ModelCache(self.settings.work_dir / "models")
+        self._rollback = Rollback(self._ledger, self._files, preflight=preflight, actor=self.actor)
 
     # --- moves ------------------------------------------------------------------------------------
 
@@ -281,6 +287,19 @@ class ModelRegistry:
         """Every model with the holders of its aliases, by name."""
         return self._ledger.states()
 
+    def signs_of_loss(self) -> tuple[str, ...]:
+        """What tells that the ledger was lost: models that MLflow shows with aliases of ours and it doesn't know.
+
+        :meth:`register` takes such a model up as MLflow shows it. Empty where MLflow doesn't answer.
+        """
+        known = {state.name for state in self.list_models()}
+        try:
+            found = [name for name in self._mlflow.models_with(ALIASES) if name not in known]
+        except GuardianFlowError as error:
+            log.info("whether MLflow has models that the ledger doesn't know can't be said: %s", error)
+            return ()
+        return tuple(_LOST.format(name=name) for name in found)
+
     def list_versions(self, name: str, *, include_deleted: bool = False) -> list[ModelVersion]:
         """A model's versions, newest first.
 
@@ -329,14 +348,12 @@ class ModelRegistry:
             TrackingUnavailableError: MLflow doesn't answer and there is no copy here.
         """
         found = self.get(name, version).present()
-        source = self._cache.find(found)
-        if source is None:
-            with self._mlflow.artifact(found.run_id, found.artifact) as path:
-                source = self._cache.keep(path, found)
+        source = self._files.local(found)
         if target is None:
             return source
         place = target / PurePosixPath(found.artifact).name if target.is_dir() else target
-        return copy_checked(source, place, found)
+        known = {item.sha256 for item in self.list_versions(found.name, include_deleted=True)}
+        return hand_out(source, place, found, known=known)
 
     def serving(self, name: str, version: str | int = "champion") -> ServedModel:
         """What a server needs: the file on this machine, and the backend and precision to open it with.
@@ -377,6 +394,9 @@ class ModelRegistry:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             listed = ", ".join(names) or "none yet"
+            lost = _LOST.format(name=name)
+            if lost in self.signs_of_loss():
+                hint = f" {lost}"
             raise NotFoundError(
                 f"there is no model named {name!r}.{hint} Known: {listed}. "
                 "`guardianflow register` enters the model of a run."

@@ -8,9 +8,8 @@ from typing import TypeAlias
 
 from guardianflow._plugins import Registry
 from guardianflow.core.ledger import Change, Ledger, Move
-from guardianflow.core.mlflow_registry import MlflowRegistry
-from guardianflow.core.model_cache import check_content
 from guardianflow.core.model_records import ModelState, ModelVersion
+from guardianflow.core.version_files import VersionFiles
 from guardianflow.exceptions import ConflictError, GuardianFlowError, RefusedError
 
 __all__ = ["PREFLIGHTS", "Preflight", "Rollback"]
@@ -30,14 +29,14 @@ class Rollback:
 
     Args:
         ledger: The authority.
-        mlflow: Where the file is.
+        files: Must still have the version as it was registered.
         preflight: What the file is asked: a function that raises, or a name from :data:`PREFLIGHTS`.
         actor: Who rolls back.
     """
 
-    def __init__(self, ledger: Ledger, mlflow: MlflowRegistry, *, preflight: Preflight | str, actor: str) -> None:
+    def __init__(self, ledger: Ledger, files: VersionFiles, *, preflight: Preflight | str, actor: str) -> None:
         self._ledger = ledger
-        self._mlflow = mlflow
+        self._files = files
         self._preflight = preflight
         self._actor = actor
 
@@ -74,10 +73,7 @@ class Rollback:
         preflight = PREFLIGHTS.get(self._preflight) if isinstance(self._preflight, str) else self._preflight
         refusal = f"{target.name!r} was not rolled back to version {target.version}; champion stays {champion}: "
         try:
-            self._mlflow.require_version(target.name, target.version)
-            with self._mlflow.artifact(target.run_id, target.artifact) as path:
-                check_content(path, target)
-                preflight(path)
+            preflight(self._files.require(target))
         except GuardianFlowError as error:
             raise type(error)(refusal + str(error)) from error
         except Exception as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ class Serving:
             value = getattr(self, name)
             if value is not None and not (0 < len(value) <= 64 and value.isprintable()):
                 raise InputError(f"{name} {value!r} must be an id of at most 64 characters")
+
+    @classmethod
+    def of_tags(cls, tags: Mapping[str, str]) -> Serving:
+        """What :meth:`tags` made."""
+        said: dict[str, Any] = {
+            field.name: tags[tag] for field in fields(cls) if (tag := _TAG.format(field.name)) in tags
+        }
+        return cls(**said | {"imgsz": int(said.get("imgsz", 0))})
 
     @property
     def conditions(self) -> str:

@@ -109,6 +109,8 @@ def _missing(target: Path, recipe: Mapping[str, Any]) -> tuple[Manifest, list[st
     """The manifest of an existing folder and the files it lacks; ``None`` when the place is free."""
     if not os.path.lexists(target):
         return None
+    if target.is_symlink():
+        raise InputError(f"{target} is a link; generated scenes need a folder of their own. Name what it leads to.")
     if not target.is_dir():
         raise InputError(f"{target} is a file; generated scenes need a folder of their own. Choose another name.")
     if not any(target.iterdir()):

@@ -95,12 +95,17 @@ DATABASE_ADVICE = "Start the server, or correct GUARDIANFLOW_DATABASE_URL; witho
 def check_database(settings: Settings) -> list[Check]:
     """Open the state database, unless it is a file that the first run makes."""
     from guardianflow.core.database import HEAD, Database
+    from guardianflow.core.state_file import check_file
 
     path = sqlite_path(settings.database_url)
     if path is not None and not path.exists():
+        check_file(path)  # one that was there and is gone isn't made anew
         return [Check("database", "ok", f"embedded; {path} is made by the first run")]
     where = f"embedded; {path}" if path else mask_secrets(settings.database_url)
-    Database.open(settings.database_url)
+    damage = Database.open(settings.database_url).damage()
+    if damage:
+        advice = "Put a copy of it back (*.backup beside it is one); it works as far as it can be read."
+        return [Check("database", "fail", f"{where} is damaged: {damage}", advice)]
     return [Check("database", "ok", f"{where} (schema {HEAD})")]
 
 

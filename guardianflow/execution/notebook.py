@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -225,6 +226,10 @@ def _readable(source: str) -> str:
 def _prepared_output(target: Path) -> Path:
     if target.suffix != _SUFFIX:
         raise InputError(f"the executed notebook would be {target.name!r}; its name must end in {_SUFFIX}.")
+    if target.is_file() and not _was_executed(target):
+        raise InputError(
+            f"{target} is there already and was not made by an execution; it is not replaced. Name another."
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -232,6 +237,14 @@ def _prepared_output(target: Path) -> Path:
             f"the folder {target.parent} can't be made ({error.strerror}). Choose one that can be written."
         ) from error
     return target.resolve()
+
+
+def _was_executed(notebook: Path) -> bool:
+    """Whether a notebook is what an execution left; papermill and our engine put their mark into it."""
+    try:
+        return "papermill" in json.loads(notebook.read_bytes())["metadata"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _existing_folder(folder: str | Path | None) -> Path | None:

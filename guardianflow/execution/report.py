@@ -29,10 +29,11 @@ _POLICY = (
     "img-src data: blob:; font-src data:; media-src data: blob:; worker-src blob:"
 )
 # nbconvert's lab page, without the four blocks that load scripts from elsewhere.
+_MARK = 'content="GuardianFlow" name="generator"'  # in the order that nbconvert writes it
 _TEMPLATE = (
     "{%- extends 'lab/index.html.j2' -%}"
     "{%- block html_head_js -%}"
-    f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">{_SCRIPT_PLACE}'
+    f'<meta {_MARK}><meta http-equiv="Content-Security-Policy" content="{_POLICY}">{_SCRIPT_PLACE}'
     "{%- endblock html_head_js -%}"
     "{%- block jupyter_widgets -%}{%- endblock jupyter_widgets -%}"
     "{%- block html_head_js_mathjax -%}{%- endblock html_head_js_mathjax -%}"
@@ -71,6 +72,10 @@ def render(notebook: Path, *, hide_code: bool) -> Path:
     page = _export(document, notebook, hide_code=hide_code)
     script = f"<script>{_plotly_script()}</script>" if any(drawn) else ""
     target = notebook.with_suffix(".html")
+    if target.is_file() and not ("papermill" in document.metadata or _MARK.encode() in target.read_bytes()):
+        raise InputError(
+            f"{target} is there already and is no page of GuardianFlow's; move it away, it isn't replaced."
+        )
     try:
         write_text(target, page.replace(_SCRIPT_PLACE, script, 1))
     except OSError as error:

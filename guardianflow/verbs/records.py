@@ -40,7 +40,7 @@ def list_(
 ) -> None:
     """List experiments, runs, models, or the versions of a model."""
     from guardianflow import listing
-    from guardianflow.console import print_json, print_table
+    from guardianflow.console import print_json, print_table, say
     from guardianflow.core.config import Settings
 
     if what is Listing.VERSIONS and not name:
@@ -49,9 +49,11 @@ def list_(
         Settings(), listing.Filters(name=name, experiment=experiment, status=status, limit=limit, cells=cells)
     )
     if json:
-        print_json({what.value: table.items})
+        print_json({what.value: table.items, **({"remarks": list(table.remarks)} if table.remarks else {})})
     else:
         print_table(table.columns, table.rows, empty=table.empty)
+    for remark in table.remarks:
+        say(f"note      {remark}")
 
 
 @runs_app.command("reap")

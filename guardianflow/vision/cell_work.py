@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
+from guardianflow.core.model_cache import measure
 from guardianflow.core.system import GpuMetrics, get_gpu_metrics
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import HashMismatchError, InputError
 from guardianflow.vision.backends._base import BackendInfo, BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
 from guardianflow.vision.cell_results import REFERENCE, CellSpec
@@ -75,6 +76,8 @@ def measure_cell(
         report("load", text=f"{spec.backend} {spec.precision}, for {hint}")
         began = time.perf_counter()
         with engine.open(hint) as opened:
+            if opener is None:  # a backend of a test loads no file
+                _require_unchanged(loaded)
             if number == 0:
                 found["load_s"] = time.perf_counter() - began
                 found["first_inference_ms"] = _first_inference(opened.in_turn, images)
@@ -83,6 +86,15 @@ def measure_cell(
                 found["modes"] += (_profile(spec, opened, images, mode, report),)
             if number == max(0, len(hints) - 1) and opened.evaluation is not None:
                 _look_closer(spec, found, opened.evaluation, report)
+
+
+def _require_unchanged(model: ModelFile) -> None:
+    """What was loaded must be what was hashed: the figures are kept as those of that hash."""
+    if measure(model.path).sha256 != model.sha256:
+        msg = (
+            f"{model.path} was changed while it was being measured, so its figures would be nobody's; measure it again"
+        )
+        raise HashMismatchError(msg)
 
 
 def timing_images(spec: CellSpec) -> list[Image]:

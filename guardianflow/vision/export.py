@@ -124,7 +124,7 @@ def _kept(
         found = _whole(place)
         if found is not None:
             return found
-        for left in folder.glob(".*.part"):  # of exports that were killed: we hold the lock
+        for left in folder.glob(f".{'[0-9a-f]' * 12}.part"):  # of exports that were killed: we hold the lock
             shutil.rmtree(left, ignore_errors=True)
         draft = folder / f".{secrets.token_hex(6)}.part"
         draft.mkdir()
@@ -133,6 +133,9 @@ def _kept(
             made = _run(make, model, draft, wish)
             record = {"file": made.name, "sha256": measure(made).sha256, **key}
             (draft / "export.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            if place.is_symlink() or place.is_file():
+                msg = f"{place} is no folder of ours, and exports are kept there. Move it away."
+                raise InputError(msg)
             if place.exists():
                 shutil.rmtree(place)
             os.replace(draft, place)  # noqa: PTH105 - the atomic one, by its name

@@ -452,3 +452,26 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     assert "can't be written (File too large) and is as it was" in done.stdout
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    "text", ["services:\n  web: {image: x}\n", "train: images/train\nval: images/val\nnames: [person]\n"]
+)
+def test_a_file_that_is_something_else_gets_no_entries(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    key = text.partition(":")[0]
+    with pytest.raises(InputError, match=rf"line 1: `{key}` stands there and no `experiments:`.*name another file"):
+        ExperimentRegistry(path).add(ExperimentEntry(name="train", script="train.py"))
+    assert path.read_text() == text
+
+
+def test_only_drafts_of_our_own_are_swept_away(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(ONE)
+    mine, left = tmp_path / ".experiments.yaml.before.part", tmp_path / ".experiments.yaml.0123456789ab.part"
+    mine.write_text("mine")
+    left.write_text("cut off")
+    ExperimentRegistry(path).add(ExperimentEntry(name="other", script="other.py"))
+    assert mine.read_text() == "mine"
+    assert not left.exists()

@@ -115,12 +115,13 @@ def test_a_newer_schema_is_refused_and_left_alone(database, database_url):
         Database.open(database_url)
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(database_url):
-    engine = module._create_engine(database_url)
+@pytest.mark.services
+def test_a_migration_that_fails_leaves_nothing_behind(postgres_url):
+    engine = module._create_engine(postgres_url)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE gf_run_records (x INTEGER)"))
     with pytest.raises(Exception, match="gf_run_records"):
-        Database.open(database_url)
+        Database.open(postgres_url)
     assert tables_of(engine) == {"gf_run_records"}
     engine.dispose()
 
@@ -278,7 +279,7 @@ def test_the_lock_of_a_killed_process_is_free(database, database_url):
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
     path = tmp_path / "notes.db"
     path.write_text("these are my notes\n" * 100)
-    with pytest.raises(ConfigError, match=r"notes\.db is not an SQLite database"):
+    with pytest.raises(ConfigError, match=r"notes\.db can't be used: it is not an SQLite database"):
         Database.open(f"sqlite:///{path}")
     assert path.read_text().startswith("these are my notes")
 
@@ -290,7 +291,7 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path):
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unable to open database file"):
+    with pytest.raises(ConfigError, match="can't be used: it is a folder"):
         Database.open(f"sqlite:///{tmp_path}")
 
 

@@ -261,7 +261,7 @@ def test_promote_moves_old_champion_to_rollback(world, registry, name):
     assert_mlflow_agrees(world, registry, name)
     event = registry.history(name)[0]
     assert (event.action, event.version, event.actor, event.reason) == ("promote", "2", "kim", "better at night")
-    assert dict(event.evidence) == {"map50": [0.7, 0.8], "gate": "off"}
+    assert dict(event.evidence) == {"map50": [0.7, 0.8], "gate": "off", "sha256": registry.get(name).sha256}
 
 
 @pytest.mark.parametrize("version", ["2", 2, "champion", "@champion"])
@@ -591,11 +591,11 @@ def test_download_checks_the_hash_and_shares_one_copy(world, promoted, tmp_path,
 
 
 def test_download_refuses_a_file_that_was_changed_and_leaves_nothing(world, promoted, tmp_path, name):
-    world.artifact_path(promoted.get(name, 1).run_id).write_bytes(b"weights, tampered")
+    world.artifact_path(promoted.get(name, 3).run_id).write_bytes(b"weights, tampered")
     with pytest.raises(HashMismatchError, match="registered was"):
-        promoted.download(name, 1, tmp_path / "out.pt")
+        promoted.download(name, 3, tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists()
-    copies = world.settings.work_dir / "models" / promoted.get(name, 1).sha256
+    copies = world.settings.work_dir / "models" / promoted.get(name, 3).sha256
     assert list(copies.iterdir()) == []
 
 

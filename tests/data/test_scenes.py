@@ -462,3 +462,11 @@ def test_importing_the_module_loads_no_heavy_package() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_link_is_no_folder_to_make(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "scenes").symlink_to("mine")
+    with pytest.raises(InputError, match=r"scenes is a link.*Name what it leads to"):
+        generate_images(tmp_path / "scenes", images=2, config=SMALL)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "scenes"]

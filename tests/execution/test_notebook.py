@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import pickle
+import shutil
 import signal
 import sys
 import tempfile
@@ -283,6 +284,17 @@ def test_an_output_that_cannot_be_made_is_refused(notebooks, tmp_path):
     with pytest.raises(InputError, match="can't be written"):
         execute_notebook(notebooks / "completes.ipynb", tmp_path / "taken.ipynb")
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["file", "taken.ipynb"]
+
+
+def test_a_notebook_that_no_execution_made_is_not_replaced(notebooks, tmp_path):
+    mine = Path(shutil.copy(notebooks / "completes.ipynb", tmp_path / "mine.ipynb"))
+    before = mine.read_bytes()
+    for source in (mine, notebooks / "completes.ipynb"):  # the template itself, and another one
+        with pytest.raises(InputError, match="was not made by an execution; it is not replaced"):
+            execute_notebook(source, mine, html=False)
+    assert mine.read_bytes() == before
+    made = execute_notebook(mine, tmp_path / "made.ipynb", html=False).notebook
+    assert execute_notebook(mine, made, html=False).status == "completed"  # its own it replaces
 
 
 def test_the_errors_survive_a_process_border(tmp_path):

@@ -95,3 +95,13 @@ def test_a_browser_without_network_draws_the_figures(page, tmp_path):
     assert len(re.findall(r'<path class="js-line"', body)) == 1  # the curve
     assert len(re.findall(r'<g class="point">', body)) == 2  # the bars
     assert "mAP50 한글" in body
+
+
+def test_a_page_that_is_not_ours_is_not_replaced(notebooks, tmp_path):
+    notebook = Path(shutil.copy(notebooks / "completes.ipynb", tmp_path / "analysis.ipynb"))
+    (tmp_path / "analysis.html").write_text("<p>my own page</p>")
+    with pytest.raises(InputError, match=r"analysis\.html is there already.*move it away"):
+        render_html(notebook)
+    assert (tmp_path / "analysis.html").read_text() == "<p>my own page</p>"
+    (tmp_path / "analysis.html").unlink()
+    assert render_html(notebook) == render_html(notebook)  # its own it replaces

@@ -21,14 +21,15 @@ from guardianflow.data.dataset import read_dataset
 from guardianflow.data.fingerprint import fingerprint_dataset
 from guardianflow.data.scenes import SceneConfig, generate_clip
 from guardianflow.evaluation.detections import DetectionRecord
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import HashMismatchError, InputError
 from guardianflow.vision.cell import classify
 from guardianflow.vision.cell_process import run_cell
 from guardianflow.vision.cell_results import CellProgress, CellResult, CellSpec
-from guardianflow.vision.cell_work import timing_images
-from guardianflow.vision.model_artifacts import ModelFile
+from guardianflow.vision.cell_work import measure_cell, timing_images
+from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.tracking_run import TrackingRecord
 from tests.trainings import write_tiny_data
+from tests.vision.backends.small_models import weights
 
 PROGRAM = Path(__file__).with_name("cell_programs.py")
 MODEL = ModelFile(Path("none.pt"), "torch", ("a", "b"), 64, 32, False, "fp32", "0" * 64, 5.0, True, 0)
@@ -159,6 +160,25 @@ def test_a_cell_that_takes_too_long_is_ended_even_if_it_does_not_listen(spec):
     assert "3 s" in result.reason
     assert result.failed_in == "load"
     assert result.seconds < 20
+
+
+def test_a_model_that_was_swapped_after_it_was_hashed_gives_no_figures(spec):
+    model = read_model_file(weights()).to_dict()
+    asked = replace(spec, model=model, backend="torch")
+    found: dict[str, object] = {}
+    measure_cell(asked, found, report=Silent(), model=model)
+    assert len(found["modes"]) == 1
+    with pytest.raises(HashMismatchError, match="was changed while it was being measured"):
+        measure_cell(asked, found := {}, report=Silent(), model={**model, "sha256": "0" * 64})
+    assert found["modes"] == ()
+
+
+class Silent:
+    def __call__(self, step: str, done: int = 0, total: int = 0, text: str = "") -> None:
+        pass
+
+    def often(self, step: str, done: int, total: int) -> None:
+        pass
 
 
 def test_modes_that_were_measured_before_an_exception_are_kept(spec):

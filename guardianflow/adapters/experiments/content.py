@@ -14,10 +14,10 @@ from guardianflow.adapters.experiments.yaml_text import Node, Pair, read_tree
 from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError, SchemaTooNewError
 
-__all__ = ["SCHEMA_VERSION", "Content", "normal_name", "read_content"]
+__all__ = ["SCHEMA_VERSION", "TOP_KEYS", "Content", "normal_name", "read_content"]
 
 SCHEMA_VERSION = 1
-_TOP_KEYS = ("schema_version", "experiments", "ignore")
+TOP_KEYS = ("schema_version", "experiments", "ignore")
 _logger = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ def read_content(text: str, path: Path, *, known_remarks: Collection[str] = ()) 
     """
     tree = read_tree(text)
     reader = FieldReader(path)
-    top = reader.mapping(tree, "", known=_TOP_KEYS)
+    top = reader.mapping(tree, "", known=TOP_KEYS)
     _require_version(top.get("schema_version"), reader)
     section = top.get("experiments")
     reader.mapping(section, "experiments", known=None)

@@ -100,7 +100,7 @@ class ExperimentFile:
                     f"{printable(self.lock_path)}); check the rights of its folder"
                 ) from error
             # Whoever was killed while writing left a draft; with the lock in hand nobody is writing one.
-            for draft in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+            for draft in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}.part"):
                 with contextlib.suppress(OSError):
                     draft.unlink()
             yield
