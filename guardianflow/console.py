@@ -43,7 +43,12 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """One JSON document on stdout; what was remarked on the way stands in its ``remarks``."""
+    from guardianflow.core.remarks import made_remarks
+
+    remarks = made_remarks()
+    if remarks and isinstance(value, dict):
+        value = {**value, "remarks": [*value.get("remarks", ()), *remarks]}
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
     sys.stdout.flush()
 

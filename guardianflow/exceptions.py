@@ -96,7 +96,9 @@ class HashMismatchError(GuardianFlowError, RuntimeError):
 
 
 class TrackingUnavailableError(GuardianFlowError, ConnectionError):
-    """The MLflow server doesn't answer and the call can't go on without it."""
+    """MLflow or a database doesn't answer and the call can't go on without it; no run was begun."""
+
+    exit_code = 2
 
 
 class RunFailedError(GuardianFlowError, RuntimeError):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from guardianflow.core.config import Settings, mask_secrets, sqlite_path
+from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.core.mlflow_runs import make_client
-from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
+from guardianflow.core.tracking_store import explain_failure
+from guardianflow.exceptions import GuardianFlowError, NotFoundError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -183,16 +184,9 @@ class MlflowRegistry:
                 if gone is not None and _is_gone(error):
                     raise NotFoundError(gone) from error
                 if pause is None or _code(error) not in _TRANSIENT:
-                    raise self._unavailable(error) from error
+                    raise explain_failure(error, self._settings) from error
                 time.sleep(pause)
         raise AssertionError("the last try returns or raises")
-
-    def _unavailable(self, error: Exception) -> TrackingUnavailableError:
-        said = mask_secrets(" ".join(str(error).split())[:300])
-        return TrackingUnavailableError(
-            f"MLflow at {mask_secrets(self._settings.mlflow_tracking_uri)} can't be used: {said}. "
-            "Start it, or correct MLFLOW_TRACKING_URI; `guardianflow doctor` checks it."
-        )
 
 
 def _code(error: Exception) -> str:

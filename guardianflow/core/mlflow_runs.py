@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.config import Settings
 from guardianflow.core.delivery import Operation, Refusal, brief, upload_seconds
 from guardianflow.core.run_folder import folder_name
 from guardianflow.core.run_records import ProcessIdentity, RunStatus
-from guardianflow.exceptions import ConfigError, InputError, TrackingUnavailableError
+from guardianflow.core.tracking_store import explain_failure, no_mlflow, open_store
+from guardianflow.exceptions import GuardianFlowError, InputError, TrackingUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,6 @@ OWNER_TAG = TAG + "owner"
 REASON_TAG = TAG + "reason"
 TIMEOUT_S = 6
 
-_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 _REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 
 
@@ -41,15 +41,11 @@ def make_client(settings: Settings) -> MlflowClient:
     """An MLflow client for the settings' server that gives up after seconds, not minutes.
 
     Raises:
-        ConfigError: The tracking URI is a plain folder, which MLflow no longer supports.
+        ConfigError: The store can't be opened (see :func:`~guardianflow.core.tracking_store.open_store`).
+        TrackingUnavailableError: The database behind it doesn't answer.
     """
     settings.export()
-    scheme = settings.mlflow_tracking_uri.split(":", 1)[0].split("+", 1)[0].lower()
-    if scheme not in _SCHEMES:
-        raise ConfigError(
-            f"MLFLOW_TRACKING_URI {mask_secrets(settings.mlflow_tracking_uri)!r} is no database or server; "
-            "use sqlite:////folder/mlflow.db, postgresql://… or http://…"
-        )
+    open_store(settings)
     for name, value in (
         # Each request is sent twice at most: 13 s with a server that takes connections and says nothing.
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S)),
@@ -62,15 +58,18 @@ def make_client(settings: Settings) -> MlflowClient:
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
     ):
         os.environ.setdefault(name, value)
-    if settings.is_embedded:
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # Its errors are tracebacks; what they come to is said by us.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # Each retry would be a warning of four lines; what it comes to is said by us.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=settings.mlflow_tracking_uri, registry_uri=settings.mlflow_tracking_uri)
+    uri = settings.mlflow_tracking_uri
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except Exception as error:
+        raise explain_failure(error, settings) from error
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,8 @@ class MlflowRuns:
         for _ in range(3):
             with self._explained():
                 found = self._client.get_experiment_by_name(name)
+            if found is not None and not found.experiment_id:  # what MLflow makes of an empty answer
+                raise no_mlflow(self._settings, "its answers are empty")
             if found is not None and found.lifecycle_stage == "active":
                 return str(found.experiment_id)
             if found is not None:
@@ -280,16 +281,12 @@ class MlflowRuns:
     def _explained(self, but: Sequence[str] = ()) -> Iterator[None]:
         try:
             yield
-        except (InputError, TrackingUnavailableError):
+        except GuardianFlowError:
             raise
         except Exception as error:
             if _code(error) in but:
                 raise
-            where = mask_secrets(self._settings.mlflow_tracking_uri)
-            raise TrackingUnavailableError(
-                f"MLflow at {where} can't be used ({brief(error)}): start it, or correct "
-                "MLFLOW_TRACKING_URI; `guardianflow doctor` checks it"
-            ) from error
+            raise explain_failure(error, self._settings) from error
 
 
 _SENDERS = {

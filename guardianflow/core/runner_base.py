@@ -17,6 +17,7 @@ from guardianflow.core.metrics import MetricSink, NullSink
 from guardianflow.core.parameters import RunParameters
 from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.core.tracking import TrackedRun
+from guardianflow.core.tracking_store import look_at_store
 from guardianflow.exceptions import GuardianFlowError
 
 __all__ = ["RESULT_FILE", "Runner"]
@@ -64,11 +65,12 @@ class Runner(ABC, Generic[P, R]):
         """Check, do the work in a run, and return the result.
 
         Raises:
-            InputError: The input can't be used; no run was made.
+            InputError: The input or MLflow's store can't be used; no run was made.
             RunFailedError: The run failed; its status and evidence say why.
             RunInterruptedError: SIGTERM ended it.
         """
         _import_tqdm_quietly()
+        look_at_store(self.settings)
         if self._needs_check():
             self.check()
         with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:

@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-import socket
-import sqlite3
 import urllib.request
-from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from guardianflow._imports import is_installed
 from guardianflow.core.config import Settings, mask_secrets, sqlite_path
+from guardianflow.core.tracking_store import look_at_store
 from guardianflow.doctor.machine import installed_version
 from guardianflow.doctor.report import Check
 
 __all__ = ["DATABASE_ADVICE", "MLFLOW_ADVICE", "S3_ADVICE", "check_database", "check_mlflow", "check_s3"]
 
 _SOCKET_SECONDS = 3.0
-_PORTS = {"postgresql": 5432, "mysql": 3306}
 
 MLFLOW_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI; without it MLflow is a file in the work folder."
 
 
 def check_mlflow(settings: Settings) -> list[Check]:
-    """The tracking file, server or database."""
-    uri = settings.mlflow_tracking_uri
-    scheme = uri.partition(":")[0].partition("+")[0].lower()
-    if scheme == "sqlite":
-        return [_mlflow_file(sqlite_path(uri), uri)]
-    if scheme in ("http", "https"):
-        return [_mlflow_server(uri)]
-    if scheme in _PORTS:
-        parts = urlsplit(uri)
-        return [_mlflow_database(parts.hostname or "localhost", parts.port or _PORTS[scheme], uri)]
-    if scheme == "databricks":
-        return [Check("mlflow", "skip", "Databricks is asked when a run starts")]
-    return [Check("mlflow", "fail", f"MLFLOW_TRACKING_URI {uri!r} is no database or server", MLFLOW_ADVICE)]
-
-
-def _mlflow_file(path: Path | None, uri: str) -> Check:
-    if path is None:
-        return Check("mlflow", "fail", f"{uri} is not a file, so its runs vanish with the process", MLFLOW_ADVICE)
-    if not path.exists():
-        return Check("mlflow", "ok", f"embedded; {path} is made by the first run")
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0] if "runs" in tables else 0
-    except sqlite3.Error as error:
-        advice = "Move the file away (a new one is made), or correct MLFLOW_TRACKING_URI."
-        return Check("mlflow", "fail", f"{path} can't be read as an SQLite database ({error})", advice)
-    return Check("mlflow", "ok", f"embedded; {path} holds {runs} runs (mlflow {installed_version('mlflow')})")
+    """The tracking file, server or database: what a run would meet that opens it now."""
+    state = look_at_store(settings, timeout_s=_SOCKET_SECONDS)
+    if state.schema == "unknown":
+        if settings.mlflow_tracking_uri.lower().startswith("databricks"):
+            return [Check("mlflow", "skip", "Databricks is asked when a run starts")]
+        return [_mlflow_server(settings.mlflow_tracking_uri)]
+    ours = f"mlflow {installed_version('mlflow')}"
+    where = f"embedded; {state.where}" if settings.is_embedded else state.where
+    if state.schema == "new":
+        return [Check("mlflow", "ok", f"{where} is made by the first run")]
+    if state.schema == "older":
+        detail = f"{where} has the schema of an older MLflow than {ours}"
+        return [Check("mlflow", "warn", detail, "The next run migrates it, after a copy beside it.")]
+    return [Check("mlflow", "ok", f"{where} holds {state.runs} runs ({ours})")]
 
 
 def _mlflow_server(uri: str) -> Check:
@@ -79,14 +61,6 @@ def _get(uri: str, page: str) -> str:
     if page == "health" and text.strip('"').upper() != "OK":
         raise ValueError(f"/health says {text[:40]!r}: that is no MLflow server")
     return text
-
-
-def _mlflow_database(host: str, port: int, uri: str) -> Check:
-    try:
-        socket.create_connection((host, port), timeout=_SOCKET_SECONDS).close()
-    except OSError as error:
-        return Check("mlflow", "fail", f"no database answers on {host}:{port} ({error})", MLFLOW_ADVICE)
-    return Check("mlflow", "ok", f"{host}:{port} answers (the login is tried when a run starts): {mask_secrets(uri)}")
 
 
 DATABASE_ADVICE = "Start the server, or correct GUARDIANFLOW_DATABASE_URL; without it the state is a file."

@@ -19,6 +19,7 @@ from guardianflow.core.redaction import secret_places
 from guardianflow.core.run_records import RunRecord, RunStatus
 from guardianflow.core.runner import RESULT_FILE
 from guardianflow.core.tracking import TrackedRun, outcome_of
+from guardianflow.core.tracking_store import look_at_store
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
 from guardianflow.execution.notebook import check_parameters, execute_notebook, template_path
 from guardianflow.execution.outcome import (
@@ -196,6 +197,7 @@ class LocalExecutor:
 
     def _check(self, plan: RunPlan) -> Path | None:
         """What can be checked without the runner; the template to execute, ``None`` for a direct run."""
+        look_at_store(self.settings)  # before the data is read, which may take minutes
         places = secret_places(plan.parameters)
         if places:
             raise InputError(
