@@ -54,8 +54,9 @@ def to_revision(url: str, revision: str) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO experiments (experiment_id, name, lifecycle_stage) "
                                    "VALUES (0, 'Default', 'active')"))  # fmt: skip
-        connection.execute(sa.text("INSERT INTO runs (run_uuid, name, status, lifecycle_stage, experiment_id, user_id, start_time, end_time) "
-                                   "VALUES ('kept', 'an old run', 'FINISHED', 'active', 0, 'kim', 1, 2)"))  # fmt: skip
+        row = "'kept', 'an old run', 'FINISHED', 'active', 0, 'kim', 1, 2"
+        columns = "run_uuid, name, status, lifecycle_stage, experiment_id, user_id, start_time, end_time"
+        connection.execute(sa.text(f"INSERT INTO runs ({columns}) VALUES ({row})"))
     engine.dispose()
 
 
