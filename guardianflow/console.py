@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from guardianflow.core.config import Settings
     from guardianflow.core.run_records import RunRecord
 
-__all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_table", "say"]
+__all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_table", "progress_line", "say"]
 
 POLL_S = 0.5
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -86,6 +86,12 @@ def ago(moment: datetime | None, now: datetime) -> str:
     return "just now"
 
 
+def progress_line(state: Mapping[str, Any], *, seconds: float) -> str:
+    """Where a run stands, in one line; what there is nothing to say of leaves no gap."""
+    parts = (f"{state['unit']} {state['done']}/{state['total']}", state["note"], f"{seconds:.0f} s")
+    return " · ".join(part for part in parts if part)
+
+
 class ProgressWatch:
     """Shows where a run stands while it is executed elsewhere (in a kernel): a bar, or lines.
 
@@ -149,14 +155,13 @@ class ProgressWatch:
                     )  # fmt: skip
 
     def _print_lines(self, records: Any, run_id: str) -> None:
-        seen, began = -1, time.monotonic()
-        while not self._stop.wait(POLL_S):
+        seen, began, stopped = 0, time.monotonic(), False
+        while not stopped:
+            stopped = self._stop.wait(POLL_S)  # what was reached last is read once more
             state = self._read(records, run_id)
             if state and state["done"] > seen:
                 seen = state["done"]
-                if seen:
-                    seconds = time.monotonic() - began
-                    say(f"  {state['unit']} {seen}/{state['total']} · {state['note']} · {seconds:.0f} s")
+                say(f"  {progress_line(state, seconds=time.monotonic() - began)}")
 
     @staticmethod
     def _read(records: Any, run_id: str) -> Mapping[str, Any]:

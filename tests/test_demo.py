@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def test_the_demo_tells_its_story_and_reuses_it(
 
     said = capsys.readouterr().err
     assert all(f"[{number}/10]" in said for number in range(1, 11))
+    lasts = [line for line in said.splitlines() if re.match(r"  (epoch|cell|step) (\d+)/\2 ", line)]
+    assert {line.split()[0] for line in lasts} == {"epoch", "cell", "step"}
+    assert not any("·  ·" in line for line in lasts)
     assert [event["action"] for event in reversed(story["history"])][:7] == [
         "register", "promote", "register", "promote", "rollback", "promote", "register",
     ]  # fmt: skip

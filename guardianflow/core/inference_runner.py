@@ -151,11 +151,11 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         )  # fmt: skip
         with shown as bar:
             for number, spec in enumerate(matrix.cells):
-                run.set_progress(number, len(matrix.cells), unit="cell", note=spec.name)
+                run.set_progress(number, len(matrix.cells), unit="cell", note=f"now: {spec.name}")
                 bar.set_postfix_str(spec.name)
                 evidence.keep_cell(self._measure(run, spec))
                 bar.update()
-        run.set_progress(len(matrix.cells), len(matrix.cells), unit="cell", note="")
+        run.set_progress(len(matrix.cells), len(matrix.cells), unit="cell")
         result = evidence.keep_result(matrix, seconds=time.perf_counter() - began)
         result = replace(result, remarks=(*self.remarks, *result.remarks))
         write_json(run.folder / RESULT_FILE, result.to_dict())

@@ -44,4 +44,4 @@ class Steps:
         name = STEPS[self._done] if self._done < len(STEPS) else ""
         said = f"{name}: {text}" if text else name
         self._bar.set_postfix_str(said)
-        self._run.set_progress(self._done, len(STEPS), unit="step", note=said)
+        self._run.set_progress(self._done, len(STEPS), unit="step", note=f"now: {said}" if said else "")
