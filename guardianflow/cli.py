@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from guardianflow import __version__
+from guardianflow.core.command_lines import typed
 from guardianflow.verbs import adoption, benchmarks, evaluation, models, records, work
 
 __all__ = ["app", "main"]
@@ -56,12 +57,21 @@ for _name, _group in GROUPS.items():
 
 def main() -> NoReturn:
     """Entry point of the ``guardianflow`` command."""
-    logging.basicConfig(level=os.environ.get("GUARDIANFLOW_LOG", "WARNING").upper(), format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=os.environ.get("GUARDIANFLOW_LOG", "WARNING").upper(), handlers=[handler])
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+class _Formatter(logging.Formatter):
+    """Log lines whose commands can be typed here."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return typed(super().format(record))
 
 
 def _version(value: bool) -> None:

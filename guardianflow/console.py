@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.core.command_lines import typed
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -38,8 +40,8 @@ def err() -> Console:
 
 
 def say(text: str) -> None:
-    """A message for people, on stderr."""
-    err().print(text, markup=False, soft_wrap=True)
+    """A message for people, on stderr; its commands can be typed here."""
+    err().print(typed(text), markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -66,7 +68,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     for column in columns:
         table.add_column(column, overflow="fold", justify="left")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(
+            *(cell if isinstance(cell, Text) else Text("" if cell is None else typed(str(cell))) for cell in row)
+        )
     console = out()
     if not console.is_terminal:
         console.width = max(console.width, 200)  # a file or a pipe has no edge to wrap at

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from guardianflow import __version__
-from guardianflow.core.config import Settings
+from guardianflow.core.command_lines import command, program, typed
+from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.exceptions import NotFoundError, RunFailedError
@@ -348,6 +350,15 @@ def _pages(record: Any) -> dict[str, Any]:
     return {"run_id": record.run_id, "notebook": str(notebook), "html": str(notebook.with_suffix(".html"))}
 
 
+def _mlflow_pages(settings: Settings) -> str:
+    """The address of MLflow's server, or the command that starts one; the password of a database stays out of both."""
+    uri = settings.mlflow_tracking_uri
+    if uri.startswith("http"):
+        return mask_secrets(uri)
+    shown = shlex.quote(uri) if mask_secrets(uri) == uri else '"$MLFLOW_TRACKING_URI"'
+    return f"{program('mlflow')} server --backend-store-uri {shown}"
+
+
 def _ending(settings: Settings, story: _Story, pages: Mapping[str, str], *, quiet: bool) -> dict[str, Any]:
     from guardianflow.console import print_table
     from guardianflow.listing import history_table
@@ -357,9 +368,9 @@ def _ending(settings: Settings, story: _Story, pages: Mapping[str, str], *, quie
     seconds = time.perf_counter() - story.began
     look = {
         **pages,
-        "all runs": "guardianflow list runs",
-        "the versions": f"guardianflow list versions {DEMO_MODEL}",
-        "MLflow's own pages": f"mlflow ui --backend-store-uri {settings.mlflow_tracking_uri}",
+        "all runs": typed(command("list", "runs", settings=settings)),
+        "the versions": typed(command("list", "versions", DEMO_MODEL, settings=settings)),
+        "MLflow's own pages": _mlflow_pages(settings),
         "files": str(settings.runs_dir / DEMO_EXPERIMENT),
     }
     if not quiet:

@@ -24,6 +24,7 @@ LEVELS = {
     "_plugins": 0,
     "core": 1,  # the package file, which holds nothing
     "core.benchmark_rows": 1,
+    "core.command_lines": 1,
     "core.config": 1,
     "core.environment": 1,
     "core.evidence": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from guardianflow.adapters.experiments.content import TOP_KEYS, Content, normal_
 from guardianflow.adapters.experiments.edits import TextEdits
 from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
 from guardianflow.adapters.experiments.file import ExperimentFile
-from guardianflow.adapters.experiments.generation import draft_entries, script_files
+from guardianflow.adapters.experiments.generation import Draft, draft_entries, script_files
 from guardianflow.adapters.experiments.search import near_names, rank
 from guardianflow.adapters.experiments.update import HEADER, RegistryUpdate, updated
 from guardianflow.adapters.experiments.yaml_text import YamlProblem
@@ -42,8 +42,8 @@ class EntryPaths:
 class ExperimentRegistry:
     """The experiments of a folder, kept in a file that people edit.
 
-    Paths in the file start from the folder that the file is named in. Each call reads the file anew; whatever
-    changes it holds a lock, changes only its own lines and replaces the file whole.
+    Paths in the file start from the folder that the file is named in, or are absolute. Each call reads the file
+    anew; whatever changes it holds a lock, changes only its own lines and replaces the file whole.
 
     Args:
         path: The file; ``scan_and_generate`` and ``add`` make it.
@@ -123,7 +123,7 @@ class ExperimentRegistry:
             write: False only says what would change.
 
         Raises:
-            InputError: The folder can't be scanned or lies outside the file's; the file is broken or can't be written.
+            InputError: The folder can't be scanned; the file is broken or can't be written.
         """
         from guardianflow.adapters.scan.scan import scan_folder
 
@@ -141,15 +141,17 @@ class ExperimentRegistry:
             write: False only says what would change.
 
         Raises:
-            InputError: The scanned folder lies outside the file's; the file is broken or can't be written.
+            InputError: The file is broken or can't be written.
             ConflictError: Another process holds the file's lock.
         """
         drafts, left_out = draft_entries(report, self.folder)
+        remarks = _remarks(drafts, report, self.folder)
         made: list[RegistryUpdate] = []
 
         def edit(text: str | None) -> str | None:
             update, new = updated(text or "", self._parsed(text), drafts, folder=self.folder)
-            made.append(replace(update, left_out=tuple(left_out), report=report))
+            said = (*remarks, *self.remarks)
+            made.append(replace(update, left_out=tuple(left_out), remarks=said, report=report))
             return new if write and update.changed else None
 
         if write:
@@ -234,13 +236,15 @@ class ExperimentRegistry:
             raise InputError(f"{printable(self.path)}: {problem}") from None
 
     def _inside(self, entry: ExperimentEntry, path: str, key: str) -> Path:
+        if Path(path).is_absolute() and "\0" not in path:
+            return Path(os.path.normpath(path))
         root = Path(os.path.realpath(self.folder))
         found = Path(os.path.realpath(root / path)) if "\0" not in path else None
         if found is None or not found.is_relative_to(root):
             raise InputError(
                 f"{printable(self.path)}, line {entry.line}: `{key}: {printable(path)}` of the experiment "
-                f"{entry.name!r} leads out of {printable(self.folder)}; name a path inside, or keep an "
-                f"experiments.yaml in a folder above both"
+                f"{entry.name!r} leads out of {printable(self.folder)}; name a path inside, or an "
+                f"absolute one"
             )
         return found
 
@@ -251,6 +255,17 @@ class ExperimentRegistry:
         else:
             advice = "it has none; fill it with `guardianflow scan FOLDER --write experiments.yaml`"
         return NotFoundError(f"no experiment {printable(repr(name))} in {printable(self.path)}; {advice}")
+
+
+def _remarks(drafts: Iterable[Draft], report: ScanReport, folder: Path) -> list[str]:
+    absolute = sum(Path(draft.path).is_absolute() for draft in drafts)
+    if not absolute:
+        return []
+    sentence = (
+        f"{absolute} of the scripts lie outside {printable(folder)}, where the file is, and have absolute paths in it: "
+        f"it is of use on this machine only. A file kept in {printable(report.root)} has paths that move with it."
+    )
+    return [sentence]
 
 
 def _time(ended: str | datetime | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from guardianflow.adapters.artifacts import Artifact
+from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings
 from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import GuardianFlowError, ModelFileError
@@ -66,7 +67,7 @@ def register_model(
 
     path, place = model
     where = f"artifacts/{place}"
-    again = f"guardianflow register {name} --run {run.run_id} --artifact {where}"
+    again = command("register", name, "--run", run.run_id, "--artifact", where)
     try:
         serving_of(path)  # of the file that the user knows; the registry asks it of the run's copy
     except GuardianFlowError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.tracking_store import explain_failure
@@ -201,7 +202,7 @@ def _is_gone(error: Exception) -> bool:
 def _lost_version(name: str, version: str) -> str:
     return (
         f"version {version} of model {name!r} was deleted in MLflow, outside of GuardianFlow; "
-        f"promote another version, or register its run again (`guardianflow list versions {name!r}`)"
+        f"promote another version, or register its run again (`{command('list', 'versions', name)}`)"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from guardianflow.core.command_lines import command
 from guardianflow.core.serving import ServedModel, Serving
 from guardianflow.exceptions import NotFoundError
 
@@ -166,7 +167,7 @@ class ModelVersion:
         if self.status == "deleted":
             raise NotFoundError(
                 f"version {self.version} of {self.name!r} was deleted; "
-                f"`guardianflow list versions {self.name!r}` shows what there is"
+                f"`{command('list', 'versions', self.name)}` shows what there is"
             )
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from guardianflow.core.command_lines import command
 from guardianflow.core.evidence import plain_json
 from guardianflow.core.gate import OFF, Check, Gate, Verdict
 from guardianflow.core.ledger import Change, Ledger, Move
@@ -175,7 +176,7 @@ class Promotion:
             return state.champion  # the call before this one promoted the candidate: a retry
         raise NotFoundError(
             f"model {state.name!r} has no candidate to promote; register a run, or name the version "
-            f"(champion is {state.champion or 'none'}; `guardianflow list versions {state.name!r}` shows them)"
+            f"(champion is {state.champion or 'none'}; `{command('list', 'versions', state.name)}` shows them)"
         )
 
     def _require_unrejected(self, version: ModelVersion, *, force: bool) -> None:

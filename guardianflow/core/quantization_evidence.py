@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.evaluations import Evaluations, evaluation_row, machine_facts
 from guardianflow.core.metrics import MetricRecord, MetricSink
@@ -160,7 +161,7 @@ class QuantizationEvidence:
             return result
         from guardianflow.core.registry import ModelRegistry
 
-        again = f"guardianflow register {name} --run {self._run.run_id}"
+        again = command("register", name, "--run", self._run.run_id)
         if not self._run.flush(timeout_s=_REGISTER_TIMEOUT_S):
             said = f"MLflow did not take the model, so {name!r} was not registered; later: {again}"
             return replace(result, remarks=(*result.remarks, said))

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.core.command_lines import typed
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
 from guardianflow.core.verdict import training_verdict
 from guardianflow.data.printable import printable
@@ -213,7 +214,7 @@ class NextSteps:
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><td style="text-align:left">{escape(why)}</td>'
-            f'<td style="text-align:left"><code>{escape(command)}</code></td></tr>'
+            f'<td style="text-align:left"><code>{escape(typed(command))}</code></td></tr>'
             for why, command in self.steps
         )
         return f"<table>{rows}</table>"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from guardianflow._plugins import Registry
+from guardianflow.core.command_lines import command
 from guardianflow.core.ledger import Change, Ledger, Move
 from guardianflow.core.model_records import ModelState, ModelVersion
 from guardianflow.core.version_files import VersionFiles
@@ -66,7 +67,7 @@ class Rollback:
             raise ConflictError(
                 f"model {name!r} was moved by somebody else while version {target.version} was being checked: the "
                 f"champion was {seen.champion} and is {now.champion} now, and nothing was rolled back. Look at "
-                f"`guardianflow history {name!r}` and decide again."
+                f"`{command('history', name)}` and decide again."
             ) from error
 
     def _check_fit(self, target: ModelVersion, *, champion: str | None) -> None:
@@ -87,5 +88,5 @@ class Rollback:
             done = f"its champion is {state.champion or 'none'}, with no champion before it"
         return (
             f"model {state.name!r} has nothing to roll back to: {done}. Promote the version you want: "
-            f"`guardianflow list versions {state.name!r}` shows them."
+            f"`{command('list', 'versions', state.name)}` shows them."
         )

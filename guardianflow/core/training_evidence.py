@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.evaluations import EVALUATION_FOLDER, Evaluations, evaluation_row
 from guardianflow.core.metrics import get_model_size
@@ -268,7 +269,7 @@ class TrainingEvidence:
             return result
         from guardianflow.core.registry import ModelRegistry
 
-        again = f"guardianflow register {name} --run {self._run.run_id}"
+        again = command("register", name, "--run", self._run.run_id)
         if not self._run.flush(timeout_s=_REGISTER_TIMEOUT_S):
             log.warning("MLflow did not take the weights, so %r was not registered; later: %s", name, again)
             return result

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.supervision.environment import outer_environment
+from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings
 from guardianflow.core.interrupts import signals_raise
 from guardianflow.core.redaction import secret_places
@@ -282,7 +283,7 @@ def _say_what_is_missing(plan: RunPlan, run: TrackedRun, result: Mapping[str, An
     said = any(f"{name!r} was not registered" in remark for remark in result.get("remarks", ()))
     if name and not said and not str(result.get("model_uri") or "").startswith("models:/"):
         # The kernel's own words about it stand in the notebook; whoever waits here must hear it, too.
-        log.warning("%r was not registered; later: guardianflow register %s --run %s", name, name, run.run_id)
+        log.warning("%r was not registered; later: %s", name, command("register", str(name), "--run", run.run_id))
 
 
 def _read_result(folder: Path) -> dict[str, Any]:

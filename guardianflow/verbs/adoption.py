@@ -367,12 +367,18 @@ def _show_scan(report: ScanReport) -> None:
 def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, Any]:
     from guardianflow.adapters.experiment_registry import ExperimentRegistry
     from guardianflow.console import say
+    from guardianflow.core.command_lines import command
 
     update = ExperimentRegistry(path).enter(report)
     if not quiet:
         say(f"{path}: {len(update.added)} added, {len(update.missing)} missing, {len(update.unchanged)} as they were")
+        for script, reason in update.left_out:
+            say(f"left out   {script}: {reason}")
+        for remark in update.remarks:
+            say(f"note       {remark}")
         if update.added:
-            say(f"next: guardianflow wrap --experiment {update.added[0]} --dry-run")
+            where = [] if path == Path(_REGISTRY_FILE) else ["--experiments", str(path)]
+            say(f"next: {command('wrap', '--experiment', update.added[0], *where, '--dry-run')}")
     result: dict[str, Any] = update.to_dict()
     return result
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from guardianflow.core.command_lines import typed
 from guardianflow.exceptions import GuardianFlowError, InputError, ScriptFailedError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _report(error: GuardianFlowError, *, as_json: bool) -> None:
     say(f"error: {error}")
     if as_json:
         document: dict[str, Any] = {
-            "error": {"type": type(error).__name__, "message": str(error)},
+            "error": {"type": type(error).__name__, "message": typed(str(error))},
             "exit_code": error.exit_code,
         }
         result = getattr(error, "result", None)

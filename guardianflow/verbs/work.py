@@ -22,6 +22,7 @@ def init(
 ) -> None:
     """Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."""
     from guardianflow.console import print_json, say
+    from guardianflow.core.command_lines import program
     from guardianflow.workspace import create_workspace
 
     made = create_workspace(folder)
@@ -32,7 +33,7 @@ def init(
         say(f"made  {path}")
     for path in made.kept:
         say(f"kept  {path}")
-    say(f"next: cd {shlex.quote(str(folder))} && guardianflow doctor")
+    say(f"next: cd {shlex.quote(str(folder))} && {program('guardianflow', anywhere=True)} doctor")
 
 
 @verb

@@ -35,7 +35,7 @@ class Draft:
 
     Attributes:
         entry: All but the name.
-        path: The script's file from the folder of the experiments.yaml, with ``/``.
+        path: The script's file from the folder of the experiments.yaml, with ``/``; absolute where it lies outside.
     """
 
     entry: ExperimentEntry
@@ -48,29 +48,23 @@ def draft_entries(report: ScanReport, folder: Path) -> tuple[list[Draft], list[t
     Args:
         report: What was found.
         folder: The folder of the experiments.yaml.
-
-    Raises:
-        InputError: The scanned folder does not lie below ``folder``.
     """
-    root = Path(os.path.realpath(report.root))
-    below = Path(os.path.relpath(root, os.path.realpath(folder)))
-    if below.is_absolute() or ".." in below.parts:
-        raise InputError(
-            f"the experiments.yaml of {printable(folder)} can't name scripts of {printable(root)}, which lies outside; "
-            f"keep the file in the scanned folder or above it"
-        )
+    root, home = Path(os.path.realpath(report.root)), Path(os.path.realpath(folder))
     drafts, left_out = [], []
     for script in sorted(report.scripts, key=lambda script: (script.path.as_posix(), script.role)):
-        path = (below / script.path).as_posix()
+        full = root / script.path
+        inside = full.is_relative_to(home)
+        path = (full.relative_to(home) if inside else full).as_posix()
         if has_unprintable(path):
             left_out.append((printable(path), "a name with invisible or undecodable characters"))
         else:
-            drafts.append(_draft(script, path, folder))
+            drafts.append(_draft(script, path, folder, "." if inside else root.as_posix()))
     return drafts, left_out
 
 
-def _draft(script: FoundScript, path: str, folder: Path) -> Draft:
-    working_dir = _module_root(path, script.module_of) if script.module_of else _working_dir(script, path, folder)
+def _draft(script: FoundScript, path: str, folder: Path, base: str) -> Draft:
+    module = script.module_of
+    working_dir = _module_root(path, module, base) if module else _working_dir(script, path, folder, base)
     entry = ExperimentEntry(
         name="",
         script=script.module_of or path,
@@ -93,23 +87,23 @@ def _texts(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(printable(mask_secrets(text), longest=_MAX_TEXT) for text in texts)
 
 
-def _module_root(path: str, module: str) -> str:
+def _module_root(path: str, module: str, base: str) -> str:
     """The folder from which ``-m`` finds the module: as many levels above the file as the name has dots."""
     parts = PurePosixPath(path).with_suffix("").parts
     names = module.split(".")
     for tail in (names, [*names, "__main__"], [*names, "__init__"]):
         if list(parts[-len(tail) :]) == tail:
             return PurePosixPath(*parts[: -len(tail)]).as_posix()
-    return "."
+    return base
 
 
-def _working_dir(script: FoundScript, path: str, folder: Path) -> str:
-    """The script's own folder where its data files are found from there only."""
+def _working_dir(script: FoundScript, path: str, folder: Path, base: str) -> str:
+    """The script's own folder where its data files are found from there only; else the one that paths start from."""
     home = PurePosixPath(path).parent.as_posix()
     names = [name for name in script.data if name and not Path(name).is_absolute()]
-    here = any(_exists(folder / name) for name in names)
+    here = any(_exists(folder / base / name) for name in names)
     there = any(_exists(folder / home / name) for name in names)
-    return home if there and not here else "."
+    return home if there and not here else base
 
 
 def _exists(path: Path) -> bool:

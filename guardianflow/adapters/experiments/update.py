@@ -43,6 +43,7 @@ class RegistryUpdate:
         ignored: Scripts that ``ignore:`` keeps out.
         left_out: Scripts that can't become an entry, with the reason.
         changed: Whether the file's text differs now (with ``write=False``: would differ).
+        remarks: What else is to be known, in sentences.
         report: The scan itself; None before it is put to it.
     """
 
@@ -55,6 +56,7 @@ class RegistryUpdate:
     ignored: tuple[str, ...]
     changed: bool
     left_out: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
     report: ScanReport | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ class RegistryUpdate:
             "unchanged": list(self.unchanged),
             "ignored": list(self.ignored),
             "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
+            "remarks": list(self.remarks),
             "changed": self.changed,
         }
 
