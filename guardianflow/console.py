@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from guardianflow.core.config import Settings
     from guardianflow.core.run_records import RunRecord
 
-__all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_table", "progress_line", "say"]
+__all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_lines", "print_table", "progress_line", "say"]
 
 POLL_S = 0.5
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -77,6 +77,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     if title:
         console.print(Text(title, style="bold"))
     console.print(table)
+
+
+def print_lines(pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and what belongs to them on stdout, nothing cut or broken: what stands there may be a command."""
+    console = out()
+    for name, text in pairs:
+        console.print(f"{name:<38}  {text}", markup=False, soft_wrap=True)
 
 
 def ago(moment: datetime | None, now: datetime) -> str:

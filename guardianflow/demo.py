@@ -360,7 +360,7 @@ def _mlflow_pages(settings: Settings) -> str:
 
 
 def _ending(settings: Settings, story: _Story, pages: Mapping[str, str], *, quiet: bool) -> dict[str, Any]:
-    from guardianflow.console import print_table
+    from guardianflow.console import print_lines, print_table
     from guardianflow.listing import history_table
 
     registry = ModelRegistry(settings)
@@ -376,7 +376,7 @@ def _ending(settings: Settings, story: _Story, pages: Mapping[str, str], *, quie
     if not quiet:
         table = history_table(history)
         print_table(table.columns, table.rows, title=f"The ledger of {DEMO_MODEL}, newest first")
-        print_table(("where to look", ""), list(look.items()))
+        print_lines(look.items())
         story.say(f"done in {seconds:.0f} s; champion: {registry.get_champion_uri(DEMO_MODEL)}")
     return {
         "seconds": round(seconds, 1),

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from guardianflow.cli import app
+from guardianflow.core.command_lines import typed
 from guardianflow.core.config import Settings, sqlite_url
 from guardianflow.core.mlflow_runs import MlflowRuns, make_client
 from guardianflow.core.tracking_schema import known_revisions, latest_revision
@@ -167,14 +168,14 @@ def test_every_verb_that_opens_the_store_ends_with_one_sentence_and_exit_code_2(
     result = CliRunner().invoke(app, [*words, "--json"])
     document = json.loads(result.stdout)
     assert (result.exit_code, document["exit_code"]) == (2, 2), result.stderr
-    assert f"mlflow db upgrade 'sqlite:///{store}'" in document["error"]["message"]
+    assert f"mlflow db upgrade 'sqlite:///{store}'`" in document["error"]["message"]
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) == 1
     assert digest(store) == before
     assert not (tmp_path / "ran").exists()
     with pytest.raises(ConfigError) as found:  # what doctor shows as a failed check
         check_mlflow(Settings())
-    assert str(found.value) == document["error"]["message"]
+    assert typed(str(found.value)) == document["error"]["message"]
 
 
 def test_doctor_is_not_ready_where_the_store_can_not_be_opened(
