@@ -104,7 +104,7 @@ def test_a_scan_from_elsewhere_says_so_and_what_it_names_next_runs(
     scan = f"{BIN}/guardianflow scan {shlex.quote(str(projects))} --write 'my list.yaml'"
     said = shell(scan, place)
     assert said.returncode == 0, said.stderr
-    assert f"note       1 of the scripts lie outside {place}" in said.stderr
+    assert f"note      1 of the scripts lie outside {place}" in said.stderr
     [following] = [line.removeprefix("next: ") for line in said.stderr.splitlines() if line.startswith("next: ")]
     shown = shell(following, place)
     assert shown.returncode == 0, shown.stderr

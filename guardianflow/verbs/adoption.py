@@ -368,14 +368,14 @@ def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, 
     from guardianflow.adapters.experiment_registry import ExperimentRegistry
     from guardianflow.console import say
     from guardianflow.core.command_lines import command
+    from guardianflow.verbs.execution import Remarks
 
     update = ExperimentRegistry(path).enter(report)
     if not quiet:
         say(f"{path}: {len(update.added)} added, {len(update.missing)} missing, {len(update.unchanged)} as they were")
         for script, reason in update.left_out:
             say(f"left out   {script}: {reason}")
-        for remark in update.remarks:
-            say(f"note       {remark}")
+        Remarks().show(update.remarks)
         if update.added:
             where = [] if path == Path(_REGISTRY_FILE) else ["--experiments", str(path)]
             say(f"next: {command('wrap', '--experiment', update.added[0], *where, '--dry-run')}")
