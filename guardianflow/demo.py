@@ -30,7 +30,7 @@ class DemoRecipe:
         images: Generated scenes, a fifth of them for validation.
         imgsz: Side of the model's input, in pixels.
         batch: Images per step.
-        weak_epochs: Of the first model.
+        weak_epochs: Of the first model: the fewest after which it finds something (mAP50 0.2 to 0.5).
         better_epochs: Of the second one.
         min_map50: What the second one must reach on its validation scenes; less fails the demo.
         backends: What the benchmark runs the better model on.
@@ -44,7 +44,7 @@ class DemoRecipe:
     images: int = 300
     imgsz: int = 256
     batch: int = 6
-    weak_epochs: int = 2
+    weak_epochs: int = 4
     better_epochs: int = 9
     min_map50: float = 0.75
     backends: tuple[str, ...] = ("torch", "onnxruntime", "openvino")

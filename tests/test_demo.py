@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.demo import DEMO_MODEL, DemoRecipe, run_demo
+from guardianflow.demo import DEMO_MODEL, DemoRecipe, _Demo, _Story, run_demo
 from guardianflow.exceptions import RunFailedError
 
 SMALL = DemoRecipe(images=24, imgsz=64, batch=8, weak_epochs=1, better_epochs=2, min_map50=0.0)
@@ -64,3 +65,16 @@ def test_the_demo_tells_its_story_and_reuses_it(
 
     with pytest.raises(RunFailedError, match=r"below 1\.1"):
         run_demo(settings, recipe=DemoRecipe(**{**SMALL.__dict__, "min_map50": 1.1}), quiet=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not os.environ.get("GUARDIANFLOW_FIRE"), reason="takes a minute; run `make test-fire`")
+def test_the_demos_first_champion_finds_something_and_leaves_room_for_a_better_one(
+    tmp_path: Path, mlflow_sqlite_template: Path
+) -> None:
+    shutil.copyfile(mlflow_sqlite_template, tmp_path / "mlflow.db")
+    demo = _Demo(Settings(work_dir=tmp_path), _Story(say=print, total=2), DemoRecipe(), fresh=True)
+    data = demo.scenes()[1]["data_yaml"]
+    _, facts = demo.training(data, DemoRecipe().weak_epochs, drawn=False)()
+    assert 0.15 <= facts["metrics"]["map50"] <= 0.55
