@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["made_remarks", "remark"]
+__all__ = ["forget_remarks", "made_remarks", "remark"]
 
 log = logging.getLogger(__name__)
 
@@ -18,5 +18,10 @@ def remark(sentence: str) -> None:
 
 
 def made_remarks() -> tuple[str, ...]:
-    """The remarks of this process so far."""
+    """The remarks since the last :func:`forget_remarks`."""
     return tuple(_made)
+
+
+def forget_remarks() -> None:
+    """A new command begins: what was said before belongs to another one's document."""
+    _made.clear()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from guardianflow.core.command_lines import typed
+from guardianflow.core.remarks import forget_remarks
 from guardianflow.exceptions import GuardianFlowError, InputError, ScriptFailedError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def verb(function: Callable[Params, None]) -> Callable[Params, None]:
 
     @functools.wraps(function)
     def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        forget_remarks()
         try:
             function(*args, **kwargs)
         except GuardianFlowError as error:

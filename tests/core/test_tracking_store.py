@@ -204,7 +204,6 @@ def test_the_command_that_the_sentence_names_mends_the_store(tmp_path: Path, old
 def test_our_own_older_store_migrates_after_a_copy_and_says_so_on_both_channels(
     tmp_path: Path, old_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("guardianflow.core.remarks._made", [])
     shutil.copyfile(old_file, tmp_path / "mlflow.db")
     monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(tmp_path))
     [check] = check_mlflow(Settings())
@@ -221,6 +220,7 @@ def test_our_own_older_store_migrates_after_a_copy_and_says_so_on_both_channels(
     assert make_client(Settings()).get_run("kept").info.run_name == "an old run"
     assert look_at_store(Settings()).schema == "current"
     assert [*tmp_path.glob("mlflow.db.before-*")] == [copy]
+    assert "remarks" not in json.loads(CliRunner().invoke(app, ["runs", "reap", "--json"]).stdout)
     assert [*tmp_path.glob(".mlflow*")] == []
 
 
