@@ -16,7 +16,7 @@ from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.core.mlflow_runs import make_client
 from guardianflow.core.tracking_store import explain_failure
-from guardianflow.exceptions import GuardianFlowError, NotFoundError
+from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
