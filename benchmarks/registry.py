@@ -62,7 +62,7 @@ class Contest:
 
     def move(self) -> None:
         """Compare-and-set and the ledger's line alone."""
-        from guardianflow.core.ledger import Change
+        from guardianflow.registry.ledger import Change
 
         version = str(next(self._ours))
         self.registry._ledger.move(

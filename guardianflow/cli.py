@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from guardianflow import __version__
-from guardianflow.core.command_lines import typed
+from guardianflow.text.command_lines import typed
 from guardianflow.verbs import adoption, benchmarks, evaluation, models, records, work
 
 __all__ = ["app", "main"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guardianflow.core.config import CONFIG_FILE, DEFAULT_WORK_DIR, ENV_FILE
 from guardianflow.exceptions import InputError
-from guardianflow.execution.notebook import list_templates, template_path
+from guardianflow.execution.engine.notebook import list_templates, template_path
 
 __all__ = ["Workspace", "create_workspace"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.evaluations import Evaluations
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.tracking import TrackedRun
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.runs.tracking import TrackedRun
 from tests.core.evidence_world import FINGERPRINT, evaluate
 from tests.small_onnx import with_weights_beside
 from tests.test_cli import call, call_json

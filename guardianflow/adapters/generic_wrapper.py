@@ -9,24 +9,24 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from guardianflow.adapters.artifacts import ArtifactWatch, default_patterns
-from guardianflow.adapters.commands import Command, read_command
-from guardianflow.adapters.metrics.lines import MetricLines
-from guardianflow.adapters.parameters.script_parameters import ResolvedParameters, resolve_parameters
-from guardianflow.adapters.run_identity import IDENTITY_FILE, RunIdentity, run_identity
-from guardianflow.adapters.wrap_preview import WrapPreview, preview_wrap
-from guardianflow.adapters.wrap_results import WrapResult
-from guardianflow.adapters.wrapped_script import WrappedScript
+from guardianflow.adapters.wrap.artifacts import ArtifactWatch, default_patterns
+from guardianflow.adapters.wrap.commands import Command, read_command
+from guardianflow.adapters.wrap.metrics.lines import MetricLines
+from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, resolve_parameters
+from guardianflow.adapters.wrap.preview import WrapPreview, preview_wrap
+from guardianflow.adapters.wrap.results import WrapResult
+from guardianflow.adapters.wrap.run_identity import IDENTITY_FILE, RunIdentity, run_identity
+from guardianflow.adapters.wrap.script import WrappedScript
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
 from guardianflow.core.metrics import MetricSink
-from guardianflow.core.names import validate_name
-from guardianflow.core.parameters import WrapParameters, parse_parameters
-from guardianflow.core.run_folder import RESULT_FILE, write_json
-from guardianflow.core.run_records import RunRecord, RunRecords, RunStatus
-from guardianflow.core.runner_base import Runner
-from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import InputError, ScriptFailedError
+from guardianflow.files.run_folder import RESULT_FILE, write_json
+from guardianflow.runners._base import Runner
+from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.parameters import WrapParameters, parse_parameters
+from guardianflow.state.database import Database
+from guardianflow.text.names import validate_name
 
 __all__ = ["GenericWrapper", "WrapResult"]
 

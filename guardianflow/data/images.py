@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardianflow.data.printable import printable
+from guardianflow.text.printable import printable
 
 __all__ = ["MIN_SIDE", "ProbedImage", "probe_image"]
 

@@ -12,25 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.supervision.environment import outer_environment
-from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings
-from guardianflow.core.interrupts import signals_raise
-from guardianflow.core.redaction import secret_places
-from guardianflow.core.run_records import RunRecord, RunStatus
-from guardianflow.core.runner import RESULT_FILE
-from guardianflow.core.tracking import TrackedRun, outcome_of
-from guardianflow.core.tracking_store import look_at_store
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
-from guardianflow.execution.notebook import check_parameters, execute_notebook, template_path
-from guardianflow.execution.outcome import (
+from guardianflow.execution.engine.notebook import check_parameters, execute_notebook, template_path
+from guardianflow.execution.engine.outcome import (
     NotebookEvent,
     NotebookFailedError,
     NotebookInterruptedError,
     NotebookResult,
 )
+from guardianflow.processes.interrupts import signals_raise
+from guardianflow.processes.supervision.environment import outer_environment
+from guardianflow.runners.training.runner import RESULT_FILE
+from guardianflow.runs.run_records import RunRecord, RunStatus
+from guardianflow.runs.tracking import TrackedRun, outcome_of
+from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS, make_runner
+from guardianflow.text.command_lines import command
+from guardianflow.text.redaction import secret_places
 
 __all__ = ["LocalExecutor", "RunOutcome", "kernel_environment"]
 
@@ -45,7 +45,7 @@ class RunOutcome:
         run_id: The MLflow run.
         kind: Kind of run.
         experiment: Experiment name.
-        status: See :class:`~guardianflow.core.run_records.RunStatus`.
+        status: See :class:`~guardianflow.runs.run_records.RunStatus`.
         result: The runner's result as plain JSON types.
         folder: The run's folder.
         notebook: The executed notebook; ``None`` for a run in-process.

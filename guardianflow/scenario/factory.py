@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._plugins import Registry
-from guardianflow.core.parameters import (
+from guardianflow.exceptions import InputError
+from guardianflow.runs.run_records import RunRecord
+from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.parameters import (
     InferenceParameters,
     QuantizationParameters,
     RegistryParameters,
@@ -20,13 +23,10 @@ from guardianflow.core.parameters import (
     WrapParameters,
     parse_parameters,
 )
-from guardianflow.core.run_records import RunRecord
-from guardianflow.exceptions import InputError
-from guardianflow.scenario.experiment_design import RunPlan
 
 if TYPE_CHECKING:
     from guardianflow.core.config import Settings
-    from guardianflow.core.runner import Runner
+    from guardianflow.runners.training.runner import Runner
 
 __all__ = ["KINDS", "Kind", "make_runner", "plan_again", "plan_resume", "plan_run"]
 
@@ -50,13 +50,13 @@ class Kind:
     template: Path | None = None
 
 
-TRAIN = Kind("train", TrainingParameters, "guardianflow.core.runner:TrainingRunner", resumable=True)
+TRAIN = Kind("train", TrainingParameters, "guardianflow.runners.training.runner:TrainingRunner", resumable=True)
 
-INFER = Kind("infer", InferenceParameters, "guardianflow.core.inference_runner:InferenceRunner")
+INFER = Kind("infer", InferenceParameters, "guardianflow.runners.inference.runner:InferenceRunner")
 
-QUANTIZE = Kind("quantize", QuantizationParameters, "guardianflow.core.quantization_runner:QuantizationRunner")
+QUANTIZE = Kind("quantize", QuantizationParameters, "guardianflow.runners.quantization.runner:QuantizationRunner")
 
-REGISTRY = Kind("registry", RegistryParameters, "guardianflow.core.registry_runner:RegistryRunner")
+REGISTRY = Kind("registry", RegistryParameters, "guardianflow.runners.promotion.runner:RegistryRunner")
 
 WRAP = Kind("wrap", WrapParameters, "guardianflow.adapters.generic_wrapper:GenericWrapper")
 

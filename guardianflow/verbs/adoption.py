@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from guardianflow.core.units import file_size
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.text.units import file_size
 from guardianflow.verbs.frame import Direct, Json, verb
 
 if TYPE_CHECKING:
     from guardianflow.adapters.generic_wrapper import GenericWrapper
     from guardianflow.adapters.scan.findings import ScanReport
-    from guardianflow.adapters.wrap_preview import WrapPreview
-    from guardianflow.core.run_records import RunRecord
+    from guardianflow.adapters.wrap.preview import WrapPreview
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["WrapCommand", "scan", "wrap"]
 
@@ -202,7 +202,7 @@ def _execute(plan: Any, *, direct: bool, as_json: bool) -> None:
 @contextmanager
 def _live_output(*, as_json: bool) -> Iterator[None]:
     """The script's output on this terminal while it runs; with --json, all of it on stderr."""
-    from guardianflow.adapters.supervision.live_output import LiveOutput
+    from guardianflow.processes.supervision.live_output import LiveOutput
 
     with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
         before = {name: os.environ.get(name) for name in live.environment}
@@ -219,10 +219,10 @@ def _live_output(*, as_json: bool) -> Iterator[None]:
 
 def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
     """The script's own end instead of the notebook's, where the run wrote it down."""
-    from guardianflow.adapters.wrap_results import WrapResult
+    from guardianflow.adapters.wrap.results import WrapResult
     from guardianflow.console import say
-    from guardianflow.core.run_folder import read_result
     from guardianflow.exceptions import ScriptFailedError
+    from guardianflow.files.run_folder import read_result
     from guardianflow.verbs.execution import say_notes
 
     try:
@@ -367,7 +367,7 @@ def _show_scan(report: ScanReport) -> None:
 def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, Any]:
     from guardianflow.adapters.experiment_registry import ExperimentRegistry
     from guardianflow.console import say
-    from guardianflow.core.command_lines import command
+    from guardianflow.text.command_lines import command
     from guardianflow.verbs.execution import Remarks
 
     update = ExperimentRegistry(path).enter(report)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from guardianflow.exceptions import InputError
-from guardianflow.option_values import absolute_if_file, listed, listed_numbers
+from guardianflow.text.option_values import absolute_if_file, listed, listed_numbers
 from guardianflow.verbs.execution import execute_plan
 from guardianflow.verbs.frame import Direct, Json, require, verb
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from guardianflow.core.command_lines import typed
-from guardianflow.core.remarks import forget_remarks
 from guardianflow.exceptions import GuardianFlowError, InputError, ScriptFailedError
+from guardianflow.text.command_lines import typed
+from guardianflow.text.remarks import forget_remarks
 
 if TYPE_CHECKING:
-    from guardianflow.core.run_records import RunRecord
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["Direct", "Json", "ModelName", "Reason", "RunId", "full_run_id", "record_of", "require", "verb"]
 
@@ -78,7 +78,7 @@ def record_of(run_id: str) -> RunRecord:
     Raises:
         NotFoundError: No such run, or several.
     """
-    from guardianflow.core.runner import find_run
+    from guardianflow.runners.training.runner import find_run
 
     return find_run(run_id)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from guardianflow.option_values import absolute_if_file, key_values, percent
+from guardianflow.text.option_values import absolute_if_file, key_values, percent
 from guardianflow.verbs.execution import execute_plan
 from guardianflow.verbs.frame import Direct, Json, record_of, require, verb
 
@@ -22,7 +22,7 @@ def init(
 ) -> None:
     """Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."""
     from guardianflow.console import print_json, say
-    from guardianflow.core.command_lines import program
+    from guardianflow.text.command_lines import program
     from guardianflow.workspace import create_workspace
 
     made = create_workspace(folder)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.supervision.environment import (
+from guardianflow.exceptions import InputError
+from guardianflow.processes.supervision.environment import (
     MINIMUM,
     OUTER,
     child_environment,
     environment_summary,
     outer_environment,
 )
-from guardianflow.exceptions import InputError
 
 SHELL = {
     "PATH": "/bin",
@@ -126,7 +126,7 @@ def test_what_the_shell_had_is_known_in_spite_of_what_the_process_changed(tmp_pa
     script.write_text(
         "import json, os\n"
         "os.environ['PAGER'] = 'cat'; os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'] = '6'; os.environ['OTHER'] = 'mine'\n"
-        "from guardianflow.adapters.supervision.environment import child_environment, outer_environment\n"
+        "from guardianflow.processes.supervision.environment import child_environment, outer_environment\n"
         "print(json.dumps(child_environment({**os.environ, **outer_environment()}, allow=None, extra={})))\n",
         encoding="utf-8",
     )

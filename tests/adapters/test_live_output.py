@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.supervision.live_output import LiveOutput, live_folder
-from guardianflow.adapters.supervision.process import Limits, SupervisedProcess
+from guardianflow.processes.supervision.live_output import LiveOutput, live_folder
+from guardianflow.processes.supervision.process import Limits, SupervisedProcess
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are POSIX's own")
 

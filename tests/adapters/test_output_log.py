@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.supervision.frames import STDERR, STDOUT, Frames, Job, frame
-from guardianflow.adapters.supervision.output_log import OutputLog
-from guardianflow.adapters.supervision.streams import Backlog, LineBlocks
+from guardianflow.processes.supervision.frames import STDERR, STDOUT, Frames, Job, frame
+from guardianflow.processes.supervision.output_log import OutputLog
+from guardianflow.processes.supervision.streams import Backlog, LineBlocks
 
 
 def written(path: Path, blocks: list[bytes], *, limit: int, idle: object = lambda: True) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.supervision.redaction import Redactor, secret_values
+from guardianflow.processes.supervision.redaction import Redactor, secret_values
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcDEF_-123"
 NAMED = [

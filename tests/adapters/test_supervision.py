@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from guardianflow.adapters.supervision.direct import DirectLink
-from guardianflow.adapters.supervision.link import SupervisorLink
-from guardianflow.adapters.supervision.process import Ended, Limits, SupervisedProcess
-from guardianflow.core.interrupts import signals_raise, signals_wait
 from guardianflow.exceptions import InputError, RunFailedError, RunInterruptedError
+from guardianflow.processes.interrupts import signals_raise, signals_wait
+from guardianflow.processes.supervision.direct import DirectLink
+from guardianflow.processes.supervision.link import SupervisorLink
+from guardianflow.processes.supervision.process import Ended, Limits, SupervisedProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a child subreaper is Linux's own")
 
@@ -392,8 +392,8 @@ class Foreign(SupervisedProcess):
 
     def _make_link(self) -> SupervisorLink:
         code = (
-            "import guardianflow.adapters.supervision.tree as tree; tree.LINUX = tree._CHILDREN_FILE = False;"
-            "from guardianflow.adapters.supervision.supervisor import main; main()"
+            "import guardianflow.processes.supervision.tree as tree; tree.LINUX = tree._CHILDREN_FILE = False;"
+            "from guardianflow.processes.supervision.supervisor import main; main()"
         )
         return SupervisorLink(self._job, program=[sys.executable, "-P", "-c", code])
 
@@ -460,7 +460,7 @@ def test_killed_parent_takes_everything_along(script, tmp_path):
         textwrap.dedent(f"""
         import os
         from pathlib import Path
-        from guardianflow.adapters.supervision.process import SupervisedProcess
+        from guardianflow.processes.supervision.process import SupervisedProcess
         SupervisedProcess(
             [{sys.executable!r}, {str(PROGRAMS / "deaf.py")!r}], cwd=Path({str(script.cwd)!r}),
             environment=dict(os.environ, {MARK}={script.mark!r}), folder=Path({str(script.folder)!r}),

@@ -6,7 +6,7 @@ import os
 import signal
 from multiprocessing.synchronize import Barrier, Event
 
-from guardianflow.core.database import Database
+from guardianflow.state.database import Database
 
 
 def open_at_once(url: str, barrier: Barrier) -> None:

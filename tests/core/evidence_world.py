@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from guardianflow.core.evaluations import EvaluationRow, Evaluations, evaluation_row
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.registry.evaluations import EvaluationRow, Evaluations, evaluation_row
 
 CLASSES = ("사람", "vehicle", "forklift")
 FINGERPRINT = "f" * 64

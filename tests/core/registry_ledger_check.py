@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guardianflow.core.model_records import ALIASES, ModelEvent, ModelState
+from guardianflow.registry.model_records import ALIASES, ModelEvent, ModelState
 
 
 def ledger_problems(state: ModelState, newest_first: Sequence[ModelEvent]) -> list[str]:

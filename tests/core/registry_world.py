@@ -12,11 +12,11 @@ from urllib.request import url2pathname
 from mlflow import MlflowClient
 
 from guardianflow.core.config import Settings
-from guardianflow.core.gate import Gate
-from guardianflow.core.model_records import ALIASES
-from guardianflow.core.registration import Admission
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.serving import Serving
+from guardianflow.registry.gate import Gate
+from guardianflow.registry.model_records import ALIASES
+from guardianflow.registry.registration import Admission
+from guardianflow.vision.serving import Serving
 
 
 def loads(path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from guardianflow.core.inference_runner import InferenceRunner
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.serving import Serving
 from guardianflow.exceptions import InputError, ModelFileError
+from guardianflow.runners.inference.runner import InferenceRunner
+from guardianflow.vision.serving import Serving
 from tests.core.registry_world import World
 from tests.small_onnx import detector, with_weights_beside
 from tests.vision.backends.small_models import exported, weights

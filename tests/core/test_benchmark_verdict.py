@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guardianflow.core.benchmark_verdict import benchmark_verdict
+from guardianflow.runners.inference.verdict import benchmark_verdict
 
 
 def cell(label: str, p50: float, *, mode: str = "single_stream", noise: float = 0.01, **more: Any) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from guardianflow.core import database as module
-from guardianflow.core.database import HEAD, VERSION_TABLE, Database, metadata, model_states
 from guardianflow.exceptions import ConfigError, ConflictError, SchemaTooNewError, TrackingUnavailableError
+from guardianflow.state import database as module
+from guardianflow.state.database import HEAD, VERSION_TABLE, Database, metadata, model_states
 from tests.core.database_workers import hold_lock_and_die, open_at_once
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -92,7 +92,7 @@ def test_opening_a_current_database_is_fast_and_loads_no_alembic(database_url):
     Database.open(database_url).close()
     code = (
         "import sys, time\n"
-        "from guardianflow.core.database import Database\n"
+        "from guardianflow.state.database import Database\n"
         "Database.open(sys.argv[1]).close()\n"
         "times = []\n"
         "for _ in range(7):\n"

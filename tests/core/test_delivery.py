@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.core.delivery import BackgroundDelivery, Operation, Refusal
-from guardianflow.core.undelivered import Undelivered, keep_refusal
+from guardianflow.runs.delivery import BackgroundDelivery, Operation, Refusal
+from guardianflow.runs.undelivered import Undelivered, keep_refusal
 
 
 def metric(number: int) -> Operation:
@@ -258,8 +258,8 @@ def test_the_file_goes_when_nothing_is_left(tmp_path: Path) -> None:
 FULL_DISK = """
 import logging, resource, sys
 from pathlib import Path
-from guardianflow.core.delivery import Operation, Refusal
-from guardianflow.core.undelivered import Undelivered, keep_refusal
+from guardianflow.runs.delivery import Operation, Refusal
+from guardianflow.runs.undelivered import Undelivered, keep_refusal
 logging.basicConfig(format="%(message)s")
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # every file ends at 100 bytes
 operation = Operation("metrics", "run", {"metrics": [["loss", 1.0, 0, 0]] * 50})

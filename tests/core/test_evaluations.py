@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from guardianflow.core import database as module
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.evaluations import EvaluationRow, Evaluations, evaluation_row, machine_facts
-from guardianflow.core.ledger import Ledger
-from guardianflow.core.serving import Serving
-from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import HashMismatchError, InputError, NotFoundError
+from guardianflow.registry.evaluations import EvaluationRow, Evaluations, evaluation_row, machine_facts
+from guardianflow.registry.ledger import Ledger
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.state import database as module
+from guardianflow.state.database import Database
+from guardianflow.vision.serving import Serving
 from tests.core.evidence_world import FINGERPRINT, evaluate, record_of
 
 ONE, OTHER = "1" * 64, "2" * 64

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.evaluations import Evaluations
-from guardianflow.core.evidence_gate import EvidenceGate
-from guardianflow.core.gate import Check, Verdict, make_gate
-from guardianflow.core.model_records import ModelVersion
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.serving import Serving
 from guardianflow.exceptions import ConflictError, InputError, NotFoundError, RefusedError
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.registry.evidence_gate import EvidenceGate
+from guardianflow.registry.gate import Check, Verdict, make_gate
+from guardianflow.registry.model_records import ModelVersion
+from guardianflow.vision.serving import Serving
 from tests.core.evidence_world import FINGERPRINT, MACHINE, evaluate
 from tests.core.registry_ledger_check import ledger_problems
 from tests.core.registry_workers import promote_against_the_gate

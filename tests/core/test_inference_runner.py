@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.core.evaluations import Evaluations
-from guardianflow.core.inference_results import InferenceResult
-from guardianflow.core.inference_runner import InferenceRunner, load_inference_result
-from guardianflow.core.mlflow_runs import make_client
-from guardianflow.core.model_source import find_model_source
-from guardianflow.core.quantization_runner import QuantizationRunner
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.run_records import RunRecords, RunStatus
-from guardianflow.core.runner import Database
 from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, ParameterError, RunFailedError
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.runners.inference.result import InferenceResult
+from guardianflow.runners.inference.runner import InferenceRunner, load_inference_result
+from guardianflow.runners.model_source import find_model_source
+from guardianflow.runners.quantization.runner import QuantizationRunner
+from guardianflow.runners.training.runner import Database
+from guardianflow.runs.mlflow_runs import make_client
+from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.scenario.factory import plan_again
 from tests.small_onnx import detector
 from tests.trainings import ListSink, Trained, copy_data

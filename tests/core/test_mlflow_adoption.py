@@ -17,7 +17,8 @@ import pytest
 
 from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
 from guardianflow.core.config import Settings
-from guardianflow.core.mlflow_adoption import (
+from guardianflow.exceptions import TrackingUnavailableError
+from guardianflow.runs.mlflow_adoption import (
     ADOPTED_TAG,
     COPIED_TAG,
     AdoptedRun,
@@ -25,8 +26,7 @@ from guardianflow.core.mlflow_adoption import (
     adoption_environment,
     without_foreign_runs,
 )
-from guardianflow.core.mlflow_runs import REASON_TAG, MlflowRuns, make_client
-from guardianflow.exceptions import TrackingUnavailableError
+from guardianflow.runs.mlflow_runs import REASON_TAG, MlflowRuns, make_client
 
 PARENT = "mlflow.parentRunId"
 

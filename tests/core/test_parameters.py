@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.core.parameters import RegistryParameters, TrainingParameters, parse_parameters
-from guardianflow.core.runner import TrainingRunner
 from guardianflow.exceptions import ParameterError
-from guardianflow.execution.parameters import declared_parameters
+from guardianflow.execution.engine.parameters import declared_parameters
+from guardianflow.runners.training.runner import TrainingRunner
+from guardianflow.scenario.parameters import RegistryParameters, TrainingParameters, parse_parameters
 
 NEEDED = {"experiment_name": "x", "model_arch": "yolo11n.yaml", "data_yaml": "d.yaml"}
 TEMPLATE = Path(__file__).resolve().parents[2] / "notebooks" / "templates" / "train.ipynb"

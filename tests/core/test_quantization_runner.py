@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.evaluations import Evaluations
-from guardianflow.core.quantization_runner import QuantizationRunner, load_quantization_result
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.run_records import RunStatus
-from guardianflow.core.runner import find_run
 from guardianflow.evaluation.damage import DamageReport, damage_report
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import DatasetError, InputError, MissingDependencyError, NotFoundError, RunFailedError
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.runners.quantization.runner import QuantizationRunner, load_quantization_result
+from guardianflow.runners.training.runner import find_run
+from guardianflow.runs.run_records import RunStatus
 from guardianflow.vision._ultralytics import import_ultralytics
-from guardianflow.vision.cell_results import CellResult
+from guardianflow.vision.benchmark.cell_results import CellResult
 from tests.trainings import ListSink, Trained, copy_data, write_tiny_data
 
 

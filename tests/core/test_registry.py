@@ -16,10 +16,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from guardianflow.core.model_cache import measure
-from guardianflow.core.names import validate_name
 from guardianflow.core.registry import PREFLIGHTS, ModelRegistry
-from guardianflow.core.serving import Serving
 from guardianflow.exceptions import (
     ConflictError,
     HashMismatchError,
@@ -30,6 +27,9 @@ from guardianflow.exceptions import (
     RefusedError,
     TrackingUnavailableError,
 )
+from guardianflow.registry.model_cache import measure
+from guardianflow.text.names import validate_name
+from guardianflow.vision.serving import Serving
 from tests.core.registry_world import World
 
 _numbers = itertools.count(1)

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.evaluations import Evaluations
-from guardianflow.core.parameters import RegistryParameters
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.registry_runner import RegistryRunner
-from guardianflow.core.run_records import RunRecords
-from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import NotFoundError, ParameterError, RefusedError
 from guardianflow.execution.executors import LocalExecutor
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.runners.promotion.runner import RegistryRunner
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.factory import plan_run
+from guardianflow.scenario.parameters import RegistryParameters
+from guardianflow.state.database import Database
 from tests.core.evidence_world import FINGERPRINT, evaluate
 from tests.vision.backends.small_models import weights
 
@@ -147,6 +147,6 @@ def test_an_unknown_model_makes_no_run(settings: Settings) -> None:
 
 
 def test_the_template_asks_what_the_schema_knows() -> None:
-    from guardianflow.execution.notebook import declared_parameters, template_path
+    from guardianflow.execution.engine.notebook import declared_parameters, template_path
 
     assert set(declared_parameters(template_path("registry"))) == set(RegistryParameters.model_fields)

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from guardianflow.core.mlflow_registry import MlflowRegistry
-from guardianflow.core.model_records import ALIASES
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import NotFoundError, RefusedError
+from guardianflow.registry.mlflow_registry import MlflowRegistry
+from guardianflow.registry.model_records import ALIASES
 from tests.core.registry_ledger_check import ledger_problems
 from tests.core.registry_workers import VERSIONS, move_until_killed, promote_in_step
 from tests.core.registry_world import World

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.core.results import TrainingResult, format_metric, run_link
-from guardianflow.core.verdict import training_verdict
+from guardianflow.runners.training.result import TrainingResult, format_metric, run_link
+from guardianflow.runners.training.verdict import training_verdict
 
 RESULT = TrainingResult(
     run_id="0123456789abcdef0123456789abcdef",

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.core.database import Database
-from guardianflow.core.heartbeat import Pulse
-from guardianflow.core.run_records import STALE_AFTER, ProcessIdentity, RunRecord, RunRecords, RunStatus
 from guardianflow.exceptions import NotFoundError
+from guardianflow.runs.heartbeat import Pulse
+from guardianflow.runs.run_records import STALE_AFTER, ProcessIdentity, RunRecord, RunRecords, RunStatus
+from guardianflow.state.database import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=3)

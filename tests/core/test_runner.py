@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
 from guardianflow.core.metrics import MetricRecord, SaveReport
-from guardianflow.core.run_records import RunRecords, RunStatus
-from guardianflow.core.runner import TrainingRunner, find_run, load_result
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.runners.training.runner import TrainingRunner, find_run, load_result
+from guardianflow.runs.run_records import RunRecords, RunStatus
+from guardianflow.state.database import Database
 from tests.trainings import ListSink, Trained, copy_data, folder_digest, tiny_runner
 
 

@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from guardianflow.cli import app
-from guardianflow.core import database as module
 from guardianflow.core.config import Settings
-from guardianflow.core.database import HEAD, Database
 from guardianflow.doctor.services import check_database
 from guardianflow.exceptions import ConfigError, NotFoundError, SchemaTooNewError, TrackingUnavailableError
+from guardianflow.state import database as module
+from guardianflow.state.database import HEAD, Database
 from tests.core.registry_world import World
 
 
@@ -136,7 +136,7 @@ def test_a_database_in_use_by_a_killed_process_is_whole(state):
     """Its journal holds the newest pages, and its header may say more than the file has."""
     code = (
         "import os, sys\nfrom datetime import UTC, datetime\n"
-        "from guardianflow.core.database import Database, model_states\n"
+        "from guardianflow.state.database import Database, model_states\n"
         "with Database.open(sys.argv[1]).write() as connection:\n"
         "    connection.execute(model_states.insert().values(name='x' * 150, gen=1, updated=datetime.now(UTC)))\n"
         "os._exit(9)\n"
@@ -219,7 +219,7 @@ def test_a_migration_that_fails_leaves_the_old_schema_and_its_copy(older):
 
 
 def test_without_a_copy_nothing_is_migrated(older, monkeypatch):
-    monkeypatch.setattr("guardianflow.core.state_file.Path.rename", _full_disk)
+    monkeypatch.setattr("guardianflow.state.state_file.Path.rename", _full_disk)
     with pytest.raises(ConfigError, match=r"is copied first, which fails .*No space left.*it is as it was"):
         open_(older)
     assert say(older, "SELECT version_num FROM guardianflow_version") == [("0001",)]

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from guardianflow.core.metrics import CATALOGUE, MetricRecord, NullSink, sample_sink, system_records
-from guardianflow.core.system import GpuMetrics, SystemSample, SystemSampler, get_gpu_metrics
 from guardianflow.exceptions import InputError
+from guardianflow.machine.system import GpuMetrics, SystemSample, SystemSampler, get_gpu_metrics
 
 
 class NotSupportedError(Exception):

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.redaction import flatten_params, redact, secret_places
-from guardianflow.core.run_folder import folder_name, write_json
-from guardianflow.core.run_records import ProcessIdentity, RunRecords
-from guardianflow.core.tracking import TrackedRun, outcome_of
 from guardianflow.exceptions import ConfigError, InputError, RunInterruptedError, TrackingUnavailableError
 from guardianflow.execution.reaping import reap_runs
+from guardianflow.files.run_folder import folder_name, write_json
+from guardianflow.runs.run_records import ProcessIdentity, RunRecords
+from guardianflow.runs.tracking import TrackedRun, outcome_of
+from guardianflow.state.database import Database
+from guardianflow.text.redaction import flatten_params, redact, secret_places
 from tests.services.mlflow_server import MlflowServer
 
 
@@ -257,8 +257,8 @@ def test_a_deleted_experiment_is_refused_with_the_way_back(settings: Settings) -
 RACE = """
 import sys, time
 from guardianflow.core.config import Settings
-from guardianflow.core.tracking import TrackedRun
-from guardianflow.core.mlflow_runs import MlflowRuns
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.runs.mlflow_runs import MlflowRuns
 settings = Settings(work_dir=sys.argv[1])
 MlflowRuns(settings).answers()
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
@@ -444,8 +444,8 @@ def test_what_one_mlflow_missed_is_not_sent_to_another(
 
 
 def test_what_a_kernel_could_not_deliver_is_sent_by_the_owner_before_the_status(settings: Settings) -> None:
-    from guardianflow.core.delivery import Operation
-    from guardianflow.core.undelivered import Undelivered
+    from guardianflow.runs.delivery import Operation
+    from guardianflow.runs.undelivered import Undelivered
 
     with start(settings) as run:
         late = Operation("metrics", run.run_id, {"metrics": [["loss", 0.25, 1, 1]]})

@@ -22,13 +22,13 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from guardianflow.cli import app
-from guardianflow.core.command_lines import typed
 from guardianflow.core.config import Settings, sqlite_url
-from guardianflow.core.mlflow_runs import MlflowRuns, make_client
-from guardianflow.core.tracking_schema import known_revisions, latest_revision
-from guardianflow.core.tracking_store import look_at_store
 from guardianflow.doctor.services import check_mlflow
 from guardianflow.exceptions import ConfigError, GuardianFlowError, MissingDependencyError, TrackingUnavailableError
+from guardianflow.runs.mlflow_runs import MlflowRuns, make_client
+from guardianflow.runs.tracking_schema import known_revisions, latest_revision
+from guardianflow.runs.tracking_store import look_at_store
+from guardianflow.text.command_lines import typed
 
 OLD = "bda7b8c39065"
 
@@ -238,7 +238,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, old_f
 
 def _tables_of_later_schemas(old: Path) -> list[str]:
     """In the order in which the migrations make them."""
-    from guardianflow.core.tracking_schema import make_file
+    from guardianflow.runs.tracking_schema import make_file
 
     new = old.with_name("new.db")
     make_file(new)
@@ -251,7 +251,7 @@ def _tables_of_later_schemas(old: Path) -> list[str]:
 
 OPEN = """
 from guardianflow.core.config import Settings
-from guardianflow.core.mlflow_runs import MlflowRuns
+from guardianflow.runs.mlflow_runs import MlflowRuns
 print(MlflowRuns(Settings()).ensure_experiment('gate'))
 """
 
@@ -286,7 +286,7 @@ def test_a_process_killed_while_it_makes_or_migrates_the_store_leaves_no_half_on
     tmp_path: Path, old_file: Path
 ) -> None:
     code = (
-        "import os, sys, guardianflow.core.tracking_schema as schema\n"
+        "import os, sys, guardianflow.runs.tracking_schema as schema\n"
         "from alembic.runtime.migration import MigrationContext\n"
         "whole = MigrationContext.run_migrations\n"
         "def half(self, **kw):\n"

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
-from guardianflow.core.runner import TrainingRunner
+from guardianflow.runners.training.runner import TrainingRunner
 from tests.data.conftest import write_dataset
 
 ROW_OF_A_TRACKER = "0 0.5 0.5 0.3 0.2 0.87 1\n"

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.evaluations import Evaluations
-from guardianflow.core.model_cache import measure
-from guardianflow.core.parameters import TrainingParameters
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.serving import Serving
-from guardianflow.core.tracking import TrackedRun
-from guardianflow.core.training_evidence import PreparedTraining, TrainingEvidence
 from guardianflow.data.dataset import read_dataset
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.registry.model_cache import measure
+from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.parameters import TrainingParameters
+from guardianflow.vision.serving import Serving
 from tests.trainings import Trained
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.core.model_cache import measure
-from guardianflow.core.model_source import find_model_source
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import (
     GuardianFlowError,
@@ -20,6 +18,8 @@ from guardianflow.exceptions import (
     RefusedError,
     TrackingUnavailableError,
 )
+from guardianflow.registry.model_cache import measure
+from guardianflow.runners.model_source import find_model_source
 from tests.core.registry_world import World, loads
 
 _numbers = itertools.count(1)
@@ -260,9 +260,9 @@ def test_a_version_that_another_program_entered_in_mlflow_says_what_can_not_be_c
 
 
 def test_a_runs_file_is_called_by_its_version_only_while_it_is_that_file(alone):
-    from guardianflow.core.database import Database
-    from guardianflow.core.run_records import RunRecords
-    from guardianflow.core.tracking import TrackedRun
+    from guardianflow.runs.run_records import RunRecords
+    from guardianflow.runs.tracking import TrackedRun
+    from guardianflow.state.database import Database
 
     run = TrackedRun.start(alone.settings, experiment="gate", kind="train", parameters={})
     weights = run.folder / "training" / "weights" / "best.pt"

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from guardianflow.data.scene_camera import Camera
-from guardianflow.data.scene_config import CONDITION_NAMES, SITE_NAMES
-from guardianflow.data.scene_figures import Light, Placement
-from guardianflow.data.scene_light import CONDITIONS, Exposure, random_light
-from guardianflow.data.scene_motion import Mover, populate
-from guardianflow.data.scene_people import PersonLook, draw_person
-from guardianflow.data.scene_render import Frame, Seen, render_frame
-from guardianflow.data.scene_sites import SITES
-from guardianflow.data.scene_stage import build_stage
-from guardianflow.data.scene_vehicles import MODELS, VehicleLook, draw_vehicle
+from guardianflow.scenes.scene_camera import Camera
+from guardianflow.scenes.scene_config import CONDITION_NAMES, SITE_NAMES
+from guardianflow.scenes.scene_figures import Light, Placement
+from guardianflow.scenes.scene_light import CONDITIONS, Exposure, random_light
+from guardianflow.scenes.scene_motion import Mover, populate
+from guardianflow.scenes.scene_people import PersonLook, draw_person
+from guardianflow.scenes.scene_render import Frame, Seen, render_frame
+from guardianflow.scenes.scene_sites import SITES
+from guardianflow.scenes.scene_stage import build_stage
+from guardianflow.scenes.scene_vehicles import MODELS, VehicleLook, draw_vehicle
 
 SIZE = 320
 PLAIN = Exposure(1.0, (1.0, 1.0, 1.0))

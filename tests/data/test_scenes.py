@@ -18,9 +18,10 @@ import pytest
 from numpy.typing import NDArray
 
 from guardianflow.data.dataset import check_dataset, read_dataset
-from guardianflow.data.scene_light import CONDITIONS
-from guardianflow.data.scene_sites import SITES
-from guardianflow.data.scenes import (
+from guardianflow.exceptions import InputError, InvalidNameError
+from guardianflow.scenes.scene_light import CONDITIONS
+from guardianflow.scenes.scene_sites import SITES
+from guardianflow.scenes.scenes import (
     CONDITION_NAMES,
     LABELS,
     MOT_CLASSES,
@@ -29,7 +30,6 @@ from guardianflow.data.scenes import (
     generate_clip,
     generate_images,
 )
-from guardianflow.exceptions import InputError, InvalidNameError
 
 SMALL = SceneConfig(imgsz=96, seed=5)
 EVERY_PLACE = [(site, condition) for site in SITE_NAMES for condition in CONDITION_NAMES]
@@ -97,7 +97,7 @@ def test_clip_of_the_same_configuration_has_the_same_bytes_with_any_number_of_wo
 
 def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
     script = (
-        "import sys; from guardianflow.data.scenes import *;"
+        "import sys; from guardianflow.scenes.scenes import *;"
         "generate_images(sys.argv[1], images=4, config=SceneConfig(imgsz=96, seed=5))"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "there")], check=True, cwd=Path(__file__).parents[2])
@@ -244,7 +244,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_killed_run_leaves_no_target_and_the_next_one_makes_it_whole(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from guardianflow.data.scenes import *;"
+        "import sys, time; from guardianflow.scenes.scenes import *;"
         "generate_images(sys.argv[1], images=40, config=SceneConfig(imgsz=96, seed=5),"
         " progress=lambda done, total: (print(done, flush=True), time.sleep(0.5)))"
     )
@@ -278,7 +278,7 @@ def test_failing_run_cleans_up(tmp_path: Path) -> None:
 
 def test_processes_that_make_the_same_dataset_at_once_all_get_it(tmp_path: Path) -> None:
     script = (
-        "import sys; from guardianflow.data.scenes import *;"
+        "import sys; from guardianflow.scenes.scenes import *;"
         "generate_images(sys.argv[1], images=6, config=SceneConfig(imgsz=96, seed=5))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "s")]
@@ -455,7 +455,7 @@ def test_names_offered_are_the_names_that_can_be_drawn() -> None:
 
 def test_importing_the_module_loads_no_heavy_package() -> None:
     script = (
-        "import sys, guardianflow.data.scenes;"
+        "import sys, guardianflow.scenes.scenes;"
         "print([m for m in ('cv2', 'numpy', 'torch', 'ultralytics', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run(

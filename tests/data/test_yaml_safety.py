@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.data.yaml_safety import MAX_ALIASES, load_yaml_mapping
 from guardianflow.exceptions import DatasetError
+from guardianflow.files.yaml_safety import MAX_ALIASES, load_yaml_mapping
 
 _PIECES = st.sampled_from(
     [

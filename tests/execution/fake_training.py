@@ -14,11 +14,11 @@ from typing import Any
 
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink
-from guardianflow.core.parameters import TrainingParameters
-from guardianflow.core.run_folder import write_json
-from guardianflow.core.runner import RESULT_FILE, Runner
-from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import InputError
+from guardianflow.files.run_folder import write_json
+from guardianflow.runners.training.runner import RESULT_FILE, Runner
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.parameters import TrainingParameters
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "notebooks" / "templates"
 
@@ -75,7 +75,7 @@ def write_template(path: Path) -> Path:
     parameters = next(cell for cell in real.cells if "parameters" in cell.metadata.get("tags", ()))
     names = list(TrainingParameters.model_fields)
     call = (
-        "from guardianflow.core.parameters import TrainingParameters\n"
+        "from guardianflow.scenario.parameters import TrainingParameters\n"
         "from tests.execution.fake_training import FakeTraining\n"
         f"FakeTraining.from_parameters(TrainingParameters({', '.join(f'{name}={name}' for name in names)})).run()"
     )

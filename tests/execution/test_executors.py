@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.run_records import RunRecords
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError
 from guardianflow.execution.executors import LocalExecutor, RunOutcome, kernel_environment
+from guardianflow.runs.run_records import RunRecords
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS, plan_again, plan_resume, plan_run
+from guardianflow.state.database import Database
 from tests.execution.fake_training import use_fake_training, write_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +162,7 @@ def test_again_repeats_from_the_recorded_parameters_as_a_new_run(settings: Setti
 
 
 def test_a_run_whose_secret_was_not_kept_can_not_be_repeated(settings: Settings) -> None:
-    from guardianflow.core.tracking import TrackedRun
+    from guardianflow.runs.tracking import TrackedRun
 
     asked = plan(options={"api_key": "x"}).parameters
     with TrackedRun.start(settings, experiment="게이트", kind="train", parameters=asked) as run:

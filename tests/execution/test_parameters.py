@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from guardianflow.exceptions import InputError, NotFoundError, ParameterError
-from guardianflow.execution.parameters import Expression, check_parameters, declared_parameters
+from guardianflow.execution.engine.parameters import Expression, check_parameters, declared_parameters
 
 
 class Schema(BaseModel):
@@ -203,8 +203,8 @@ def notebook_with_parameters(folder: Path, source: str) -> Path:
 def test_injected_parameters_read_as_they_were_written(tmp_path: Path) -> None:
     import nbformat
 
-    from guardianflow.execution import notebook as module
-    from guardianflow.execution.papermill_engine import register_engine
+    from guardianflow.execution.engine import notebook as module
+    from guardianflow.execution.engine.papermill_engine import register_engine
 
     register_engine()
 
