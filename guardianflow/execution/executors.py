@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ from guardianflow.execution.engine.outcome import (
 )
 from guardianflow.processes.interrupts import signals_raise
 from guardianflow.processes.supervision.environment import outer_environment
-from guardianflow.runners.training.runner import RESULT_FILE
+from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runs.run_records import RunRecord, RunStatus
 from guardianflow.runs.tracking import TrackedRun, outcome_of
 from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.experiment_design import RunPlan
-from guardianflow.scenario.factory import KINDS, make_runner
+from guardianflow.scenario.factory import KINDS
+from guardianflow.scenario.parameters import parse_parameters
 from guardianflow.text.command_lines import command
 from guardianflow.text.redaction import secret_places
 
-__all__ = ["LocalExecutor", "RunOutcome", "kernel_environment"]
+__all__ = ["LocalExecutor", "RunOutcome", "kernel_environment", "make_runner"]
 
 log = logging.getLogger(__name__)
 
@@ -242,6 +244,16 @@ class LocalExecutor:
             raise
         _log_notebook(run, result)
         return result
+
+
+def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runner[Any, Any]:
+    """The runner of a plan."""
+    kind = KINDS.get(plan.kind)
+    module, _, name = kind.runner.partition(":")
+    runner: Any = getattr(import_module(module), name)
+    parameters = parse_parameters(kind.schema, {**plan.parameters, "run_id": run_id})
+    made: Runner[Any, Any] = runner.from_parameters(parameters, settings=settings)
+    return made
 
 
 def kernel_environment(settings: Settings) -> dict[str, str]:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from guardianflow.exceptions import NotFoundError
+from guardianflow.files.content import measure
 from guardianflow.registry.evidence import finite_metrics
 from guardianflow.registry.ledger import Change, Ledger
 from guardianflow.registry.mlflow_registry import ARTIFACT_TAG, FINGERPRINT_TAG, SHA256_TAG, MlflowRegistry
-from guardianflow.registry.model_cache import measure
 from guardianflow.registry.model_records import ALIASES, ModelVersion
 from guardianflow.vision.serving import Serving
 

@@ -1,59 +1,19 @@
-"""Model files by their content: what they hash to, and copies that can't be mixed up."""
+"""Copies of model files by their content, which can't be mixed up."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from guardianflow.exceptions import GuardianFlowError, HashMismatchError, InputError
+from guardianflow.files.content import measure, members
 from guardianflow.registry.model_records import ModelVersion
 
-__all__ = ["Measured", "ModelCache", "check_content", "hand_out", "legal_artifact", "measure"]
-
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Content of a model file or folder.
-
-    Attributes:
-        sha256: Of the file's bytes; of a folder, of the sorted list of its files and their hashes.
-        size_bytes: Of all of it.
-    """
-
-    sha256: str
-    size_bytes: int
-
-
-def measure(path: Path) -> Measured:
-    """Hash a model file, or a model folder (as OpenVINO writes one)."""
-    if path.is_file():
-        return Measured(_hash_file(path), path.stat().st_size)
-    digest, size = hashlib.sha256(), 0
-    for item in _members(path):
-        digest.update(f"{item.relative_to(path).as_posix()}\0{_hash_file(item)}\n".encode())
-        size += item.stat().st_size
-    return Measured(digest.hexdigest(), size)
-
-
-def _members(folder: Path) -> list[Path]:
-    """The files of a model folder; what a link to another folder holds is none of it."""
-    return sorted((item for item in folder.rglob("*") if item.is_file()), key=lambda item: item.as_posix())
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+__all__ = ["ModelCache", "check_content", "hand_out", "legal_artifact"]
 
 
 def check_content(path: Path, version: ModelVersion, *, source: Path | None = None) -> None:
@@ -198,7 +158,7 @@ def _copy(source: Path, draft: Path) -> None:
         shutil.copyfile(source, draft)
         return
     draft.mkdir()
-    for item in _members(source):
+    for item in members(source):
         place = draft / item.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item, place)

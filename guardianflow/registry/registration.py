@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from guardianflow._plugins import Registry
+from guardianflow.files.content import Measured, measure
 from guardianflow.registry.evidence import finite_metrics, legal_text
 from guardianflow.registry.ledger import Change, Ledger, Move
 from guardianflow.registry.ledger_recovery import take_up
 from guardianflow.registry.mlflow_registry import ARTIFACT_TAG, FINGERPRINT_TAG, SHA256_TAG, MlflowRegistry
-from guardianflow.registry.model_cache import Measured, legal_artifact, measure
+from guardianflow.registry.model_cache import legal_artifact
 from guardianflow.registry.model_records import ModelVersion
 from guardianflow.vision.serving import Serving
 

@@ -16,8 +16,8 @@ from typing import Any
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry, ModelVersion
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
+from guardianflow.files.content import measure
 from guardianflow.files.run_folder import RESULT_FILE
-from guardianflow.registry.model_cache import measure
 from guardianflow.runs.run_records import RunRecord, RunRecords
 from guardianflow.state.database import Database
 

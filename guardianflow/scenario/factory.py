@@ -6,9 +6,8 @@ A new kind is one entry: its template notebook, its schema and its runner.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from guardianflow._plugins import Registry
 from guardianflow.exceptions import InputError
@@ -24,11 +23,7 @@ from guardianflow.scenario.parameters import (
     parse_parameters,
 )
 
-if TYPE_CHECKING:
-    from guardianflow.core.config import Settings
-    from guardianflow.runners.training.runner import Runner
-
-__all__ = ["KINDS", "Kind", "make_runner", "plan_again", "plan_resume", "plan_run"]
+__all__ = ["KINDS", "Kind", "plan_again", "plan_resume", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -113,13 +108,3 @@ def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
     values = {**record.parameters, **{key: value for key, value in changes.items() if value is not None}}
     plan = plan_run(record.kind, **{**values, "resume": record.run_id})
     return RunPlan(plan.kind, plan.parameters, resume=record.run_id)
-
-
-def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runner[Any, Any]:
-    """The runner of a plan."""
-    kind = KINDS.get(plan.kind)
-    module, _, name = kind.runner.partition(":")
-    runner: Any = getattr(import_module(module), name)
-    parameters = parse_parameters(kind.schema, {**plan.parameters, "run_id": run_id})
-    made: Runner[Any, Any] = runner.from_parameters(parameters, settings=settings)
-    return made

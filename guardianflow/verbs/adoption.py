@@ -105,7 +105,8 @@ def wrap(
     json: Json = False,
 ) -> None:
     """Run a script of yours as it is, as a tracked run; its own arguments follow after --."""
-    from guardianflow.scenario.factory import make_runner, plan_run
+    from guardianflow.execution.executors import make_runner
+    from guardianflow.scenario.factory import plan_run
 
     words: list[str] = context.meta.get(_SCRIPT_ARGS, [])
     asked: dict[str, Any] = {

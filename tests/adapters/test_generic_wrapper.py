@@ -20,7 +20,7 @@ from guardianflow import GenericWrapper, ModelRegistry, Settings, WrapResult
 from guardianflow.adapters.wrap.results import OutputTail
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, InvalidNameError, ParameterError, ScriptFailedError
-from guardianflow.registry.model_cache import measure
+from guardianflow.files.content import measure
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.state.database import Database
 from tests.small_onnx import detector, with_weights_beside

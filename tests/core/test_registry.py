@@ -27,7 +27,7 @@ from guardianflow.exceptions import (
     RefusedError,
     TrackingUnavailableError,
 )
-from guardianflow.registry.model_cache import measure
+from guardianflow.files.content import measure
 from guardianflow.text.names import validate_name
 from guardianflow.vision.serving import Serving
 from tests.core.registry_world import World

@@ -12,8 +12,8 @@ import pytest
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.data.dataset import read_dataset
+from guardianflow.files.content import measure
 from guardianflow.registry.evaluations import Evaluations
-from guardianflow.registry.model_cache import measure
 from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.parameters import TrainingParameters

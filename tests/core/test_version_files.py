@@ -18,7 +18,7 @@ from guardianflow.exceptions import (
     RefusedError,
     TrackingUnavailableError,
 )
-from guardianflow.registry.model_cache import measure
+from guardianflow.files.content import measure
 from guardianflow.runners.model_source import find_model_source
 from tests.core.registry_world import World, loads
 

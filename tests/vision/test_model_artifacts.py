@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from guardianflow.exceptions import ModelFileError
-from guardianflow.registry.model_cache import measure
+from guardianflow.files.content import measure
 from guardianflow.vision.backends.engine_file import engine_offset, write_engine
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.preflight import check_loads

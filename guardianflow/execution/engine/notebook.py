@@ -52,7 +52,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 _INJECTED = "injected-parameters"  # papermill's tag
 _SUFFIX = ".ipynb"
 

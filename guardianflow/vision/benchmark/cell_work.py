@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psutil
 
 from guardianflow.exceptions import HashMismatchError, InputError
+from guardianflow.files.content import measure
 from guardianflow.machine.system import GpuMetrics, get_gpu_metrics
-from guardianflow.registry.model_cache import measure
 from guardianflow.vision.backends._base import BackendInfo, BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
 from guardianflow.vision.benchmark.cell_results import REFERENCE, CellSpec
