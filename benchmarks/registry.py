@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.core.registry_world import World, loads
+from tests.registry.registry_world import World, loads
 from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
 
 NAME = "benchmark"

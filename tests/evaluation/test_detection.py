@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from guardianflow.evaluation.detection import matching as detection_matching
 from guardianflow.evaluation.detection.evaluate import evaluate_detection
-from guardianflow.evaluation.detection.evaluate import matching as detection_matching
 from guardianflow.evaluation.detection.matching import match_at, match_record
 from guardianflow.evaluation.detection.precision import library_precision, precision_at_recalls
 from guardianflow.evaluation.detection.records import DetectionRecord

@@ -20,7 +20,7 @@ from guardianflow.exceptions import (
 )
 from guardianflow.files.content import measure
 from guardianflow.runners.model_source import find_model_source
-from tests.core.registry_world import World, loads
+from tests.registry.registry_world import World, loads
 
 _numbers = itertools.count(1)
 

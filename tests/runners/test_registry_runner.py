@@ -19,7 +19,7 @@ from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.factory import plan_run
 from guardianflow.scenario.parameters import RegistryParameters
 from guardianflow.state.database import Database
-from tests.core.evidence_world import FINGERPRINT, evaluate
+from tests.registry.evidence_world import FINGERPRINT, evaluate
 from tests.vision.backends.small_models import weights
 
 

@@ -21,13 +21,13 @@ from guardianflow.registry.evidence_gate import EvidenceGate
 from guardianflow.registry.gate import Check, Verdict, make_gate
 from guardianflow.registry.model_records import ModelVersion
 from guardianflow.vision.serving import Serving
-from tests.core.evidence_world import FINGERPRINT, MACHINE, evaluate
-from tests.core.registry_ledger_check import ledger_problems
-from tests.core.registry_workers import promote_against_the_gate
-from tests.core.registry_world import World
+from tests.registry.evidence_world import FINGERPRINT, MACHINE, evaluate
+from tests.registry.registry_ledger_check import ledger_problems
+from tests.registry.registry_workers import promote_against_the_gate
+from tests.registry.registry_world import World
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tests.core.registry_workers"])
+FORK_SERVER.set_forkserver_preload(["tests.registry.registry_workers"])
 _numbers = itertools.count(1)
 
 

@@ -13,7 +13,7 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import InputError, ModelFileError
 from guardianflow.runners.inference.runner import InferenceRunner
 from guardianflow.vision.serving import Serving
-from tests.core.registry_world import World
+from tests.registry.registry_world import World
 from tests.small_onnx import detector, with_weights_beside
 from tests.vision.backends.small_models import exported, weights
 

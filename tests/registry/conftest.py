@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.core.registry_world import World
+from tests.registry.registry_world import World
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,12 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import NotFoundError, RefusedError
 from guardianflow.registry.mlflow_registry import MlflowRegistry
 from guardianflow.registry.model_records import ALIASES
-from tests.core.registry_ledger_check import ledger_problems
-from tests.core.registry_workers import VERSIONS, move_until_killed, promote_in_step
-from tests.core.registry_world import World
+from tests.registry.registry_ledger_check import ledger_problems
+from tests.registry.registry_workers import VERSIONS, move_until_killed, promote_in_step
+from tests.registry.registry_world import World
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tests.core.registry_workers"])
+FORK_SERVER.set_forkserver_preload(["tests.registry.registry_workers"])
 FULL = bool(os.environ.get("GUARDIANFLOW_FIRE"))  # `make test-fire`: 50 rounds, 100 kills; else a short form
 
 _numbers = itertools.count(1)

@@ -20,7 +20,7 @@ from guardianflow.runs.tracking import TrackedRun
 from guardianflow.state import database as module
 from guardianflow.state.database import Database
 from guardianflow.vision.serving import Serving
-from tests.core.evidence_world import FINGERPRINT, evaluate, record_of
+from tests.registry.evidence_world import FINGERPRINT, evaluate, record_of
 
 ONE, OTHER = "1" * 64, "2" * 64
 

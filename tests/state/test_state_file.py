@@ -20,7 +20,7 @@ from guardianflow.doctor.services import check_database
 from guardianflow.exceptions import ConfigError, NotFoundError, SchemaTooNewError, TrackingUnavailableError
 from guardianflow.state import database as module
 from guardianflow.state.database import HEAD, Database
-from tests.core.registry_world import World
+from tests.registry.registry_world import World
 
 
 def open_(path: Path) -> Database:

@@ -30,7 +30,7 @@ from guardianflow.exceptions import (
 from guardianflow.files.content import measure
 from guardianflow.text.names import validate_name
 from guardianflow.vision.serving import Serving
-from tests.core.registry_world import World
+from tests.registry.registry_world import World
 
 _numbers = itertools.count(1)
 
