@@ -40,7 +40,12 @@ VERBS: dict[str, Callable[..., Any]] = {
     "list": records.list_,
 }
 COMMAND_CLASSES = {"wrap": adoption.WrapCommand}
-GROUPS = {"runs": records.runs_app, "metrics": records.metrics_app, "eval": evaluation.eval_app}
+GROUPS = {
+    "scenario": work.scenario_app,
+    "runs": records.runs_app,
+    "metrics": records.metrics_app,
+    "eval": evaluation.eval_app,
+}
 
 app = typer.Typer(
     name="guardianflow",

@@ -24,13 +24,12 @@ from guardianflow.execution.engine.outcome import (
 )
 from guardianflow.processes.interrupts import signals_raise
 from guardianflow.processes.supervision.environment import outer_environment
-from guardianflow.runners._base import RESULT_FILE, Runner
+from guardianflow.runners._base import RESULT_FILE, Runner, keep_scenario
 from guardianflow.runs.run_records import RunRecord, RunStatus
 from guardianflow.runs.tracking import TrackedRun, outcome_of
 from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS
-from guardianflow.scenario.parameters import parse_parameters
 from guardianflow.text.command_lines import command
 from guardianflow.text.redaction import secret_places
 
@@ -170,6 +169,7 @@ class LocalExecutor:
             notebook: NotebookResult | None = None
             with self._open(plan) as run:
                 try:
+                    keep_scenario(run, plan.scenario)
                     if self._on_run:
                         self._on_run(run.record)
                     if template is None:
@@ -211,7 +211,7 @@ class LocalExecutor:
         if self.direct:
             return None
         template = kind.template or template_path(plan.kind)
-        check_parameters(template, {**plan.parameters, "run_id": "checked"}, kind.schema)
+        check_parameters(template, {**plan.parameters, "run_id": "checked"})
         return template
 
     def _open(self, plan: RunPlan) -> TrackedRun:
@@ -232,7 +232,6 @@ class LocalExecutor:
                 template,
                 run.folder / f"{plan.kind}.ipynb",
                 parameters={**plan.parameters, "run_id": run.run_id},
-                schema=KINDS.get(plan.kind).schema,
                 timeout_s=self._timeout_s,
                 cwd=Path.cwd(),
                 environment=kernel_environment(self.settings),
@@ -251,8 +250,7 @@ def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runne
     kind = KINDS.get(plan.kind)
     module, _, name = kind.runner.partition(":")
     runner: Any = getattr(import_module(module), name)
-    parameters = parse_parameters(kind.schema, {**plan.parameters, "run_id": run_id})
-    made: Runner[Any, Any] = runner.from_parameters(parameters, settings=settings)
+    made: Runner[Any, Any] = runner.of(plan.scenario, run_id=run_id, settings=settings)
     return made
 
 

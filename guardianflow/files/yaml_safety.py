@@ -8,6 +8,7 @@ down on a deep file, where this one is stopped at the cap.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-def load_yaml_mapping(path: Path, *, what: str = "data.yaml") -> dict[Any, Any]:
+def load_yaml_mapping(
+    path: Path, *, what: str = "data.yaml", lines: dict[tuple[str, ...], int] | None = None
+) -> dict[Any, Any]:
     """Read a YAML file whose top level is a mapping.
 
     Args:
         path: A regular file of at most :data:`MAX_BYTES` bytes, UTF-8 with or without a byte-order mark.
         what: What the file is called in error messages.
+        lines: Filled with the line of each key, such as ``{("model", "imgsz"): 7}``.
 
     Raises:
         DatasetError: It is no such file, breaks a cap, repeats a key, or is no YAML mapping.
@@ -41,7 +45,10 @@ def load_yaml_mapping(path: Path, *, what: str = "data.yaml") -> dict[Any, Any]:
     loader = None
     try:
         loader = _CappedLoader(text)
-        data = loader.get_single_data()
+        node = loader.get_single_node()
+        data = None if node is None else loader.construct_document(node)
+        if lines is not None:
+            lines.update(_lines_of(node))
     except _CapError as error:
         raise DatasetError(f"{what} {printable(path)} {error}") from None
     except yaml.YAMLError as error:
@@ -62,6 +69,17 @@ def load_yaml_mapping(path: Path, *, what: str = "data.yaml") -> dict[Any, Any]:
             f"{what} {printable(path)} must hold `key: value` lines such as `train: images/train`, it holds {found}"
         )
     return data
+
+
+def _lines_of(node: yaml.Node | None, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    pairs: list[tuple[str, yaml.Node, int]] = []
+    if isinstance(node, yaml.MappingNode):
+        pairs = [(str(key.value), value, key.start_mark.line) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = [(str(place), value, value.start_mark.line) for place, value in enumerate(node.value)]
+    for name, value, line in pairs:
+        yield (*above, name), line + 1
+        yield from _lines_of(value, (*above, name))
 
 
 def _read_text(path: Path, what: str) -> str:

@@ -1,11 +1,11 @@
 """From a plan to what executes it: the kinds of run, as data.
 
-A new kind is one entry: its template notebook, its schema and its runner.
+A new kind is one entry: its scenario, its runner and its template notebook.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from guardianflow._plugins import Registry
 from guardianflow.exceptions import InputError
 from guardianflow.runs.run_records import RunRecord
 from guardianflow.scenario.experiment_design import RunPlan
-from guardianflow.scenario.parameters import (
-    InferenceParameters,
-    QuantizationParameters,
-    RegistryParameters,
-    RunParameters,
-    TrainingParameters,
-    WrapParameters,
-    parse_parameters,
+from guardianflow.scenario.fields import from_flat
+from guardianflow.scenario.schema import (
+    BaseScenario,
+    InferenceScenario,
+    QuantizationScenario,
+    RegistryScenario,
+    TrainingScenario,
+    WrapScenario,
 )
 
 __all__ = ["KINDS", "Kind", "plan_again", "plan_resume", "plan_run"]
@@ -32,28 +32,28 @@ class Kind:
 
     Attributes:
         name: The kind's name, which is also that of its template notebook.
-        schema: What its runner is asked.
+        scenario: What its runner is asked.
         runner: ``"module:Class"`` of the runner, imported when it is needed.
         resumable: Whether an interrupted run can go on.
         template: Its template notebook, where that is not one of ours by the kind's name.
     """
 
     name: str
-    schema: type[RunParameters]
+    scenario: type[BaseScenario]
     runner: str
     resumable: bool = False
     template: Path | None = None
 
 
-TRAIN = Kind("train", TrainingParameters, "guardianflow.runners.training.runner:TrainingRunner", resumable=True)
+TRAIN = Kind("train", TrainingScenario, "guardianflow.runners.training.runner:TrainingRunner", resumable=True)
 
-INFER = Kind("infer", InferenceParameters, "guardianflow.runners.inference.runner:InferenceRunner")
+INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner")
 
-QUANTIZE = Kind("quantize", QuantizationParameters, "guardianflow.runners.quantization.runner:QuantizationRunner")
+QUANTIZE = Kind("quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner")
 
-REGISTRY = Kind("registry", RegistryParameters, "guardianflow.runners.promotion.runner:RegistryRunner")
+REGISTRY = Kind("registry", RegistryScenario, "guardianflow.runners.promotion.runner:RegistryRunner")
 
-WRAP = Kind("wrap", WrapParameters, "guardianflow.adapters.generic_wrapper:GenericWrapper")
+WRAP = Kind("wrap", WrapScenario, "guardianflow.adapters.generic_wrapper:GenericWrapper")
 
 KINDS: Registry[Kind] = Registry(
     "kind of run",
@@ -77,8 +77,7 @@ def plan_run(kind: str, **parameters: Any) -> RunPlan:
         NotFoundError: No such kind.
         ParameterError: A parameter is unknown, missing or out of range.
     """
-    checked = parse_parameters(KINDS.get(kind).schema, parameters)
-    return RunPlan(kind, checked.identity())
+    return RunPlan(from_flat(KINDS.get(kind).scenario, parameters))
 
 
 def plan_again(record: RunRecord) -> RunPlan:
@@ -92,7 +91,7 @@ def plan_again(record: RunRecord) -> RunPlan:
         raise InputError(msg)
     values = {key: value for key, value in record.parameters.items() if key != "resume"}
     plan = plan_run(KINDS.get(record.kind).name, **values)
-    return RunPlan(plan.kind, plan.parameters, again_of=record.run_id)
+    return replace(plan, again_of=record.run_id)
 
 
 def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
@@ -107,4 +106,4 @@ def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
         raise InputError(msg)
     values = {**record.parameters, **{key: value for key, value in changes.items() if value is not None}}
     plan = plan_run(record.kind, **{**values, "resume": record.run_id})
-    return RunPlan(plan.kind, plan.parameters, resume=record.run_id)
+    return replace(plan, resume=record.run_id)

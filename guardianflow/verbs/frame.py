@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
@@ -61,13 +61,13 @@ def _report(error: GuardianFlowError, *, as_json: bool) -> None:
         print_json(document)
 
 
-def require(options: dict[str, str | None]) -> None:
-    """Options that this way of calling the verb can't do without.
+def require(options: Mapping[str, str], given: Mapping[str, Any]) -> None:
+    """Options that this way of calling the verb can't do without, each with the keyword of its value.
 
     Raises:
         InputError: Names those that are missing.
     """
-    missing = [name for name, value in options.items() if not value]
+    missing = [option for option, keyword in options.items() if not given.get(keyword)]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given; --help shows how")
 

@@ -83,10 +83,10 @@ class WrapPreview:
 
 def preview_wrap(wrapper: GenericWrapper, sample: Path | None) -> WrapPreview:
     """See :meth:`~guardianflow.adapters.generic_wrapper.GenericWrapper.preview`."""
-    asked, command, resolved = wrapper.parameters, wrapper.command(), wrapper.resolve()
+    asked, command, resolved = wrapper.scenario, wrapper.command(), wrapper.resolve()
     watch = ArtifactWatch(wrapper.working_dir, wrapper.patterns, skip=[wrapper.settings.work_dir])
     logs_itself = wrapper.logs_itself()
-    metrics, remarks = _metrics_in(sample, asked.metric_patterns, asked.automatic_metrics and not logs_itself)
+    metrics, remarks = _metrics_in(sample, asked.run.metric_patterns, asked.run.automatic_metrics and not logs_itself)
     done = wrapper.already_done()
     return WrapPreview(
         command=Redactor().text(command.line),

@@ -59,7 +59,7 @@ class WrappedScript:
     """
 
     def __init__(self, wrapper: GenericWrapper, run: TrackedRun, sink: MetricSink) -> None:
-        self._asked = wrapper.parameters
+        self._asked = wrapper.scenario
         self._wrapper = wrapper
         self._run = run
         self._settings = wrapper.settings
@@ -72,13 +72,13 @@ class WrappedScript:
         self._secrets = secret_values({**os.environ, **self._environment})
         self._redactor = Redactor(self._secrets)
         self._artifacts = ArtifactWatch(self._folder, wrapper.patterns, skip=[self._settings.work_dir])
-        automatic = self._asked.automatic_metrics and not wrapper.logs_itself()
+        automatic = self._asked.run.automatic_metrics and not wrapper.logs_itself()
         self._metrics = MetricRecorder(
             run,
             sink,
             self._folder,
-            patterns=self._asked.metric_patterns,
-            files=self._asked.metric_files,
+            patterns=self._asked.run.metric_patterns,
+            files=self._asked.run.metric_files,
             skip=[self._settings.work_dir],
             automatic=automatic,
         )
@@ -98,7 +98,7 @@ class WrappedScript:
             cwd=self._folder,
             environment=self._environment,
             folder=self._run.folder,
-            limits=Limits(timeout_s=self._asked.timeout_s, memory_mb=self._asked.memory_mb),
+            limits=Limits(timeout_s=self._asked.run.timeout_s, memory_mb=self._asked.env.memory_mb),
             on_output=self._metrics.take_output,
             on_start=self._load.start,
             on_tick=self._metrics.tick,
@@ -115,7 +115,7 @@ class WrappedScript:
 
     def _make_environment(self) -> dict[str, str]:
         base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE} | outer_environment()
-        theirs = child_environment(base, allow=list(self._asked.environment_allowed) or None, extra={})
+        theirs = child_environment(base, allow=list(self._asked.env.environment_allowed) or None, extra={})
         theirs, remarks = without_foreign_runs(self._settings, theirs)
         self._remarks += remarks
         run = self._run
@@ -125,7 +125,7 @@ class WrappedScript:
     def _keep_start(self) -> None:
         run, folder = self._run, self._run.folder
         run.log_params(self._resolved.values)
-        run.set_tags(_tags(self._command, self._resolved, self._folder, self._asked.entry))
+        run.set_tags(_tags(self._command, self._resolved, self._folder, self._asked.run.entry))
         run.log_artifact(write_json(folder / "environment.json", self._facts()), "source")
         source = source_state(self._code_folder())
         if source.commit:
@@ -265,8 +265,8 @@ class WrappedScript:
 
     def _model(self, ended: Ended, artifacts: Sequence[Artifact]) -> str:
         """The model that it made: registered where that was asked and it ended well."""
-        found = model_among(artifacts, self._asked.model_pattern)
-        name = self._asked.register_as
+        found = model_among(artifacts, self._asked.model.pattern)
+        name = self._asked.run.register_as
         if found is None:
             if name and ended.ok:
                 self._remarks.append(f"{name!r} was not registered: the script made no file that could be the model")

@@ -19,7 +19,7 @@ from guardianflow.runners.inference.result import CLIP_FILE, DETECTION_FILE, Inf
 from guardianflow.runners.training.result import SAMPLES_FILE
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, environment_facts, write_json
-from guardianflow.scenario.parameters import InferenceParameters
+from guardianflow.scenario.schema import InferenceScenario
 from guardianflow.vision.benchmark.cell_results import CellResult
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class BenchmarkEvidence:
     def __init__(
         self,
         run: TrackedRun,
-        asked: InferenceParameters,
+        asked: InferenceScenario,
         prepared: PreparedBenchmark,
         *,
         settings: Settings,
@@ -67,7 +67,7 @@ class BenchmarkEvidence:
     def keep_start(self, matrix: Matrix) -> None:
         """Parameters, the model's facts, the environment."""
         run, prepared = self._run, self._prepared
-        run.log_params(self._asked.identity())
+        run.log_params(self._asked.flat())
         run.set_tags(
             {
                 "guardianflow.folder": str(run.folder),
@@ -101,10 +101,10 @@ class BenchmarkEvidence:
             model={
                 **prepared.found.to_dict(),
                 **prepared.model.to_dict(),
-                "imgsz": asked.imgsz or prepared.model.imgsz,
-                "confidence": asked.confidence,
-                "iou": asked.iou,
-                "max_det": asked.max_det,
+                "imgsz": asked.model.imgsz or prepared.model.imgsz,
+                "confidence": asked.model.confidence,
+                "iou": asked.model.iou,
+                "max_det": asked.model.max_det,
             },
             dataset=self._dataset_facts(),
             cells=self._rows,
@@ -138,11 +138,11 @@ class BenchmarkEvidence:
         prepared, asked = self._prepared, self._asked
         if prepared.dataset is None:
             return {}
-        scored = min(asked.images or prepared.images, prepared.images)
+        scored = min(asked.dataset.images or prepared.images, prepared.images)
         return {
             "data_yaml": str(prepared.dataset.yaml_path),
             "fingerprint": prepared.fingerprint,
-            "split": asked.split,
+            "split": asked.dataset.split,
             "images": scored,
             "names": list(prepared.dataset.names),
         }
@@ -164,10 +164,12 @@ class BenchmarkEvidence:
         asked = self._asked
         try:
             record = DetectionRecord.load(scored.evaluation_folder)
-            figures = evaluate_detection(record, confidence=asked.confidence, max_det=asked.max_det)
+            figures = evaluate_detection(record, confidence=asked.model.confidence, max_det=asked.model.max_det)
             content = {**figures.to_dict(), "curves": figures.curves()}
             run.log_artifact(write_json(run.folder / DETECTION_FILE, content), "evaluation")
-            samples = worst_images(record, self._prepared.dataset, split=asked.split, confidence=asked.confidence)
+            samples = worst_images(
+                record, self._prepared.dataset, split=asked.dataset.split, confidence=asked.model.confidence
+            )
         except (GuardianFlowError, OSError, ValueError) as error:
             log.warning("the worst misses could not be drawn: %s", error)
             return
@@ -200,7 +202,7 @@ class BenchmarkEvidence:
                 machine=machine_facts(threads=result.spec.threads, timing=TIMING),
                 sha256=self._prepared.model.sha256,
                 dataset_fingerprint=self._prepared.fingerprint,
-                split=self._asked.split,
+                split=self._asked.dataset.split,
                 backend=result.spec.backend,
                 precision=result.spec.precision,
                 imgsz=result.spec.imgsz,
@@ -228,6 +230,8 @@ class BenchmarkEvidence:
                     version=found.version or None,
                     task="tracking" if name in tracked else "detection",
                     experiment=self._run.experiment,
+                    site=self._asked.site.name or None,
+                    camera=self._asked.site.camera,
                     run_id=child_id,
                     device=row["device"] or None,
                     source="inference",

@@ -11,7 +11,7 @@ import numpy as np
 
 from guardianflow.exceptions import InputError
 from guardianflow.runners.model_source import FoundModel
-from guardianflow.scenario.parameters import InferenceParameters
+from guardianflow.scenario.schema import InferenceScenario
 from guardianflow.vision.backends.catalog import BACKENDS
 from guardianflow.vision.benchmark.cell_results import CellResult, CellSpec
 from guardianflow.vision.benchmark.profile_results import ModeResult
@@ -37,7 +37,7 @@ class Matrix:
 
 
 def plan_matrix(
-    asked: InferenceParameters,
+    asked: InferenceScenario,
     found: FoundModel,
     model: ModelFile,
     *,
@@ -61,8 +61,8 @@ def plan_matrix(
         NotFoundError: A backend that the catalogue doesn't know.
         InputError: No combination is left.
     """
-    backends = asked.backends or [found.backend or _SERVED_BY.get(model.format, "ultralytics")]
-    precisions = asked.precision or [found.precision or _own_precision(model)]
+    backends = asked.run.backends or [found.backend or _SERVED_BY.get(model.format, "ultralytics")]
+    precisions = asked.env.precision or [found.precision or _own_precision(model)]
     cells: list[CellSpec] = []
     left_out: list[Mapping[str, str]] = []
     for backend in dict.fromkeys(backends):
@@ -72,7 +72,7 @@ def plan_matrix(
                 reason = f"{backend} runs {', '.join(able)}"
                 left_out.append({"label": f"{backend} {precision}", "reason": reason})
                 continue
-            for number, batch in enumerate(sorted(set(asked.batch_sizes))):
+            for number, batch in enumerate(sorted(set(asked.run.batch_sizes))):
                 first = number == 0
                 cells.append(
                     CellSpec(
@@ -82,26 +82,26 @@ def plan_matrix(
                         exports=str(exports),
                         precision=precision,
                         batch=batch,
-                        modes=tuple(dict.fromkeys(asked.modes)),
-                        device=asked.device,
-                        imgsz=asked.imgsz or model.imgsz,
-                        confidence=asked.confidence,
-                        iou=asked.iou,
-                        max_det=asked.max_det,
-                        threads=asked.threads,
-                        data_yaml=asked.data_yaml,
-                        split=asked.split,
-                        images=asked.images,
+                        modes=tuple(dict.fromkeys(asked.run.modes)),
+                        device=asked.env.device,
+                        imgsz=asked.model.imgsz or model.imgsz,
+                        confidence=asked.model.confidence,
+                        iou=asked.model.iou,
+                        max_det=asked.model.max_det,
+                        threads=asked.env.threads,
+                        data_yaml=asked.dataset.data_yaml,
+                        split=asked.dataset.split,
+                        images=asked.dataset.images,
                         fingerprint=fingerprint,
-                        source=asked.source if first else "",
-                        tracker=asked.tracker if first else "",
-                        seconds=asked.seconds,
-                        repeats=asked.repeats,
-                        rate=asked.target_rate,
-                        bound_ms=asked.latency_bound_ms,
+                        source=asked.dataset.source if first else "",
+                        tracker=asked.run.tracker if first else "",
+                        seconds=asked.run.seconds,
+                        repeats=asked.run.repeats,
+                        rate=asked.run.target_rate,
+                        bound_ms=asked.run.latency_bound_ms,
                         extras=first,
                         evaluate=first and labelled,
-                        seed=asked.seed,
+                        seed=asked.env.seed,
                     )
                 )
     if not cells:

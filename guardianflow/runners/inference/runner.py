@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from guardianflow.core.config import Settings
-from guardianflow.core.metrics import MetricSink
 from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.files.run_folder import read_result
@@ -20,9 +17,9 @@ from guardianflow.runners.inference.result import InferenceResult
 from guardianflow.runners.model_source import FoundModel, find_model_source
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
-from guardianflow.scenario.parameters import InferenceParameters, parse_parameters
+from guardianflow.scenario.schema import InferenceScenario
 from guardianflow.text.names import validate_name
-from guardianflow.text.progress_bar import in_a_kernel, progress_bar
+from guardianflow.text.progress_bar import progress_bar
 from guardianflow.vision.benchmark.cell_results import CellResult, CellSpec
 from guardianflow.vision.class_names import compare_classes
 from guardianflow.vision.model_artifacts import ModelFile
@@ -52,7 +49,7 @@ class PreparedBenchmark:
     images: int
 
 
-class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
+class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
     """Measure a model: accuracy, latency, throughput and memory on each runtime.
 
     Every combination of backend, precision and batch size is a cell: a process of its own and a child
@@ -64,54 +61,12 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         ... # doctest: +SKIP
         >>> runner.run().verdict  # doctest: +SKIP
 
-    Args:
-        experiment_name: Experiment in MLflow.
-        model_path: A model file or folder, a run id, or ``models:/NAME@champion``.
-        data_yaml: Labelled images to score; may be left out where ``source`` is given.
-        batch_sizes: Images per forward pass.
-        backends: Names from the catalogue; none: the one that serves the model.
-        precision: ``fp32``, ``bf16``, ``fp16``, ``int8``; none: what the model file holds.
-        tracker: Tracker for ``source``.
-        settings: Where to; default: from the environment.
-        sink: Where measurements go; default: the metrics store.
-        options: The other fields of :class:`~guardianflow.scenario.parameters.InferenceParameters`:
-            ``source``, ``split``, ``modes``, ``device``, ``imgsz``, ``confidence``, ``iou``, ``max_det``,
-            ``images``, ``seconds``, ``repeats``, ``target_rate``, ``latency_bound_ms``, ``threads``,
-            ``memory_limit_mb``, ``cell_timeout_s``, ``classes_by_number``, ``seed``, ``run_id``.
-
     Raises:
         ParameterError: A value is out of range, or there is no such option.
     """
 
-    kind = "infer"
-    schema = InferenceParameters
-
-    def __init__(  # noqa: PLR0917 - the order of the design
-        self,
-        experiment_name: str,
-        model_path: str | Path,
-        data_yaml: str | Path = "",
-        batch_sizes: Sequence[int] = (1,),
-        backends: Sequence[str] = (),
-        precision: Sequence[str] | str = (),
-        tracker: str = "",
-        *,
-        settings: Settings | None = None,
-        sink: MetricSink | None = None,
-        **options: Any,
-    ) -> None:
-        values = {
-            "experiment_name": experiment_name,
-            "model_path": str(model_path),
-            "data_yaml": str(data_yaml),
-            "batch_sizes": list(batch_sizes),
-            "backends": list(backends),
-            "precision": [precision] if isinstance(precision, str) else list(precision),
-            "tracker": tracker,
-            **options,
-        }
-        super().__init__(parse_parameters(InferenceParameters, values), settings=settings, sink=sink)
-        self._prepared: PreparedBenchmark | None = None
+    asks = InferenceScenario
+    _prepared: PreparedBenchmark | None = None
 
     @property
     def model(self) -> ModelFile:
@@ -125,29 +80,29 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
 
     def check(self) -> None:
         """Find the model, the images and the backends; nothing is measured and no run is made."""
-        asked = self.parameters
-        validate_name(asked.experiment_name, "experiment name")
+        asked = self.scenario
+        validate_name(asked.experiment, "experiment name")
         from guardianflow.vision.devices import check_device
 
-        found = find_model_source(asked.model_path, self.settings)
+        found = find_model_source(asked.model.path, self.settings)
         model = check_usable(found.path)
         self.remarks = model.remarks
         dataset, fingerprint, images = self._labelled_images(model)
-        if asked.source and not Path(asked.source).expanduser().exists():
-            raise NotFoundError(f"there is no source {asked.source}; pass a video file or a folder of images")
-        check_device(asked.device)
+        if asked.dataset.source and not Path(asked.dataset.source).expanduser().exists():
+            raise NotFoundError(f"there is no source {asked.dataset.source}; pass a video file or a folder of images")
+        check_device(asked.env.device)
         self._prepared = PreparedBenchmark(found, model, dataset, fingerprint, images)
         self._matrix(self._prepared, Path())  # names of backends and precisions
 
     def work(self, run: TrackedRun) -> InferenceResult:
         """Measure every cell inside a run and log everything that comes of it."""
-        prepared, asked = self._checked(), self.parameters
+        prepared, asked = self._checked(), self.scenario
         matrix = self._matrix(prepared, run.folder / "cells")
         evidence = BenchmarkEvidence(run, asked, prepared, settings=self.settings, sink=self.sink)
         evidence.keep_start(matrix)
         began = time.perf_counter()
         shown = progress_bar(
-            len(matrix.cells), desc="cells", unit="cell", shown=not asked.run_id or in_a_kernel()
+            len(matrix.cells), desc="cells", unit="cell", shown=self.shows_progress
         )  # fmt: skip
         with shown as bar:
             for number, spec in enumerate(matrix.cells):
@@ -157,7 +112,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
                 bar.update()
         run.set_progress(len(matrix.cells), len(matrix.cells), unit="cell")
         result = evidence.keep_result(matrix, seconds=time.perf_counter() - began)
-        result = replace(result, remarks=(*self.remarks, *result.remarks))
+        result = replace(result, remarks=(*self.remarks, *result.remarks, *self.unmet(result.metrics)))
         write_json(run.folder / RESULT_FILE, result.to_dict())
         if not any(row["status"] == "ok" for row in result.cells):
             reasons = "; ".join(dict.fromkeys(f"{row['label']}: {row['reason']}" for row in result.cells))
@@ -168,7 +123,7 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         """One cell in a process and a child run of its own."""
         from guardianflow.vision.benchmark.cell_process import run_cell
 
-        asked = self.parameters
+        asked = self.scenario
         child = TrackedRun.start(
             self.settings,
             experiment=run.experiment,
@@ -178,30 +133,32 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
             tags={"mlflow.parentRunId": run.run_id},
         )
         with child:
-            result = run_cell(spec, memory_limit_mb=asked.memory_limit_mb, timeout_s=asked.cell_timeout_s)
+            result = run_cell(spec, memory_limit_mb=asked.env.memory_limit_mb, timeout_s=asked.run.cell_timeout_s)
             keep_child(child, result)
             child.finish(RunStatus.FINISHED if result.ok else RunStatus.FAILED, result.reason or None)
         return result, child.run_id
 
     def _labelled_images(self, model: ModelFile) -> tuple[Dataset | None, str, int]:
-        asked = self.parameters
-        if not asked.data_yaml:
+        asked = self.scenario
+        if not asked.dataset.data_yaml:
             return None, "", 0
-        dataset = read_dataset(asked.data_yaml)
-        images = len(dataset.images(asked.split))
+        dataset = read_dataset(asked.dataset.data_yaml)
+        self.require_classes(dataset.names)
+        images = len(dataset.images(asked.dataset.split))
         if not images:
             raise InputError(
-                f"split {asked.split!r} of {asked.data_yaml} has no images; pass --split with one that has"
+                f"split {asked.dataset.split!r} of {asked.dataset.data_yaml} has no images; pass --split with one "
+                "that has"
             )
-        said = compare_classes(model, dataset, by_number=asked.classes_by_number)
-        report = check_dataset(dataset, splits=(asked.split,))
+        said = compare_classes(model, dataset, by_number=asked.model.classes_by_number)
+        report = check_dataset(dataset, splits=(asked.dataset.split,))
         require_usable(report, allow_bad=100)  # bad images are left out and counted
         self.remarks = (*model.remarks, *said, *report.remarks())
         return dataset, fingerprint_dataset(dataset).total, images
 
     def _matrix(self, prepared: PreparedBenchmark, folder: Path) -> Matrix:
         return plan_matrix(
-            self.parameters,
+            self.scenario,
             prepared.found,
             prepared.model,
             folder=folder,
@@ -217,10 +174,10 @@ class InferenceRunner(Runner[InferenceParameters, InferenceResult]):
         return self._prepared
 
 
-def one_cell(asked: InferenceParameters, spec: CellSpec) -> dict[str, Any]:
+def one_cell(asked: InferenceScenario, spec: CellSpec) -> dict[str, Any]:
     """What a benchmark of this cell alone would be asked: a child run can be repeated by itself."""
     values = {"backends": [spec.backend], "precision": [spec.precision], "batch_sizes": [spec.batch]}
-    return {**asked.identity(), **values}
+    return {**asked.flat(), **values}
 
 
 def keep_child(child: TrackedRun, result: CellResult) -> None:

@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.registry.gate import verdict_html
 from guardianflow.runners.training.runner import RESULT_FILE, Runner
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
-from guardianflow.scenario.parameters import RegistryParameters, parse_parameters
+from guardianflow.scenario.schema import RegistryScenario
 from guardianflow.text.names import validate_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from guardianflow.core.metrics import MetricSink
     from guardianflow.registry.model_records import ModelVersion
 
 __all__ = ["RegistryResult", "RegistryRunner", "VerdictTable"]
@@ -164,105 +162,68 @@ class VerdictTable:
         return "<p>No gate was asked: it judges promotions, where it is on.</p>"
 
 
-class RegistryRunner(Runner[RegistryParameters, RegistryResult]):
+class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
     """Register, promote, roll back or reject, as a run with a notebook.
-
-    Args:
-        experiment_name: Experiment in MLflow that the record of this change belongs to.
-        action: ``"register"``, ``"promote"``, ``"rollback"`` or ``"reject"``.
-        model_name: The registered model.
-        version: Version to promote or reject.
-        source_run_id: The run whose weights are registered.
-        reason: Why; it is kept in the ledger.
-        force: Promote against the gate; needs a reason.
-        run_id: Write into this run, which somebody else made and ends.
-        settings: Where to; default: from the environment.
-        sink: Where measurements go.
 
     Raises:
         ParameterError: Something that the action needs is missing.
     """
 
-    kind = "registry"
-    schema = RegistryParameters
-
-    def __init__(
-        self,
-        experiment_name: str,
-        action: str,
-        model_name: str,
-        *,
-        version: str = "",
-        source_run_id: str = "",
-        reason: str = "",
-        force: bool = False,
-        run_id: str = "",
-        settings: Settings | None = None,
-        sink: MetricSink | None = None,
-    ) -> None:
-        values = {
-            "experiment_name": experiment_name,
-            "action": action,
-            "model_name": model_name,
-            "version": version,
-            "source_run_id": source_run_id,
-            "reason": reason,
-            "force": force,
-            "run_id": run_id,
-        }
-        super().__init__(parse_parameters(RegistryParameters, values), settings=settings, sink=sink)
+    asks = RegistryScenario
 
     def check(self) -> None:
         """Check the names; the registry checks the rest when it acts."""
-        validate_name(self.parameters.experiment_name, "experiment name")
-        validate_name(self.parameters.model_name, "model name")
-        if self.parameters.action != "register":
-            ModelRegistry(self.settings).list_versions(self.parameters.model_name)
+        validate_name(self.scenario.experiment, "experiment name")
+        validate_name(self.scenario.run.model_name, "model name")
+        if self.scenario.run.action != "register":
+            ModelRegistry(self.settings).list_versions(self.scenario.run.model_name)
 
     def judge(self) -> VerdictTable:
         """What the gate says of the promotion that is asked for, before anything is changed."""
-        asked = self.parameters
-        if asked.action != "promote":
+        asked = self.scenario
+        if asked.run.action != "promote":
             return VerdictTable({})
         try:
-            return VerdictTable(ModelRegistry(self.settings).judge(asked.model_name, asked.version or None).to_dict())
+            return VerdictTable(
+                ModelRegistry(self.settings).judge(asked.run.model_name, asked.run.version or None).to_dict()
+            )
         except GuardianFlowError as error:  # the change itself says it again, or is forced
             return VerdictTable({"error": str(error)})
 
     def work(self, run: TrackedRun) -> RegistryResult:
         """Make the change and read back what the registry says."""
-        asked = self.parameters
+        asked = self.scenario
         registry = ModelRegistry(self.settings)
-        run.log_params(asked.identity())
+        run.log_params(asked.flat())
         version = self._act(registry)
         run.set_tags({"guardianflow.model": version.name, "guardianflow.model_version": version.version})
         run.log_metrics(version.metrics)
-        history = [event.to_dict() for event in registry.history(asked.model_name)]
+        history = [event.to_dict() for event in registry.history(asked.run.model_name)]
         result = RegistryResult(
             run_id=run.run_id,
             experiment=run.experiment,
             status=RunStatus.FINISHED,
-            action=asked.action,
+            action=asked.run.action,
             version=version.to_dict(),
-            aliases=registry.reconcile(asked.model_name).aliases,
-            versions=[item.to_dict() for item in registry.list_versions(asked.model_name)],
+            aliases=registry.reconcile(asked.run.model_name).aliases,
+            versions=[item.to_dict() for item in registry.list_versions(asked.run.model_name)],
             history=history,
-            verdict=_verdict_in(history, version.version) if asked.action == "promote" else {},
+            verdict=_verdict_in(history, version.version) if asked.run.action == "promote" else {},
         )
         run.log_artifact(write_json(run.folder / RESULT_FILE, result.to_dict()))
         return result
 
     def _act(self, registry: ModelRegistry) -> ModelVersion:
-        asked = self.parameters
+        asked = self.scenario
         actions = {
-            "register": lambda: registry.register(asked.model_name, asked.source_run_id),
+            "register": lambda: registry.register(asked.run.model_name, asked.run.source_run_id),
             "promote": lambda: registry.promote(
-                asked.model_name, asked.version or None, force=asked.force, reason=asked.reason or None
+                asked.run.model_name, asked.run.version or None, force=asked.run.force, reason=asked.run.reason or None
             ),
-            "rollback": lambda: registry.rollback(asked.model_name, reason=asked.reason or None),
-            "reject": lambda: registry.reject(asked.model_name, asked.version, reason=asked.reason),
+            "rollback": lambda: registry.rollback(asked.run.model_name, reason=asked.run.reason or None),
+            "reject": lambda: registry.reject(asked.run.model_name, asked.run.version, reason=asked.run.reason),
         }
-        return actions[asked.action]()
+        return actions[asked.run.action]()
 
 
 def _verdict_in(history: Sequence[Mapping[str, Any]], version: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guardianflow.data.dataset import Dataset
 from guardianflow.exceptions import InputError, MissingDependencyError
 from guardianflow.runners.model_source import FoundModel
-from guardianflow.scenario.parameters import QuantizationParameters
+from guardianflow.scenario.schema import QuantizationScenario
 from guardianflow.vision.model_artifacts import ModelFile
 from guardianflow.vision.quantizers.calibration import CalibrationSet
 from guardianflow.vision.quantizers.catalog import QuantizerSpec
@@ -60,7 +60,7 @@ def require_backend(name: str) -> None:
         raise MissingDependencyError(msg)
 
 
-def require_full_precision(model: ModelFile, asked: QuantizationParameters) -> None:
+def require_full_precision(model: ModelFile, asked: QuantizationScenario) -> None:
     """Only an original can be quantized.
 
     Raises:
@@ -69,9 +69,10 @@ def require_full_precision(model: ModelFile, asked: QuantizationParameters) -> N
     if model.precision == "int8":
         msg = f"the model {model.path.name} is int8 already; quantize the original that it was made from"
         raise InputError(msg)
-    if asked.backend == "torch" and model.format != "torch":
+    if asked.run.backend == "torch" and model.format != "torch":
         msg = (
-            f"{asked.precision} for torch is made of a .pt file, and {model.path.name} is {model.format}; pass weights"
+            f"{asked.env.precision} for torch is made of a .pt file, and {model.path.name} is {model.format}; "
+            "pass weights"
         )
         raise InputError(msg)
     if model.format not in _SERVED_BY:

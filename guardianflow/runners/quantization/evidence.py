@@ -22,7 +22,7 @@ from guardianflow.runners.quantization.comparison import compare, variant_facts
 from guardianflow.runners.quantization.result import DAMAGE_PAGE, QuantizationResult
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, environment_facts, write_json
-from guardianflow.scenario.parameters import QuantizationParameters
+from guardianflow.scenario.schema import QuantizationScenario
 from guardianflow.text.command_lines import command
 from guardianflow.vision.benchmark.cell_results import CellResult
 from guardianflow.vision.benchmark.speed_rounds import Speed
@@ -59,7 +59,7 @@ class QuantizationEvidence:
     def __init__(
         self,
         run: TrackedRun,
-        asked: QuantizationParameters,
+        asked: QuantizationScenario,
         prepared: PreparedQuantization,
         *,
         settings: Settings,
@@ -74,7 +74,7 @@ class QuantizationEvidence:
     def keep_start(self) -> None:
         """Parameters, the source, the calibration images, the environment."""
         run, prepared = self._run, self._prepared
-        run.log_params(self._asked.identity())
+        run.log_params(self._asked.flat())
         tags = {
             "guardianflow.folder": str(run.folder),
             "guardianflow.dataset_fingerprint": prepared.fingerprint,
@@ -120,7 +120,7 @@ class QuantizationEvidence:
         return QuantizationResult(
             run_id=run.run_id,
             experiment=run.experiment,
-            status=RunStatus.FINISHED if report.passed or self._asked.allow_damage else RunStatus.FAILED,
+            status=RunStatus.FINISHED if report.passed or self._asked.run.allow_damage else RunStatus.FAILED,
             original=before,
             quantized=after,
             comparison=comparison,
@@ -132,7 +132,7 @@ class QuantizationEvidence:
             dataset={
                 "data_yaml": str(prepared.dataset.yaml_path),
                 "fingerprint": prepared.fingerprint,
-                "split": self._asked.split,
+                "split": self._asked.dataset.split,
                 "images": report.comparison.images,
                 "names": list(prepared.dataset.names),
             },
@@ -151,12 +151,12 @@ class QuantizationEvidence:
         ours, theirs = (
             DetectionRecord.load(folder) for folder in (plain.evaluation_folder, original.evaluation_folder)
         )
-        return facts, paired_bootstrap(ours, theirs, seed=asked.seed, max_det=asked.max_det)
+        return facts, paired_bootstrap(ours, theirs, seed=asked.env.seed, max_det=asked.model.max_det)
 
     def register(self, result: QuantizationResult, small: ModelFile) -> QuantizationResult:
         """The variant as a version of the model that it was made from; as it is where nothing was asked."""
         found, asked = self._prepared.found, self._asked
-        name = asked.register_as or found.model_name
+        name = asked.run.register_as or found.model_name
         if not name:
             return result
         from guardianflow.core.registry import ModelRegistry
@@ -166,8 +166,8 @@ class QuantizationEvidence:
             said = f"MLflow did not take the model, so {name!r} was not registered; later: {again}"
             return replace(result, remarks=(*result.remarks, said))
         serving = Serving(
-            backend=asked.backend,
-            precision=asked.precision,
+            backend=asked.run.backend,
+            precision=asked.env.precision,
             imgsz=self._prepared.imgsz,
             format=small.format,
             parent_version=found.version if found.version and name == found.model_name else None,
@@ -209,7 +209,7 @@ class QuantizationEvidence:
                 machine=machine_facts(threads=cell.spec.threads, timing=_TIMING),
                 sha256=model.sha256,
                 dataset_fingerprint=self._prepared.fingerprint,
-                split=self._asked.split,
+                split=self._asked.dataset.split,
                 backend=cell.spec.backend,
                 precision=cell.spec.precision,
                 imgsz=cell.spec.imgsz,
@@ -221,7 +221,8 @@ class QuantizationEvidence:
     def _store(self, metrics: Mapping[str, float], cell: CellResult) -> None:
         found, asked, now = self._prepared.found, self._asked, datetime.now(UTC)
         tags = {
-            "backend": asked.backend, "precision": cell.precision_executed or asked.precision, "split": asked.split,
+            "backend": asked.run.backend, "precision": cell.precision_executed or asked.env.precision,
+            "split": asked.dataset.split,
             "parent_run": found.run_id,
         }  # fmt: skip
         records = [
@@ -229,9 +230,11 @@ class QuantizationEvidence:
                 time=now,
                 metric=name,
                 value=value,
-                model=asked.register_as or found.model_name or None,
+                model=asked.run.register_as or found.model_name or None,
                 task="detection",
                 experiment=self._run.experiment,
+                site=self._asked.site.name or None,
+                camera=self._asked.site.camera,
                 run_id=self._run.run_id,
                 device=str(cell.backend.get("device", "")) or None,
                 source="quantization",

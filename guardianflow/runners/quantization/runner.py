@@ -6,10 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from guardianflow.core.config import Settings
-from guardianflow.core.metrics import MetricSink
 from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detection.records import DetectionRecord
@@ -22,9 +19,9 @@ from guardianflow.runners.quantization.evidence import QuantizationEvidence
 from guardianflow.runners.quantization.result import CalibrationView, QuantizationResult
 from guardianflow.runners.quantization.steps import STEPS, Steps
 from guardianflow.runs.tracking import TrackedRun, write_json
-from guardianflow.scenario.parameters import QuantizationParameters, parse_parameters
+from guardianflow.scenario.schema import QuantizationScenario
 from guardianflow.text.names import validate_name
-from guardianflow.text.progress_bar import in_a_kernel, progress_bar
+from guardianflow.text.progress_bar import progress_bar
 from guardianflow.vision.benchmark.cell_results import REFERENCE, CellResult, CellSpec
 from guardianflow.vision.benchmark.speed_rounds import Contender, Speed, measure_in_turns
 from guardianflow.vision.class_names import compare_classes
@@ -41,7 +38,7 @@ log = logging.getLogger(__name__)
 TRAINING_SPLIT = "train"
 
 
-class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
+class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
     """Make a model smaller and faster, and say honestly what that brought and cost.
 
     Original and variant are scored on the same images, each in a process of its own, and their speeds are
@@ -53,48 +50,12 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         >>> runner.run().comparison["map50_95"]["change"]  # doctest: +SKIP
         -0.002
 
-    Args:
-        experiment_name: Experiment in MLflow.
-        source_run_id: Run whose weights are made smaller, or ``models:/NAME@champion``, or a weights file.
-        backend: Which quantizer: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``torch``.
-        precision: ``int8``, ``fp16`` or ``bf16``.
-        data_yaml: Calibration and comparison images; left out: the dataset that the source was trained on.
-        settings: Where to; default: from the environment.
-        sink: Where measurements go; default: the metrics store.
-        options: The other fields of :class:`~guardianflow.scenario.parameters.QuantizationParameters`:
-            ``split``, ``imgsz``, ``calibration_images``, ``calibration_method``, ``per_channel``, ``max_drop``,
-            ``collapse``, ``confidence``, ``max_det``, ``register_as``, ``device``, ``seconds``, ``repeats``,
-            ``allow_damage``, ``classes_by_number``, ``seed``, ``run_id``.
-
     Raises:
         ParameterError: A value is out of range, or there is no such option.
     """
 
-    kind = "quantize"
-    schema = QuantizationParameters
-
-    def __init__(
-        self,
-        experiment_name: str,
-        source_run_id: str | Path,
-        backend: str = "openvino",
-        precision: str = "int8",
-        data_yaml: str | Path = "",
-        *,
-        settings: Settings | None = None,
-        sink: MetricSink | None = None,
-        **options: Any,
-    ) -> None:
-        values = {
-            "experiment_name": experiment_name,
-            "source_run_id": str(source_run_id),
-            "backend": backend,
-            "precision": precision,
-            "data_yaml": str(data_yaml),
-            **options,
-        }
-        super().__init__(parse_parameters(QuantizationParameters, values), settings=settings, sink=sink)
-        self._prepared: PreparedQuantization | None = None
+    asks = QuantizationScenario
+    _prepared: PreparedQuantization | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -109,35 +70,35 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
 
     def check(self) -> None:
         """Find model, quantizer and images, and draw the calibration images; no run is made."""
-        asked = self.parameters
-        validate_name(asked.experiment_name, "experiment name")
-        if asked.register_as:
-            validate_name(asked.register_as, "model name")
+        asked = self.scenario
+        validate_name(asked.experiment, "experiment name")
+        if asked.run.register_as:
+            validate_name(asked.run.register_as, "model name")
         from guardianflow.vision.devices import check_device
 
-        check_device(asked.device)
-        quantizer = find_quantizer(asked.backend, asked.precision, max_drop=asked.max_drop)
-        require_backend(asked.backend)
-        found = find_model_source(asked.source_run_id, self.settings)
+        check_device(asked.env.device)
+        quantizer = find_quantizer(asked.run.backend, asked.env.precision, max_drop=asked.run.max_drop)
+        require_backend(asked.run.backend)
+        found = find_model_source(asked.model.source, self.settings)
         model = check_usable(found.path)
         require_full_precision(model, asked)
-        imgsz = asked.imgsz or model.imgsz
+        imgsz = asked.model.imgsz or model.imgsz
         dataset, fingerprint = self._labelled_images(found)
-        said = compare_classes(model, dataset, by_number=asked.classes_by_number)
-        report = check_dataset(dataset, splits=(asked.split,))
+        said = compare_classes(model, dataset, by_number=asked.model.classes_by_number)
+        report = check_dataset(dataset, splits=(asked.dataset.split,))
         require_usable(report, allow_bad=100)  # bad images are left out and counted
         self.remarks = (*model.remarks, *said, *report.remarks(), *self._judged_by_what_chose())
         calibration = None
-        if asked.precision == "int8":
+        if asked.env.precision == "int8":
             calibration = self._calibration(dataset, imgsz)
         self._prepared = PreparedQuantization(found, model, quantizer, dataset, fingerprint, imgsz, calibration)
 
     def work(self, run: TrackedRun) -> QuantizationResult:
         """Quantize inside a run, compare, and log everything that comes of it."""
-        prepared, asked = self._checked(), self.parameters
+        prepared, asked = self._checked(), self.scenario
         evidence = QuantizationEvidence(run, asked, prepared, settings=self.settings, sink=self.sink)
         evidence.keep_start()
-        shown = progress_bar(len(STEPS), desc="quantize", unit="step", shown=not asked.run_id or in_a_kernel())
+        shown = progress_bar(len(STEPS), desc="quantize", unit="step", shown=self.shows_progress)
         with shown as bar:
             step = Steps(run, bar)
             step()
@@ -146,7 +107,7 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
             made = self._quantize(run)
             evidence.keep_artifact(made)
             step()
-            quantized = self._score(run, "quantized", made.model, asked.backend, asked.precision)
+            quantized = self._score(run, "quantized", made.model, asked.run.backend, asked.env.precision)
             step()
             plain = self._score_plain(run)
             step()
@@ -156,13 +117,13 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
             speeds = self._speeds(run, made.model, step.note)
             step()
             result = evidence.keep_result(original, quantized, made, report, speeds, plain=plain)
-            result = replace(result, remarks=(*self.remarks, *result.remarks))
-            if report.passed or asked.allow_damage:
+            result = replace(result, remarks=(*self.remarks, *result.remarks, *self.unmet(result.metrics)))
+            if report.passed or asked.run.allow_damage:
                 result = evidence.register(result, made.model)
             step()
         write_json(run.folder / RESULT_FILE, result.to_dict())
         run.log_artifact(run.folder / RESULT_FILE)
-        if not report.passed and not asked.allow_damage:
+        if not report.passed and not asked.run.allow_damage:
             msg = (
                 f"the quantized model is damaged: {'; '.join(report.reasons)}. It was not registered; the report is "
                 f"{run.folder / 'damage.html'}. Try --max-drop, more --calibration-images or --precision fp16, or "
@@ -174,26 +135,26 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
     # --- steps ------------------------------------------------------------------------------------
 
     def _quantize(self, run: TrackedRun) -> QuantizedModel:
-        prepared, asked = self._checked(), self.parameters
+        prepared, asked = self._checked(), self.scenario
         options = QuantizationOptions(
-            precision=asked.precision,
+            precision=asked.env.precision,
             imgsz=prepared.imgsz,
-            calibration_method=asked.calibration_method,
-            per_channel=asked.per_channel,
-            max_drop=asked.max_drop,
-            device=asked.device,
+            calibration_method=asked.run.calibration_method,
+            per_channel=asked.run.per_channel,
+            max_drop=asked.run.max_drop,
+            device=asked.env.device,
             exports=self._exports,
-            accuracy=self._accuracy() if asked.max_drop else None,
+            accuracy=self._accuracy() if asked.run.max_drop else None,
         )
         return prepared.quantizer.make().quantize(prepared.model, prepared.calibration, options, run.folder / "model")
 
     def _score_plain(self, run: TrackedRun) -> CellResult | None:
         """fp32 on the runtime of the quantized model: what the runtime alone brings. ``None`` where it isn't apart."""
-        prepared, asked = self._checked(), self.parameters
-        if asked.backend == prepared.served_by:
+        prepared, asked = self._checked(), self.scenario
+        if asked.run.backend == prepared.served_by:
             return None
         try:
-            return self._score(run, "plain", prepared.model, asked.backend, "fp32")
+            return self._score(run, "plain", prepared.model, asked.run.backend, "fp32")
         except RunFailedError as error:
             log.warning("%s", error)
             return None
@@ -217,21 +178,21 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         return result
 
     def _damage(self, original: CellResult, quantized: CellResult) -> DamageReport:
-        asked = self.parameters
+        asked = self.scenario
         before, after = original.evaluation_folder, quantized.evaluation_folder
         assert before is not None and after is not None  # noqa: S101, PT018 - _score raises else
         return damage_report(
             DetectionRecord.load(before),
             DetectionRecord.load(after),
-            collapse=asked.collapse,
-            confidence=asked.confidence,
-            seed=asked.seed,
-            max_det=asked.max_det,
+            collapse=asked.run.collapse,
+            confidence=asked.model.confidence,
+            seed=asked.env.seed,
+            max_det=asked.model.max_det,
         )
 
     def _speeds(self, run: TrackedRun, small: ModelFile, note: Callable[[str], None]) -> list[Speed]:
         """Images a second of everybody that the variant is compared with, in turns."""
-        prepared, asked, folder = self._checked(), self.parameters, run.folder / "speeds"
+        prepared, asked, folder = self._checked(), self.scenario, run.folder / "speeds"
         served = prepared.served_by
 
         def contender(role: str, label: str, model: ModelFile, backend: str, precision: str) -> Contender:
@@ -242,35 +203,37 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
             label = "Ultralytics predict, torch fp32"
             contenders.append(contender("peer", label, prepared.model, REFERENCE, "fp32"))
         contenders.append(contender("original", f"{served} fp32", prepared.model, served, "fp32"))
-        if asked.backend != served:
-            contenders.append(contender("plain", f"{asked.backend} fp32", prepared.model, asked.backend, "fp32"))
-        label = f"{asked.backend} {asked.precision}"
-        contenders.append(contender("quantized", label, small, asked.backend, asked.precision))
+        if asked.run.backend != served:
+            contenders.append(
+                contender("plain", f"{asked.run.backend} fp32", prepared.model, asked.run.backend, "fp32")
+            )
+        label = f"{asked.run.backend} {asked.env.precision}"
+        contenders.append(contender("quantized", label, small, asked.run.backend, asked.env.precision))
         speeds = measure_in_turns(
-            contenders, rounds=asked.repeats, on_turn=lambda done, total, who: note(f"{who}, {done + 1} of {total}")
+            contenders, rounds=asked.run.repeats, on_turn=lambda done, total, who: note(f"{who}, {done + 1} of {total}")
         )
         run.log_artifact(write_json(run.folder / "speeds.json", [speed.to_dict() for speed in speeds]))
         return speeds
 
     def _cell(self, model: ModelFile, backend: str, precision: str, folder: Path) -> CellSpec:
-        prepared, asked = self._checked(), self.parameters
+        prepared, asked = self._checked(), self.scenario
         return CellSpec(
             model=model.to_dict(),
             backend=backend,
             folder=str(folder),
             exports=str(self._exports),
             precision=precision,
-            device=asked.device,
+            device=asked.env.device,
             imgsz=prepared.imgsz,
-            confidence=asked.confidence,
-            max_det=asked.max_det,
+            confidence=asked.model.confidence,
+            max_det=asked.model.max_det,
             data_yaml=str(prepared.dataset.yaml_path),
-            split=asked.split,
+            split=asked.dataset.split,
             fingerprint=prepared.fingerprint,
-            seconds=asked.seconds,
-            repeats=asked.repeats,
+            seconds=asked.run.seconds,
+            repeats=asked.run.repeats,
             extras=False,
-            seed=asked.seed,
+            seed=asked.env.seed,
         )
 
     def _accuracy(self) -> Accuracy:
@@ -280,13 +243,13 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         from guardianflow.vision.evaluation_set import collect_record
         from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 
-        prepared, asked = self._checked(), self.parameters
-        config = PipelineConfig(imgsz=prepared.imgsz, max_det=asked.max_det)
+        prepared, asked = self._checked(), self.scenario
+        config = PipelineConfig(imgsz=prepared.imgsz, max_det=asked.model.max_det)
 
         def judge(backend: Backend) -> float:
             pipeline = Pipeline(backend, config)
-            record = collect_record(pipeline, prepared.dataset, asked.split, fingerprint=prepared.fingerprint)
-            return float(evaluate_detection(record, max_det=asked.max_det).map50_95)
+            record = collect_record(pipeline, prepared.dataset, asked.dataset.split, fingerprint=prepared.fingerprint)
+            return float(evaluate_detection(record, max_det=asked.model.max_det).map50_95)
 
         return judge
 
@@ -297,38 +260,39 @@ class QuantizationRunner(Runner[QuantizationParameters, QuantizationResult]):
         return self.settings.work_dir / "cache" / "exports"
 
     def _labelled_images(self, found: FoundModel) -> tuple[Dataset, str]:
-        asked = self.parameters
-        data_yaml = asked.data_yaml or found.data_yaml
+        asked = self.scenario
+        data_yaml = asked.dataset.data_yaml or found.data_yaml
         if not data_yaml:
             msg = (
-                f"nothing says what data {asked.source_run_id} was trained on, and a quantization needs labelled "
+                f"nothing says what data {asked.model.source} was trained on, and a quantization needs labelled "
                 "images to calibrate and to compare with; name a data.yaml (--data)"
             )
             raise InputError(msg)
         dataset = read_dataset(data_yaml)
-        if not dataset.images(asked.split):
-            msg = f"split {asked.split!r} of {data_yaml} has no images; pass --split with one that has"
+        self.require_classes(dataset.names)
+        if not dataset.images(asked.dataset.split):
+            msg = f"split {asked.dataset.split!r} of {data_yaml} has no images; pass --split with one that has"
             raise InputError(msg)
         return dataset, fingerprint_dataset(dataset).total
 
     def _judged_by_what_chose(self) -> list[str]:
         """Choices that were made on the images that judge them."""
-        asked = self.parameters
+        asked = self.scenario
         chosen = []
-        if asked.max_drop:
+        if asked.run.max_drop:
             chosen.append("layers are chosen by")
-        if asked.precision == "int8" and asked.split == TRAINING_SPLIT:
+        if asked.env.precision == "int8" and asked.dataset.split == TRAINING_SPLIT:
             chosen.append("calibration images are drawn from")
         return [
-            f"{what} the split {asked.split!r}, on which the models are compared, too: the loss of accuracy may look "
-            "smaller than it is"
+            f"{what} the split {asked.dataset.split!r}, on which the models are compared, too: the loss of accuracy "
+            "may look smaller than it is"
             for what in chosen
         ]
 
     def _calibration(self, dataset: Dataset, imgsz: int) -> CalibrationSet:
-        asked = self.parameters
+        asked = self.scenario
         return draw_calibration_set(
-            dataset, imgsz=imgsz, count=asked.calibration_images, seed=asked.seed, split=TRAINING_SPLIT
+            dataset, imgsz=imgsz, count=asked.run.calibration_images, seed=asked.env.seed, split=TRAINING_SPLIT
         )
 
     def _checked(self) -> PreparedQuantization:

@@ -20,7 +20,7 @@ from guardianflow.runners.training.log import TrainingLog
 from guardianflow.runners.training.result import SAMPLES_FILE, TrainingResult
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, environment_facts, write_json
-from guardianflow.scenario.parameters import TrainingParameters
+from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.text.command_lines import command
 from guardianflow.vision.serving import Serving
 
@@ -80,7 +80,7 @@ class TrainingEvidence:
     """
 
     def __init__(
-        self, run: TrackedRun, asked: TrainingParameters, prepared: PreparedTraining, *, settings: Settings
+        self, run: TrackedRun, asked: TrainingScenario, prepared: PreparedTraining, *, settings: Settings
     ) -> None:
         self._run = run
         self._asked = asked
@@ -92,11 +92,11 @@ class TrainingEvidence:
         run, prepared = self._run, self._prepared
         void = prepared.without_effect
         effective = {name: value for name, value in prepared.options.items() if name not in void}
-        run.log_params({**self._asked.identity(), "options": effective})
+        run.log_params({**self._asked.flat(), "options": effective})
         if void:
             said = ", ".join(f"{name}={prepared.options[name]!r}" for name in void)
             run.set_tags({"guardianflow.options_without_effect": said})
-        if self._asked.resume:
+        if self._asked.run.resume:
             run.log_artifact(write_json(run.folder / "environment-resumed.json", environment_facts()))
             return
         run.set_tags(
@@ -164,7 +164,7 @@ class TrainingEvidence:
             folder=run.folder,
             best=outcome.best,
             last=outcome.last,
-            epochs=self._asked.epochs,
+            epochs=self._asked.run.epochs,
             history=epochs.history(),
             per_class=[asdict(row) for row in outcome.per_class],
             dataset={
@@ -182,7 +182,7 @@ class TrainingEvidence:
 
     def _altered(self, outcome: TrainingOutcome) -> tuple[str, ...]:
         """What was asked and came out otherwise, by what Ultralytics does without a word."""
-        asked = {"batch": self._asked.batch, "imgsz": self._asked.imgsz}
+        asked = {"batch": self._asked.run.batch, "imgsz": self._asked.model.imgsz}
         whys = {"batch": "more didn't fit into the GPU's memory", "imgsz": "the model's stride divides it"}
         return tuple(
             f"{name}={asked[name]} became {outcome.used[name]}: {whys[name]}"
@@ -195,8 +195,8 @@ class TrainingEvidence:
 
         try:
             samples = sample_predictions(
-                outcome.best, self._prepared.dataset, imgsz=outcome.imgsz, seed=self._asked.seed,
-                device=self._asked.device.split(",")[0], exclude=self._prepared.report.bad_images,
+                outcome.best, self._prepared.dataset, imgsz=outcome.imgsz, seed=self._asked.env.seed,
+                device=self._asked.env.device.split(",")[0], exclude=self._prepared.report.bad_images,
             )  # fmt: skip
         except (RuntimeError, OSError, ValueError) as error:
             log.warning("the sample predictions could not be drawn: %s", error)
@@ -240,8 +240,8 @@ class TrainingEvidence:
         from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 
         asked, prepared = self._asked, self._prepared
-        batch = min(asked.batch, _EVALUATION_BATCH)
-        options = BackendOptions(device=asked.device.split(",")[0], imgsz=imgsz, batch=batch, compiled=False)
+        batch = min(asked.run.batch, _EVALUATION_BATCH)
+        options = BackendOptions(device=asked.env.device.split(",")[0], imgsz=imgsz, batch=batch, compiled=False)
         model = read_model_file(weights)
         with open_backend(model, backend="torch", options=options) as backend:
             return collect_record(
@@ -264,7 +264,7 @@ class TrainingEvidence:
         Evaluations(self._settings).record(row)
 
     def _registered(self, result: TrainingResult, imgsz: int) -> TrainingResult:
-        name = self._asked.register_as
+        name = self._asked.run.register_as
         if not name:
             return result
         from guardianflow.core.registry import ModelRegistry

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.runners.training.result import format_metric
 from guardianflow.runs.tracking import TrackedRun
-from guardianflow.scenario.parameters import TrainingParameters
-from guardianflow.text.progress_bar import in_a_kernel, progress_bar
+from guardianflow.scenario.schema import TrainingScenario
+from guardianflow.text.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from guardianflow.vision.training.epochs import EpochReport
@@ -36,15 +36,15 @@ class TrainingLog:
         run: The run that is written into.
         sink: Where measurements go.
         asked: What the training was asked.
+        shown: Draw a bar.
     """
 
-    def __init__(self, run: TrackedRun, sink: MetricSink, asked: TrainingParameters) -> None:
+    def __init__(self, run: TrackedRun, sink: MetricSink, asked: TrainingScenario, *, shown: bool = True) -> None:
         self._run = run
         self._sink = sink
         self._asked = asked
         self._file = run.folder / HISTORY_FILE
-        shown = not asked.run_id or in_a_kernel()
-        self._bar = progress_bar(asked.epochs, desc="epochs", unit="epoch", shown=shown)
+        self._bar = progress_bar(asked.run.epochs, desc="epochs", unit="epoch", shown=shown)
         self._said = 0.0
         self._figure = ""
         self._rows: dict[int, dict[str, float]] = {}
@@ -112,11 +112,13 @@ class TrainingLog:
                 time=now,
                 metric=name,
                 value=value,
-                model=self._asked.register_as or None,
+                model=self._asked.run.register_as or None,
                 task="detection",
                 experiment=self._run.experiment,
+                site=self._asked.site.name or None,
+                camera=self._asked.site.camera,
                 run_id=self._run.run_id,
-                device=device or self._asked.device or None,
+                device=device or self._asked.env.device or None,
                 source="training",
                 tags={"epoch": stage, "split": "val"},
                 event_id=sha256(f"{self._run.run_id}/{stage}/{name}".encode()).hexdigest()[:32],

@@ -32,7 +32,7 @@ from guardianflow.runners.training.log import TrainingLog
 from guardianflow.runners.training.result import TrainingResult
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
-from guardianflow.scenario.parameters import TrainingParameters, parse_parameters
+from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.state.database import Database
 from guardianflow.text.names import validate_name
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run", "load_result"]
 
 
-class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
+class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
     """Train a detector, logged, resumable and registered.
 
     Example:
@@ -52,75 +52,12 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         >>> result.metrics["map50"]  # doctest: +SKIP
         0.81
 
-    Args:
-        experiment_name: Experiment in MLflow.
-        model_arch: Weights file, model YAML, a name that Ultralytics knows, or ``models:/NAME@champion``.
-        data_yaml: An Ultralytics data.yaml.
-        epochs: Passes over the training split.
-        batch: Images per step.
-        imgsz: Side of the square input, in pixels.
-        device: ``""`` chooses; else ``"cpu"``, ``"0"``, ``"0,1"``.
-        seed: The same seed gives the same weights on a CPU.
-        register_as: Register the best weights under this name and make them the candidate.
-        workers: Processes that load images.
-        patience: Epochs without improvement after which training stops; 0 never stops.
-        allow_bad: Percentage of bad images that is left out instead of refused.
-        new_head: Start from weights of other classes.
-        options: Further Ultralytics training arguments.
-        resume: Go on with this interrupted run (use :meth:`resuming`).
-        run_id: Write into this run, which somebody else made and ends.
-        settings: Where to; default: from the environment.
-        sink: Where measurements go; default: the metrics store.
-
     Raises:
         ParameterError: A value is out of range.
     """
 
-    kind = "train"
-    schema = TrainingParameters
-
-    def __init__(  # noqa: PLR0917 - the order that users of Ultralytics expect
-        self,
-        experiment_name: str,
-        model_arch: str,
-        data_yaml: str | Path,
-        epochs: int = 100,
-        batch: int = 16,
-        imgsz: int = 640,
-        device: str = "",
-        seed: int = 0,
-        register_as: str = "",
-        *,
-        workers: int = 8,
-        patience: int = 100,
-        allow_bad: float = 0.0,
-        new_head: bool = False,
-        options: Mapping[str, Any] | None = None,
-        resume: str = "",
-        run_id: str = "",
-        settings: Settings | None = None,
-        sink: MetricSink | None = None,
-    ) -> None:
-        values = {
-            "experiment_name": experiment_name,
-            "model_arch": str(model_arch),
-            "data_yaml": str(data_yaml),
-            "epochs": epochs,
-            "batch": batch,
-            "imgsz": imgsz,
-            "device": str(device),
-            "seed": seed,
-            "register_as": register_as or "",
-            "workers": workers,
-            "patience": patience,
-            "allow_bad": allow_bad,
-            "new_head": new_head,
-            "options": dict(options or {}),
-            "resume": resume,
-            "run_id": run_id,
-        }
-        super().__init__(parse_parameters(TrainingParameters, values), settings=settings, sink=sink)
-        self._prepared: PreparedTraining | None = None
+    asks = TrainingScenario
+    _prepared: PreparedTraining | None = None
 
     @classmethod
     def resuming(
@@ -141,7 +78,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         settings = settings or Settings()
         record = find_run(run_id, settings=settings)
         values = {**record.parameters, **changes, "resume": record.run_id}
-        return cls.from_parameters(parse_parameters(TrainingParameters, values), settings=settings, sink=sink)
+        return cls(**values, settings=settings, sink=sink)
 
     @property
     def dataset(self) -> Dataset:
@@ -158,34 +95,35 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         from guardianflow.plots.dataset import dataset_figures, plot_dataset
         from guardianflow.vision.samples import box_sizes
 
-        report, imgsz = self.dataset_report, self.parameters.imgsz
-        sizes = box_sizes(self.dataset, imgsz=imgsz, seed=self.parameters.seed, exclude=report.bad_images)
+        report, imgsz = self.dataset_report, self.scenario.model.imgsz
+        sizes = box_sizes(self.dataset, imgsz=imgsz, seed=self.scenario.env.seed, exclude=report.bad_images)
         boxes = {split: counts.boxes_per_class for split, counts in report.splits.items()}
         return plot_dataset(dataset_figures(boxes, sizes, imgsz=imgsz))
 
     def check(self) -> None:
         """Check names, options, device, dataset and model; nothing is written."""
-        asked = self.parameters
-        validate_name(asked.experiment_name, "experiment name")
-        if asked.register_as:
-            validate_name(asked.register_as, "model name")
+        asked = self.scenario
+        validate_name(asked.experiment, "experiment name")
+        if asked.run.register_as:
+            validate_name(asked.run.register_as, "model name")
         self._check_work_dir()
         from guardianflow.vision.devices import check_device
         from guardianflow.vision.model_files import ModelSource, find_model
         from guardianflow.vision.training.options import read_options
 
-        checkpoint = self._checkpoint() if asked.resume else None
-        options = read_options(asked.options)
-        dataset = read_dataset(asked.data_yaml)
+        checkpoint = self._checkpoint() if asked.run.resume else None
+        options = read_options(asked.run.options)
+        dataset = read_dataset(asked.dataset.data_yaml)
+        self.require_classes(dataset.names)
         report = check_dataset(dataset)
-        require_usable(report, asked.allow_bad)
+        require_usable(report, asked.dataset.allow_bad)
         fingerprint = fingerprint_dataset(dataset).total
         if checkpoint is not None:
             self._require_same_data(fingerprint)
             model = ModelSource(str(checkpoint), "weights")
         else:
-            model = find_model(self._local_model(), classes=dataset.names, new_head=asked.new_head)
-        check_device(asked.device)
+            model = find_model(self._local_model(), classes=dataset.names, new_head=asked.model.new_head)
+        check_device(asked.env.device)
         void, remarks = self._effects(options, dataset, report, model)
         self._prepared = PreparedTraining(dataset, report, fingerprint, model, options, void)
         self.remarks = (*report.remarks(), *remarks, *_other_names(model, dataset))
@@ -205,10 +143,10 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         counts = report.splits["train"]
         training = AskedTraining(
             options,
-            epochs=self.parameters.epochs,
-            batch=self.parameters.batch,
+            epochs=self.scenario.run.epochs,
+            batch=self.scenario.run.batch,
             images=counts.images - counts.bad,
-            on_cpu=(self.parameters.device or best_device()) == "cpu",
+            on_cpu=(self.scenario.env.device or best_device()) == "cpu",
             polygons=any(problem.kind == "polygons" for problem in report.problems),
         )
         bare = check_freeze(options.get("freeze"), model, len(dataset.names))
@@ -218,25 +156,25 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         """Train inside a run and log everything that comes of it."""
         from guardianflow.vision.training.training import TrainingJob, train_detector
 
-        prepared, asked = self._checked(), self.parameters
+        prepared, asked = self._checked(), self.scenario
         evidence = TrainingEvidence(run, asked, prepared, settings=self.settings)
         job = TrainingJob(
             model=prepared.model.spec,
             data_yaml=self._resolved_yaml(prepared),
             folder=run.folder / "training",
             log_file=run.folder / "training.log",
-            epochs=asked.epochs,
-            batch=asked.batch,
-            imgsz=asked.imgsz,
-            device=asked.device,
-            seed=asked.seed,
-            workers=asked.workers,
-            patience=asked.patience,
+            epochs=asked.run.epochs,
+            batch=asked.run.batch,
+            imgsz=asked.model.imgsz,
+            device=asked.env.device,
+            seed=asked.env.seed,
+            workers=asked.env.workers,
+            patience=asked.run.patience,
             options=prepared.options,
-            resume=Path(prepared.model.spec) if asked.resume else None,
+            resume=Path(prepared.model.spec) if asked.run.resume else None,
         )
         evidence.keep_start()
-        epochs = TrainingLog(run, self.sink, asked)
+        epochs = TrainingLog(run, self.sink, asked, shown=self.shows_progress)
         try:
             with SystemSampler(interval_s=2.0) as sampler:
                 outcome = train_detector(job, epochs)
@@ -246,7 +184,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         finally:
             epochs.close()
         result = evidence.keep_result(outcome, epochs, sampler)
-        result = replace(result, remarks=(*self.remarks, *result.remarks))
+        result = replace(result, remarks=(*self.remarks, *result.remarks, *self.unmet(result.metrics)))
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
 
@@ -261,16 +199,16 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         prepared = self._prepared
         return (
             prepared is None
-            or fingerprint_dataset(read_dataset(self.parameters.data_yaml)).total != prepared.fingerprint
+            or fingerprint_dataset(read_dataset(self.scenario.dataset.data_yaml)).total != prepared.fingerprint
         )
 
     def _open_run(self) -> TrackedRun:
-        if self.parameters.resume and not self.parameters.run_id:
-            return TrackedRun.reopen(self.settings, self.parameters.resume)
+        if self.scenario.run.resume and not self.run_id:
+            return TrackedRun.reopen(self.settings, self.scenario.run.resume)
         return super()._open_run()
 
     def _local_model(self) -> str:
-        spec = self.parameters.model_arch
+        spec = self.scenario.model.architecture
         if not spec.startswith("models:/"):
             return spec
         from guardianflow.core.registry import ModelRegistry
@@ -278,7 +216,7 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         return str(ModelRegistry(self.settings).resolve(spec))
 
     def _checkpoint(self) -> Path:
-        record = find_run(self.parameters.resume, settings=self.settings)
+        record = find_run(self.scenario.run.resume, settings=self.settings)
         if record.kind != self.kind:
             msg = f"run {record.run_id} is a run of kind {record.kind!r}; only trainings can be resumed"
             raise InputError(msg)
@@ -295,12 +233,12 @@ class TrainingRunner(Runner[TrainingParameters, TrainingResult]):
         return checkpoint
 
     def _require_same_data(self, fingerprint: str) -> None:
-        known = recorded_fingerprint(find_run(self.parameters.resume, settings=self.settings).folder)
+        known = recorded_fingerprint(find_run(self.scenario.run.resume, settings=self.settings).folder)
         if known is not None and known != fingerprint:
             msg = (
-                f"the data of {self.parameters.data_yaml} has changed since run {self.parameters.resume} began, so its "
-                f"figures would belong to no dataset; put the data back as it was, or start a new run "
-                f"(guardianflow run --again {self.parameters.resume})"
+                f"the data of {self.scenario.dataset.data_yaml} has changed since run {self.scenario.run.resume} "
+                f"began, so its figures would belong to no dataset; put the data back as it was, or start a new run "
+                f"(guardianflow run --again {self.scenario.run.resume})"
             )
             raise InputError(msg)
 
