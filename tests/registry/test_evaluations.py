@@ -154,7 +154,7 @@ def test_versions_from_before_are_served_as_their_files_say(database_url):
         "3": ("model/best_openvino_model", "openvino", "openvino"),
         "4": ("best.engine", "tensorrt", "tensorrt"),
     }
-    engine = module._create_engine(database_url)
+    engine = sa.create_engine(database_url)  # not our own, which would make it new
     with engine.begin() as connection:
         _migrate_to(connection, "0001")
         for version, (artifact, *_) in files.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from guardianflow.core.model_cache import measure
 from guardianflow.exceptions import ModelFileError
 from guardianflow.vision.benchmark.cell_process import run_cell
 from guardianflow.vision.benchmark.cell_results import REFERENCE, CellSpec
@@ -82,7 +83,9 @@ def test_damaged_weights_are_refused_in_a_sentence(tmp_path):
 
 
 def test_a_cell_of_it_is_measured_like_any_other(weights, data_yaml, tmp_path):
-    model = ModelFile(weights, "torch", tuple(map(str, range(80))), 64, 32, False, "fp32", "0" * 64, 5.0, True, 0)
+    model = ModelFile(
+        weights, "torch", tuple(map(str, range(80))), 64, 32, False, "fp32", measure(weights).sha256, 5.0, True, 0
+    )
     spec = CellSpec(
         model=model.to_dict(), backend=REFERENCE, folder=str(tmp_path / "peer"), data_yaml=str(data_yaml), imgsz=64,
         modes=("single_stream", "offline"), seconds=0.1, repeats=1, extras=False, device="cpu", threads=1,

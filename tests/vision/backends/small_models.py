@@ -29,6 +29,9 @@ def scratch() -> Path:
 @cache
 def weights(architecture: str = "yolo11n", *, end_to_end: bool = False, seed: int = 0) -> Path:
     """A .pt file; its figures differ from anchor to anchor and from image to image."""
+    path = scratch() / f"{architecture}-{end_to_end}-{seed}.pt"
+    if path.exists():  # asked for in other words
+        return path
     from guardianflow.vision._ultralytics import import_ultralytics
 
     ultralytics = import_ultralytics()
@@ -56,7 +59,6 @@ def weights(architecture: str = "yolo11n", *, end_to_end: bool = False, seed: in
     model.names = dict(NAMES)
     if end_to_end:
         model.end2end = True
-    path = scratch() / f"{architecture}-{end_to_end}-{seed}.pt"
     wrapper = ultralytics.YOLO(f"{architecture}.yaml")
     wrapper.model = model
     wrapper.save(path)
