@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from guardianflow.core.model_cache import measure
+from guardianflow.files.content import measure
 from guardianflow.exceptions import ModelFileError
 from guardianflow.vision.benchmark.cell_process import run_cell
 from guardianflow.vision.benchmark.cell_results import REFERENCE, CellSpec
