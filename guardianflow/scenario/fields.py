@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Asked", "FlatField", "describe_arguments", "explain", "flat_fields", "from_flat", "leaf_fields", "signature_of",
-    "to_flat", "to_yaml",
+    "to_flat", "to_yaml", "unknown_name",
 ]  # fmt: skip
 
 S = TypeVar("S", bound="BaseScenario")
@@ -179,6 +179,8 @@ def explain(scenario: type[BaseScenario], error: ValidationError, name_of: Calla
     place = tuple(str(part) for part in fault["loc"])
     rule = str(fault["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
+    if fault["type"] == "extra_forbidden":
+        return unknown_name(scenario, place)
     field = next((field for field in leaf_fields(scenario) if place[: len(field.path)] == field.path), None)
     if field is None:
         return rule if not place else f"{'.'.join(place)}: {rule}"
@@ -187,6 +189,21 @@ def explain(scenario: type[BaseScenario], error: ValidationError, name_of: Calla
         return f"{name_of(field)} is missing; give it a value"
     shown = printable(repr(fault.get("input")), longest=200)
     return f"{name_of(field)} = {shown}{inside} is not allowed: {rule}"
+
+
+def unknown_name(scenario: type[BaseModel], place: Sequence[str]) -> str:
+    """What to say of a name that a block doesn't have: the nearest one that it has."""
+    block: type[BaseModel] = scenario
+    for name in place[:-1]:
+        inner = block.model_fields[name].annotation if name in block.model_fields else None
+        if not _is_block(inner):
+            break
+        block = inner
+    close = difflib.get_close_matches(place[-1], block.model_fields, n=1)
+    nearest = ".".join([*place[:-1], *close])
+    known = ", ".join(name for name in block.model_fields if name != "schema_version")
+    hint = f"did you mean {nearest!r}?" if close else f"known here: {known}"
+    return f"there is no {printable('.'.join(place))!r}; {hint}"
 
 
 def signature_of(scenario: type[BaseScenario], *extra: inspect.Parameter) -> inspect.Signature:

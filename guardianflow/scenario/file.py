@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -93,28 +92,11 @@ def _located(
     place = tuple(str(part) for part in fault["loc"])
     known = next((place[:count] for count in range(len(place), 0, -1) if place[:count] in lines), None)
     where = _where(file, lines[known] if known else 1)
-    name = ".".join(place)
-    if fault["type"] == "extra_forbidden":
-        names = list(_block_at(scenario, place[:-1]).model_fields)
-        close = difflib.get_close_matches(place[-1], names, n=1)
-        nearest = ".".join([*place[:-1], *close])
-        hint = f"did you mean {nearest}?" if close else f"known here: {', '.join(names)}"
-        return f"{where}: there is no field {printable(name)}; {hint}"
     return f"{where}: {explain(scenario, error, lambda field: '.'.join(field.path))}"
 
 
 def _where(file: Path, line: int) -> str:
     return f"{printable(file)}:{line}" if line else "--set"
-
-
-def _block_at(scenario: type[BaseModel], place: Sequence[str]) -> type[BaseModel]:
-    block = scenario
-    for name in place:
-        inner = block.model_fields[name].annotation if name in block.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        block = inner
-    return block
 
 
 def new_scenario(kind: str, *, experiment: str = "my-site") -> str:

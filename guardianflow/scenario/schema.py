@@ -7,6 +7,7 @@ Schema are made of it (see :mod:`guardianflow.scenario.fields`).
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
@@ -60,7 +61,9 @@ def _readable_requirement(value: str) -> str:
     if not found:
         raise ValueError("is no requirement; write it as map50 >= 0.75 or latency_ms_p95 <= 30")
     if found[1] not in CATALOGUE:
-        raise ValueError(f"names no metric of ours; known are {', '.join(sorted(CATALOGUE))}")
+        close = difflib.get_close_matches(found[1], CATALOGUE, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(CATALOGUE))}"
+        raise ValueError(f"names no metric of ours; {hint}")
     float(found[3])
     return f"{found[1]} {found[2]} {float(found[3]):g}"
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,9 @@ def runs_of(settings: Settings) -> list[Any]:
 
 BAD = [
     pytest.param(lambda: plan(options={"then": "nonsense"}), "nonsense", id="runner's check"),
-    pytest.param(lambda: RunPlan("train", {**plan().parameters, "epoch": 3}), "epoch", id="unknown parameter"),
-    pytest.param(lambda: RunPlan("train", {**plan().parameters, "epochs": "many"}), "epochs", id="wrong value"),
-    pytest.param(lambda: RunPlan("nothing", plan().parameters), "train", id="unknown kind"),
+    pytest.param(lambda: plan(epoch=3), "epoch", id="unknown parameter"),
+    pytest.param(lambda: plan(epochs="many"), "epochs", id="wrong value"),
+    pytest.param(lambda: plan_run("nothing", **plan().parameters), "train", id="unknown kind"),
     pytest.param(lambda: plan(experiment_name="a\x00b"), "invisible", id="experiment name"),
     pytest.param(lambda: plan(options={"hf_token": "x"}), "options.hf_token", id="secret"),
     pytest.param(lambda: plan(model_arch="http://u:p@h/m.pt"), "model_arch", id="password in a URL"),
@@ -175,7 +176,7 @@ def test_a_failed_run_is_resumed_in_place(settings: Settings) -> None:
     with pytest.raises(RunFailedError):
         direct(settings, plan(options={"then": "raise"}))
     (failed,) = runs_of(settings)
-    outcome = direct(settings, RunPlan("train", plan().parameters, resume=failed.run_id))
+    outcome = direct(settings, replace(plan(), resume=failed.run_id))
     assert outcome.run_id == failed.run_id
     (record,) = runs_of(settings)
     assert record.status == "FINISHED"

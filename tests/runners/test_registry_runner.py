@@ -17,7 +17,8 @@ from guardianflow.runners.promotion.runner import RegistryRunner
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.factory import plan_run
-from guardianflow.scenario.parameters import RegistryParameters
+from guardianflow.scenario.fields import flat_fields
+from guardianflow.scenario.schema import RegistryScenario
 from guardianflow.state.database import Database
 from tests.registry.evidence_world import FINGERPRINT, evaluate
 from tests.vision.backends.small_models import weights
@@ -149,4 +150,4 @@ def test_an_unknown_model_makes_no_run(settings: Settings) -> None:
 def test_the_template_asks_what_the_schema_knows() -> None:
     from guardianflow.execution.engine.notebook import declared_parameters, template_path
 
-    assert set(declared_parameters(template_path("registry"))) == set(RegistryParameters.model_fields)
+    assert set(declared_parameters(template_path("registry"))) == {*flat_fields(RegistryScenario), "run_id"}

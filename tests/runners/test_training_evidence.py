@@ -16,7 +16,8 @@ from guardianflow.files.content import measure
 from guardianflow.registry.evaluations import Evaluations
 from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence
 from guardianflow.runs.tracking import TrackedRun
-from guardianflow.scenario.parameters import TrainingParameters
+from guardianflow.scenario.fields import from_flat
+from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.vision.serving import Serving
 from tests.trainings import Trained
 
@@ -57,7 +58,10 @@ def test_evidence_that_can_not_be_made_is_a_warning(
 ) -> None:
     damaged = tmp_path / "best.pt"
     damaged.write_bytes(b"no weights")
-    asked = TrainingParameters(experiment_name="gate", model_arch="m", data_yaml=str(trained.data_yaml), imgsz=64)
+    asked = from_flat(
+        TrainingScenario,
+        {"experiment_name": "gate", "model_arch": "m", "data_yaml": str(trained.data_yaml), "imgsz": 64},
+    )
     prepared: Any = PreparedTraining(read_dataset(trained.data_yaml), None, "f" * 64, None, {}, {})  # type: ignore[arg-type]
     outcome: Any = SimpleNamespace(best=damaged, imgsz=64)
     with TrackedRun.start(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from guardianflow.files.content import measure
 from guardianflow.exceptions import ModelFileError
+from guardianflow.files.content import measure
 from guardianflow.vision.benchmark.cell_process import run_cell
 from guardianflow.vision.benchmark.cell_results import REFERENCE, CellSpec
 from guardianflow.vision.model_artifacts import ModelFile
