@@ -77,7 +77,7 @@ class RunOutcome:
             "per_class": list(self.result.get("per_class", [])),
             "dataset": dict(self.result.get("dataset", {})),
             "remarks": list(self.result.get("remarks", ())),
-            **{name: _shown(name, self.result[name]) for name in _ANSWERS if name in self.result},
+            **{name: _shown(self.result[name]) for name in self.result.get("answers", ())},
             "folder": str(self.folder),
             "notebook": str(self.notebook) if self.notebook else None,
             "html": str(self.html) if self.html else None,
@@ -85,35 +85,14 @@ class RunOutcome:
         }
 
 
-_ANSWERS = (
-    "model",
-    "cells",
-    "left_out",
-    "detection",
-    "mot",
-    "system",
-    "tracking",
-    "original",
-    "quantized",
-    "comparison",
-    "used",
-    "exit_code",
-    "signal",
-    "stopped",
-    "reason",
-    "command",
-    "parameters",
-    "artifacts",
-    "adopted",
-)
-"""What a benchmark, a quantization and a wrapped script answer; a training's answer is its metrics."""
-
-
-def _shown(name: str, answer: Any) -> Any:
-    """An answer without the raw latencies, which lie in the run's files."""
-    if name != "cells":
+def _shown(answer: Any) -> Any:
+    """An answer without the single latencies of its rows, which lie in the run's files."""
+    if not isinstance(answer, list):
         return answer
-    return [{key: value for key, value in row.items() if key != "latencies_ms"} for row in answer]
+    return [
+        {key: value for key, value in row.items() if key != "latencies_ms"} if isinstance(row, dict) else row
+        for row in answer
+    ]
 
 
 class LocalExecutor:

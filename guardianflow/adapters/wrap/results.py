@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.exceptions import ScriptFailedError
 from guardianflow.runners.training.result import NextSteps, format_metric, run_link
@@ -50,6 +50,20 @@ class WrapResult:
         model: ``models:/NAME/3`` where a model was registered; else the file that could be, or empty.
         tracking_uri: MLflow, with the password masked.
     """
+
+    answers: ClassVar[list[str]] = [
+        "model",
+        "exit_code",
+        "signal",
+        "stopped",
+        "reason",
+        "command",
+        "parameters",
+        "artifacts",
+        "left_out",
+        "adopted",
+    ]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
 
     run_id: str
     experiment: str
@@ -110,7 +124,8 @@ class WrapResult:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types."""
         values = asdict(self)
-        return {**values, "folder": str(self.folder), "model_uri": self.model_uri, "verdict": self.verdict}
+        values |= {"folder": str(self.folder), "model_uri": self.model_uri, "verdict": self.verdict}
+        return {**values, "answers": self.answers}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WrapResult:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.runners.inference.verdict import benchmark_verdict
 from guardianflow.runners.training.result import SAMPLES_FILE, format_metric, remarks_html, run_link
@@ -50,6 +50,9 @@ class InferenceResult:
         tracking_uri: MLflow, with the password masked.
     """
 
+    answers: ClassVar[list[str]] = ["model", "cells", "left_out", "detection", "mot", "system", "tracking"]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
+
     run_id: str
     experiment: str
     status: str
@@ -85,7 +88,7 @@ class InferenceResult:
             left_out=[dict(row) for row in self.left_out],
             remarks=list(self.remarks),
         )
-        return {**values, "metrics": self.metrics, "verdict": self.verdict}
+        return {**values, "metrics": self.metrics, "verdict": self.verdict, "answers": self.answers}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InferenceResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import GuardianFlowError
@@ -45,6 +45,9 @@ class RegistryResult:
             where none was asked.
     """
 
+    answers: ClassVar[list[str]] = ["action", "version", "aliases"]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
+
     run_id: str
     experiment: str
     status: str
@@ -74,6 +77,7 @@ class RegistryResult:
             "versions": [dict(row) for row in self.versions],
             "history": [dict(row) for row in self.history],
             "verdict": dict(self.verdict),
+            "answers": self.answers,
         }
 
     def plot_champions(self) -> Figure:

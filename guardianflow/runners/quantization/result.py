@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.runners.quantization.comparison import quantization_verdict
 from guardianflow.runners.training.result import NextSteps, format_metric, remarks_html, run_link
@@ -44,6 +44,9 @@ class QuantizationResult:
         remarks: What a reader should know of the data and of how it was measured, a sentence each.
         tracking_uri: MLflow, with the password masked.
     """
+
+    answers: ClassVar[list[str]] = ["model", "original", "quantized", "comparison"]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
 
     run_id: str
     experiment: str
@@ -84,6 +87,7 @@ class QuantizationResult:
             **values,
             "model_uri": self.model,
             "verdict": self.verdict,
+            "answers": self.answers,
             "per_class": list(self.quantized.get("per_class", [])),
         }
 

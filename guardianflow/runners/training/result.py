@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
 from guardianflow.runners.training.verdict import training_verdict
@@ -50,6 +50,9 @@ class TrainingResult:
         remarks: What a reader should know of the data and of what was asked, a sentence each.
         tracking_uri: MLflow, with the password masked.
     """
+
+    answers: ClassVar[list[str]] = ["model", "used"]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
 
     run_id: str
     experiment: str
@@ -93,7 +96,7 @@ class TrainingResult:
             dataset=dict(self.dataset),
             used=dict(self.used),
         )
-        return {**values, "model_uri": self.model, "verdict": self.verdict}
+        return {**values, "model_uri": self.model, "verdict": self.verdict, "answers": self.answers}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingResult:
