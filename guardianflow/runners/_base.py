@@ -5,6 +5,7 @@ Whatever way the work ends (done, error, Ctrl-C, SIGTERM), the run says so.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import warnings
@@ -15,20 +16,24 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink, NullSink
+from guardianflow.data.images import take_over
 from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.files.run_folder import RESULT_FILE, write_text
 from guardianflow.processes.interrupts import signals_raise
+from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.fields import describe_arguments, from_flat, signature_of, to_yaml
 from guardianflow.scenario.schema import BaseScenario
+from guardianflow.state.database import Database
 from guardianflow.text.progress_bar import in_a_kernel
 
-__all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario"]
+__all__ = ["RESULT_FILE", "SCENARIO_FILE", "SEEN_FILE", "Runner", "keep_scenario"]
 
 log = logging.getLogger(__name__)
 
 SCENARIO_FILE = "scenario.yaml"
+SEEN_FILE = "seen.json"
 
 _OWN = (
     inspect.Parameter("run_id", inspect.Parameter.KEYWORD_ONLY, default="", annotation=str),
@@ -96,6 +101,10 @@ class Runner(ABC, Generic[S, R]):
         self.settings = settings or Settings()
         self.remarks: tuple[str, ...] = ()
         self._sink = sink
+        if run_id:  # whoever made the run has looked at the images already
+            with contextlib.suppress(GuardianFlowError):
+                record = RunRecords(Database.open(self.settings.database_url)).get(run_id)
+                take_over(record.folder / SEEN_FILE)
 
     def require_classes(self, names: Sequence[str]) -> None:
         """Make sure that the data has the classes that the task names.
