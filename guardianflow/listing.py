@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.runners.training.result import format_metric
 from guardianflow.text.units import file_size
+from guardianflow.views.result_page import format_metric
 
 if TYPE_CHECKING:
     import pandas as pd

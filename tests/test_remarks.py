@@ -16,9 +16,10 @@ from guardianflow.core.config import Settings
 from guardianflow.data.dataset import check_dataset, read_dataset
 from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.runners.inference.result import cell_remarks
-from guardianflow.runners.training.result import TrainingResult, remarks_html
+from guardianflow.runners.training.result import TrainingResult
 from guardianflow.runners.training.runner import TrainingRunner
 from guardianflow.runs.mlflow_runs import make_client
+from guardianflow.views.result_page import remarks_html
 from guardianflow.vision.model_files import load_checkpoint
 from tests.trainings import Trained, copy_data
 

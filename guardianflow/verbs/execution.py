@@ -84,7 +84,7 @@ def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--js
 def _show_outcome(outcome: RunOutcome) -> None:
     """What a person wants to know after a run."""
     from guardianflow.console import print_table, say
-    from guardianflow.runners.training.result import format_metric
+    from guardianflow.views.result_page import format_metric
 
     metrics = outcome.result.get("metrics", {})
     cells = outcome.result.get("cells")

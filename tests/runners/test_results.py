@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.runners.training.result import TrainingResult, format_metric, run_link
+from guardianflow.runners.training.result import TrainingResult
 from guardianflow.runners.training.verdict import training_verdict
+from guardianflow.views.result_page import format_metric, run_link
 
 RESULT = TrainingResult(
     run_id="0123456789abcdef0123456789abcdef",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.exceptions import ScriptFailedError
-from guardianflow.runners.training.result import NextSteps, format_metric, run_link
 from guardianflow.text.units import duration, file_size
+from guardianflow.views.result_page import NextSteps, format_metric, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

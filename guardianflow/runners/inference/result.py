@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.runners.inference.verdict import benchmark_verdict
-from guardianflow.runners.training.result import SAMPLES_FILE, format_metric, remarks_html, run_link
+from guardianflow.runners.training.result import SAMPLES_FILE
+from guardianflow.views.result_page import format_metric, remarks_html, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardianflow.runners.quantization.comparison import quantization_verdict
-from guardianflow.runners.training.result import NextSteps, format_metric, remarks_html, run_link
+from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.metrics import MetricRecord, MetricSink
-from guardianflow.runners.training.result import format_metric
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.text.progress_bar import progress_bar
+from guardianflow.views.result_page import format_metric
 
 if TYPE_CHECKING:
     from guardianflow.vision.training.epochs import EpochReport
