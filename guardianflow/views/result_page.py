@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
+from guardianflow.text.command_lines import typed
 from guardianflow.text.printable import printable
 
 __all__ = ["NextSteps", "format_metric", "metric_table_html", "remarks_html", "run_link"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -130,7 +130,7 @@ class WrapResult:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WrapResult:
         """The inverse of :meth:`to_dict`."""
-        known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         return cls(**{**known, "folder": Path(values["folder"])})
 
     def plot_metrics(self) -> Figure:

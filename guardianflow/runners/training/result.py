@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,7 +97,7 @@ class TrainingResult:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingResult:
         """The inverse of :meth:`to_dict`."""
-        known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         known.update(
             folder=Path(values["folder"]),
             best=Path(values["best"]),
