@@ -9,7 +9,7 @@ from typing import Any
 
 from guardianflow.exceptions import InputError
 
-__all__ = ["absolute_if_file", "key_values", "listed", "listed_numbers", "moment_of", "percent", "plain_value"]
+__all__ = ["absolute_if_file", "key_values", "moment_of", "percent", "plain_value"]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -18,19 +18,6 @@ def absolute_if_file(spec: str) -> str:
     """A model argument that is a file or folder here, as an absolute path; anything else as it is."""
     path = Path(spec).expanduser()
     return str(path.absolute()) if path.exists() else spec
-
-
-def listed(text: str) -> list[str]:
-    """``"torch, openvino"`` → ``["torch", "openvino"]``; an empty text is an empty list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def listed_numbers(text: str, option: str) -> list[int]:
-    """``"1,8"`` → ``[1, 8]``."""
-    try:
-        return [int(part) for part in listed(text)]
-    except ValueError as error:
-        raise InputError(f"{option} takes whole numbers with commas between, such as 1,8, not {text!r}") from error
 
 
 def percent(text: str) -> float:

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.execution.engine.outcome import (
@@ -30,9 +30,6 @@ from guardianflow.execution.engine.outcome import (
 from guardianflow.execution.engine.papermill_engine import ENGINE_NAME, raise_unless_completed, register_engine
 from guardianflow.execution.engine.parameters import check_parameters, declared_parameters
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = [
     "CellError",
@@ -93,7 +90,6 @@ def execute_notebook(
     output: str | Path,
     *,
     parameters: Mapping[str, Any] | None = None,
-    schema: type[BaseModel] | None = None,
     kernel_name: str | None = None,
     timeout_s: float | None = None,
     cwd: str | Path | None = None,
@@ -113,7 +109,6 @@ def execute_notebook(
         template: The notebook to execute; it is not changed.
         output: Where the executed notebook goes; its folder is made. Written at every cell, atomically.
         parameters: Values for the cell tagged ``parameters``, see :func:`check_parameters`.
-        schema: The runner's parameter model.
         kernel_name: An installed Jupyter kernel. Left out, the Python that runs now is used, and no
             installed kernelspec is needed.
         timeout_s: Limit in seconds for the whole notebook, kernel start included.
@@ -134,7 +129,7 @@ def execute_notebook(
         NotebookInterruptedError: Stopped by a signal (``error.signum``); likewise.
     """
     source, target = Path(template), Path(output)
-    checked = check_parameters(source, parameters or {}, schema)
+    checked = check_parameters(source, parameters or {})
     options = SessionOptions(
         output=_prepared_output(target),
         template=source.name,

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from guardianflow.exceptions import InputError, NotFoundError, ParameterError
 
 __all__ = ["PARAMETERS_TAG", "Expression", "check_parameters", "declared_parameters"]
@@ -82,10 +80,8 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def check_parameters(
-    path: str | Path, parameters: Mapping[str, Any], schema: type[BaseModel] | None = None
-) -> dict[str, Any]:
-    """Check parameters against a notebook, and against its runner's schema.
+def check_parameters(path: str | Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Check parameters against a notebook; whether a value fits is its scenario's to say.
 
     Values come back JSON-plain: ``Path`` as text, tuples as lists, subclasses of ``str``, ``int`` and
     ``float`` (enumerations, ``numpy.float64``) as the plain type. What JSON can't hold is refused:
@@ -94,7 +90,6 @@ def check_parameters(
     Args:
         path: The notebook that declares them.
         parameters: What was given.
-        schema: A pydantic model; the notebook's defaults and the given values together must fit it.
 
     Returns:
         The given parameters, and only those, in the form the notebook gets.
@@ -115,7 +110,7 @@ def check_parameters(
     ]
     if missing:
         raise ParameterError(f"{name} gives no default for {', '.join(map(repr, missing))}. Pass a value.")
-    return _fit_schema(plain, declared, schema) if schema is not None else plain
+    return plain
 
 
 def _check_name(given: object, declared: Mapping[str, Any], notebook: str) -> None:
@@ -187,50 +182,6 @@ def _key(name: str, key: object) -> str:
             f"Use {str(key)!r}."
         )
     return _plain_text(name, key)
-
-
-def _fit_schema(plain: dict[str, Any], declared: Mapping[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
-    """The given values as the schema reads them, judged together with the notebook's defaults."""
-    names = _field_names(schema)
-    for given in plain:
-        if given not in names:
-            raise ParameterError(
-                f"parameter {given!r} is unknown to {schema.__name__}.{_nearest(given, names)} {_known(names)}"
-            )
-    # An expression can't be judged without running it: the notebook itself will.
-    unjudged = {key for key, value in declared.items() if isinstance(value, Expression)} - set(plain)
-    known = {key: value for key, value in declared.items() if key in names and key not in unjudged}
-    try:
-        model = schema.model_validate({**known, **plain})
-    except ValidationError as error:
-        faults = [fault for fault in error.errors() if not (set(map(str, fault["loc"])) & unjudged)]
-        if not faults:
-            return plain
-        raise ParameterError("; ".join(_sentence(fault, known | plain) for fault in faults) + ".") from error
-    dumped = model.model_dump(mode="json", by_alias=True)
-    by_field = model.model_dump(mode="json")
-    return {key: _plain(key, dumped.get(key, by_field.get(key, value))) for key, value in plain.items()}
-
-
-def _field_names(schema: type[BaseModel]) -> list[str]:
-    names: list[str] = []
-    for field, info in schema.model_fields.items():
-        names.append(field)
-        if info.alias and info.alias != field:
-            names.append(info.alias)
-    return names
-
-
-def _sentence(fault: Any, values: Mapping[str, Any]) -> str:
-    place = [str(part) for part in fault["loc"]]
-    rule = str(fault["msg"]).removeprefix("Value error, ")
-    if not place:
-        return f"these parameters don't go together: {rule}"
-    name = place[0]
-    if fault["type"] == "missing":
-        return f"parameter {name!r} is needed and was not given: pass a value"
-    inside = f" at {'.'.join(place[1:])}" if len(place) > 1 else ""
-    return f"parameter {name!r} = {_shorten(values.get(name))}{inside}: {rule}"
 
 
 def _shorten(value: object, limit: int = 80) -> str:
