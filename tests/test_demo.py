@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -72,7 +71,6 @@ def test_the_demo_tells_its_story_and_reuses_it(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not os.environ.get("GUARDIANFLOW_FIRE"), reason="takes a minute; run `make test-fire`")
 def test_the_demos_first_champion_finds_something_and_leaves_room_for_a_better_one(
     tmp_path: Path, mlflow_sqlite_template: Path
 ) -> None:
