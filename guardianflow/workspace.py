@@ -65,9 +65,9 @@ _SCENARIOS = """\
 One YAML file describes one piece of work. Keep yours here, under version control; results go to the
 work folder and to MLflow.
 
-A first training, from the command line:
-
-    guardianflow train --data path/to/data.yaml --model yolo11n.yaml --epochs 30 --experiment my-site
+    guardianflow scenario new train > scenarios/train.yaml    # every field with a sentence: change what you need
+    guardianflow scenario check scenarios/train.yaml
+    guardianflow run scenarios/train.yaml --set run.epochs=30
 
 `guardianflow --help` lists the rest.
 """
