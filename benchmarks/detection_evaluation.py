@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from guardianflow.evaluation.detection import evaluate_detection
-from guardianflow.evaluation.detection_matching import match_record
-from guardianflow.evaluation.detection_precision import precision_at_recalls
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection.evaluate import evaluate_detection
+from guardianflow.evaluation.detection.matching import match_record
+from guardianflow.evaluation.detection.precision import precision_at_recalls
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.evaluation.significance import paired_bootstrap
 
 MAX_DET = 300

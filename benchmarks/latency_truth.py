@@ -30,14 +30,14 @@ import time
 from pathlib import Path
 
 from guardianflow.data.dataset import read_dataset
-from guardianflow.data.scenes import SceneConfig, generate_images
+from guardianflow.scenes.scenes import SceneConfig, generate_images
 from guardianflow.vision.backends._base import BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
-from guardianflow.vision.cell_process import run_cell
-from guardianflow.vision.cell_results import CellProgress, CellSpec
+from guardianflow.vision.benchmark.cell_process import run_cell
+from guardianflow.vision.benchmark.cell_results import CellProgress, CellSpec
 from guardianflow.vision.export import prepare_model
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
-from guardianflow.vision.pipeline import Pipeline, PipelineConfig
+from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 
 GOAL = 0.03
 SHARED = Path(os.environ.get("GUARDIANFLOW_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")

@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions
-from guardianflow.vision.pipeline import Pipeline, PipelineConfig, decode_image
+from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig, decode_image
 
 GOAL = 0.5
 FASTEST = "theirs, square, torchvision"

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.core.registry_world import World, loads
+from tests.registry.registry_world import World, loads
 from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
 
 NAME = "benchmark"
@@ -62,7 +62,7 @@ class Contest:
 
     def move(self) -> None:
         """Compare-and-set and the ledger's line alone."""
-        from guardianflow.core.ledger import Change
+        from guardianflow.registry.ledger import Change
 
         version = str(next(self._ours))
         self.registry._ledger.move(

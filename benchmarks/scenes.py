@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from guardianflow.data.scenes import CONDITION_NAMES, SITE_NAMES, SceneConfig, generate_clip, generate_images
+from guardianflow.scenes.scenes import CONDITION_NAMES, SITE_NAMES, SceneConfig, generate_clip, generate_images
 
 
 def main() -> None:

@@ -52,8 +52,8 @@ def plain(asked: dict[str, Any], folder: Path) -> dict[str, float]:
 
 def direct(asked: dict[str, Any], folder: Path) -> dict[str, float]:
     """TrainingRunner in this process."""
-    import guardianflow.vision._trainer  # noqa: F401 - as the imports of plain Ultralytics, not a part of the training
-    import guardianflow.vision.training as training
+    import guardianflow.vision.training._trainer  # noqa: F401 - as the imports of plain Ultralytics, not a part of the training
+    import guardianflow.vision.training.training as training
     from guardianflow import TrainingRunner
     from guardianflow.core.config import Settings
 

@@ -9,42 +9,47 @@ if TYPE_CHECKING:
     from guardianflow.adapters.experiment_registry import ExperimentRegistry
     from guardianflow.adapters.generic_wrapper import GenericWrapper, WrapResult
     from guardianflow.core.config import Settings
-    from guardianflow.core.inference_runner import InferenceResult, InferenceRunner
     from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
-    from guardianflow.core.quantization_runner import QuantizationResult, QuantizationRunner
     from guardianflow.core.registry import ModelRegistry, ModelVersion
-    from guardianflow.core.results import TrainingResult
-    from guardianflow.core.runner import TrainingRunner
     from guardianflow.dashboard.metrics_store import MetricsStore
     from guardianflow.data.dataset import Dataset, check_dataset, read_dataset
-    from guardianflow.evaluation.detection import evaluate_detection
-    from guardianflow.evaluation.mot import evaluate_mot
+    from guardianflow.evaluation.detection.evaluate import evaluate_detection
+    from guardianflow.evaluation.mot.evaluate import evaluate_mot
     from guardianflow.exceptions import GuardianFlowError
+    from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
+    from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
+    from guardianflow.runners.training.result import TrainingResult
+    from guardianflow.runners.training.runner import TrainingRunner
+    from guardianflow.scenario.file import load_scenario
+    from guardianflow.scenario.schema import (
+        BaseScenario,
+        InferenceScenario,
+        QuantizationScenario,
+        TrainingScenario,
+        WrapScenario,
+    )
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "guardianflow.adapters.experiment_registry": ["ExperimentRegistry"],
-    "guardianflow.adapters.generic_wrapper": ["GenericWrapper", "WrapResult"],
-    "guardianflow.core.config": ["Settings"],
-    "guardianflow.core.inference_runner": ["InferenceResult", "InferenceRunner"],
-    "guardianflow.core.metrics": ["MetricRecord", "get_gpu_metrics", "get_model_size"],
-    "guardianflow.core.quantization_runner": ["QuantizationResult", "QuantizationRunner"],
-    "guardianflow.core.registry": ["ModelRegistry", "ModelVersion"],
-    "guardianflow.core.runner": ["TrainingResult", "TrainingRunner"],
-    "guardianflow.dashboard.metrics_store": ["MetricsStore"],
-    "guardianflow.data.dataset": ["Dataset", "check_dataset", "read_dataset"],
-    "guardianflow.evaluation.detection": ["evaluate_detection"],
-    "guardianflow.evaluation.mot": ["evaluate_mot"],
-    "guardianflow.exceptions": ["GuardianFlowError"],
+    "guardianflow.adapters.experiment_registry": "ExperimentRegistry",
+    "guardianflow.adapters.generic_wrapper": "GenericWrapper WrapResult",
+    "guardianflow.core.config": "Settings",
+    "guardianflow.runners.inference.runner": "InferenceResult InferenceRunner",
+    "guardianflow.core.metrics": "MetricRecord get_gpu_metrics get_model_size",
+    "guardianflow.runners.quantization.runner": "QuantizationResult QuantizationRunner",
+    "guardianflow.core.registry": "ModelRegistry ModelVersion",
+    "guardianflow.runners.training.runner": "TrainingResult TrainingRunner",
+    "guardianflow.dashboard.metrics_store": "MetricsStore",
+    "guardianflow.data.dataset": "Dataset check_dataset read_dataset",
+    "guardianflow.evaluation.detection.evaluate": "evaluate_detection",
+    "guardianflow.evaluation.mot.evaluate": "evaluate_mot",
+    "guardianflow.exceptions": "GuardianFlowError",
+    "guardianflow.scenario.file": "load_scenario",
+    "guardianflow.scenario.schema": "BaseScenario InferenceScenario QuantizationScenario TrainingScenario WrapScenario",
 }
-_HOMES = {name: home for home, names in _NAMES.items() for name in names}
-__all__ = [
-    "Dataset", "ExperimentRegistry", "GenericWrapper", "GuardianFlowError", "InferenceResult", "InferenceRunner",
-    "MetricRecord", "MetricsStore", "ModelRegistry", "ModelVersion", "QuantizationResult", "QuantizationRunner",
-    "Settings", "TrainingResult", "TrainingRunner", "WrapResult", "__version__", "check_dataset",
-    "evaluate_detection", "evaluate_mot", "get_gpu_metrics", "get_model_size", "read_dataset",
-]  # fmt: skip
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(["__version__", *_HOMES])
 
 
 def __getattr__(name: str) -> object:

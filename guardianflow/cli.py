@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from guardianflow import __version__
-from guardianflow.core.command_lines import typed
+from guardianflow.text.command_lines import typed
 from guardianflow.verbs import adoption, benchmarks, evaluation, models, records, work
 
 __all__ = ["app", "main"]
@@ -40,7 +40,12 @@ VERBS: dict[str, Callable[..., Any]] = {
     "list": records.list_,
 }
 COMMAND_CLASSES = {"wrap": adoption.WrapCommand}
-GROUPS = {"runs": records.runs_app, "metrics": records.metrics_app, "eval": evaluation.eval_app}
+GROUPS = {
+    "scenario": work.scenario_app,
+    "runs": records.runs_app,
+    "metrics": records.metrics_app,
+    "eval": evaluation.eval_app,
+}
 
 app = typer.Typer(
     name="guardianflow",

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.command_lines import typed
+from guardianflow.text.command_lines import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from guardianflow.core.config import Settings
-    from guardianflow.core.run_records import RunRecord
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_lines", "print_table", "progress_line", "say"]
 
@@ -46,7 +46,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; what was remarked on the way stands in its ``remarks``."""
-    from guardianflow.core.remarks import made_remarks
+    from guardianflow.text.remarks import made_remarks
 
     remarks = made_remarks()
     if remarks and isinstance(value, dict):
@@ -138,8 +138,8 @@ class ProgressWatch:
                 self._thread.join(5)
 
     def _follow(self, run_id: str) -> None:
-        from guardianflow.core.database import Database
-        from guardianflow.core.run_records import RunRecords
+        from guardianflow.runs.run_records import RunRecords
+        from guardianflow.state.database import Database
 
         records = RunRecords(Database.open(self._settings.database_url))
         console = err()

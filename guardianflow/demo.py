@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guardianflow import __version__
-from guardianflow.core.command_lines import command, program, typed
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.run_folder import RESULT_FILE
 from guardianflow.exceptions import NotFoundError, RunFailedError
+from guardianflow.files.run_folder import RESULT_FILE
+from guardianflow.text.command_lines import command, program, typed
 
 __all__ = ["DEMO_EXPERIMENT", "DEMO_MODEL", "DemoRecipe", "run_demo"]
 
@@ -159,7 +159,7 @@ class _Demo:
 
     def scenes(self) -> tuple[str, dict[str, Any]]:
         """Images with labels; reused when they are there."""
-        from guardianflow.data.scenes import SceneConfig, generate_images
+        from guardianflow.scenes.scenes import SceneConfig, generate_images
 
         recipe = self._recipe
         folder = self._settings.work_dir / "demo" / f"scenes-{__version__}-{recipe.images}-{recipe.seed}"
@@ -328,8 +328,8 @@ class _Demo:
         return _pages(self._records(kind)[0])
 
     def _records(self, kind: str) -> list[Any]:
-        from guardianflow.core.database import Database
-        from guardianflow.core.run_records import RunRecords, RunStatus
+        from guardianflow.runs.run_records import RunRecords, RunStatus
+        from guardianflow.state.database import Database
 
         records = RunRecords(Database.open(self._settings.database_url))
         return records.list(experiment=DEMO_EXPERIMENT, status=RunStatus.FINISHED, kind=kind)

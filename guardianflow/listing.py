@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.results import format_metric
-from guardianflow.core.units import file_size
+from guardianflow.text.units import file_size
+from guardianflow.views.result_page import format_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +45,8 @@ class Listed:
 
 def experiments(settings: Settings, filters: Filters) -> Listed:
     """Experiments with the number of their runs."""
-    from guardianflow.core.database import Database
-    from guardianflow.core.run_records import RunRecords
+    from guardianflow.runs.run_records import RunRecords
+    from guardianflow.state.database import Database
 
     found = RunRecords(Database.open(settings.database_url)).experiments()[: filters.limit]
     rows = [(item["experiment"], item["runs"], _local(item["last"])) for item in found]
@@ -56,8 +56,8 @@ def experiments(settings: Settings, filters: Filters) -> Listed:
 def runs(settings: Settings, filters: Filters) -> Listed:
     """Runs, the newest first."""
     from guardianflow.console import ago
-    from guardianflow.core.database import Database
-    from guardianflow.core.run_records import RunRecords, RunStatus
+    from guardianflow.runs.run_records import RunRecords, RunStatus
+    from guardianflow.state.database import Database
 
     now = datetime.now(UTC)
     found = RunRecords(Database.open(settings.database_url)).list(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guardianflow.core.config import CONFIG_FILE, DEFAULT_WORK_DIR, ENV_FILE
 from guardianflow.exceptions import InputError
-from guardianflow.execution.notebook import list_templates, template_path
+from guardianflow.execution.engine.notebook import list_templates, template_path
 
 __all__ = ["Workspace", "create_workspace"]
 
@@ -65,9 +65,9 @@ _SCENARIOS = """\
 One YAML file describes one piece of work. Keep yours here, under version control; results go to the
 work folder and to MLflow.
 
-A first training, from the command line:
-
-    guardianflow train --data path/to/data.yaml --model yolo11n.yaml --epochs 30 --experiment my-site
+    guardianflow scenario new train > scenarios/train.yaml    # every field with a sentence: change what you need
+    guardianflow scenario check scenarios/train.yaml
+    guardianflow run scenarios/train.yaml --set run.epochs=30
 
 `guardianflow --help` lists the rest.
 """

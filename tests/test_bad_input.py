@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.run_records import RunRecords
 from guardianflow.exceptions import ModelFileError
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.state.database import Database
 from guardianflow.vision.model_files import find_model, load_weights
 from tests.trainings import Trained, copy_data, write_tiny_data
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
-from guardianflow.core.tracking import TrackedRun
+from guardianflow.runs.tracking import TrackedRun
 
 MODEL = "게이트 detector"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.evaluations import Evaluations
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.core.tracking import TrackedRun
-from tests.core.evidence_world import FINGERPRINT, evaluate
+from guardianflow.registry.evaluations import Evaluations
+from guardianflow.runs.tracking import TrackedRun
+from tests.registry.evidence_world import FINGERPRINT, evaluate
 from tests.small_onnx import with_weights_beside
 from tests.test_cli import call, call_json
 from tests.vision.backends.small_models import weights

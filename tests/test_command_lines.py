@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from guardianflow.cli import GROUPS, VERBS, app
-from guardianflow.core import command_lines
-from guardianflow.core.command_lines import command, program, typed
 from guardianflow.core.config import Settings
 from guardianflow.demo import _mlflow_pages
+from guardianflow.text import command_lines
+from guardianflow.text.command_lines import command, program, typed
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

@@ -11,8 +11,8 @@ import pytest
 
 from guardianflow.console import ProgressWatch, progress_line
 from guardianflow.core.config import Settings
-from guardianflow.core.quantization_steps import STEPS, Steps
-from guardianflow.core.tracking import TrackedRun
+from guardianflow.runners.quantization.steps import STEPS, Steps
+from guardianflow.runs.tracking import TrackedRun
 
 
 @pytest.fixture

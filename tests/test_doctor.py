@@ -18,11 +18,11 @@ from rich.console import Console
 
 from guardianflow import doctor
 from guardianflow.core.config import Settings, env_names, sqlite_url
-from guardianflow.core.database import HEAD
-from guardianflow.core.system import GpuMetrics
 from guardianflow.doctor import Check, DoctorReport, examine, render
 from guardianflow.doctor.machine import check_disk, check_kernel, check_safe_load, gpu_check, installed_version
 from guardianflow.doctor.services import check_database, check_s3
+from guardianflow.machine.system import GpuMetrics
+from guardianflow.state.database import HEAD
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ def test_a_tracking_uri_that_no_run_can_use_fails(uri):
 def test_the_state_database_reports_its_schema(database_url):
     settings = Settings(database_url=database_url)
     check_database(settings)  # a file: nothing there yet
-    from guardianflow.core.database import Database
+    from guardianflow.state.database import Database
 
     Database.open(settings.database_url)
     (check,) = check_database(settings)

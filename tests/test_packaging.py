@@ -42,9 +42,9 @@ def test_every_module_is_in_the_wheel(built: Path) -> None:
 
 
 def test_the_migrations_are_in_the_wheel(built: Path) -> None:
-    migrations = {name for name in names_in_wheel(built) if name.startswith("guardianflow/core/migrations/versions/0")}
+    migrations = {name for name in names_in_wheel(built) if name.startswith("guardianflow/state/migrations/versions/0")}
     assert migrations
-    assert {path.name for path in tracked("guardianflow/core/migrations", "*.mako")} <= {
+    assert {path.name for path in tracked("guardianflow/state/migrations", "*.mako")} <= {
         name.rpartition("/")[2] for name in names_in_wheel(built)
     }
 

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
-from guardianflow.core.inference_results import cell_remarks
-from guardianflow.core.mlflow_runs import make_client
-from guardianflow.core.results import TrainingResult, remarks_html
-from guardianflow.core.runner import TrainingRunner
 from guardianflow.data.dataset import check_dataset, read_dataset
-from guardianflow.data.yaml_safety import load_yaml_mapping
+from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.runners.inference.result import cell_remarks
+from guardianflow.runners.training.result import TrainingResult
+from guardianflow.runners.training.runner import TrainingRunner
+from guardianflow.runs.mlflow_runs import make_client
+from guardianflow.views.result_page import remarks_html
 from guardianflow.vision.model_files import load_checkpoint
 from tests.trainings import Trained, copy_data
 

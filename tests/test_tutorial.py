@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
-from guardianflow.core.database import Database
-from guardianflow.core.run_records import RunRecords
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.state.database import Database
 from tests.guides import ROOT, follow, steps
 
 TUTORIAL = ROOT / "docs" / "TUTORIAL.md"

@@ -10,7 +10,7 @@ import pytest
 
 from guardianflow.core.config import Settings, env_names
 from guardianflow.exceptions import InputError
-from guardianflow.execution.notebook import list_templates, template_path
+from guardianflow.execution.engine.notebook import list_templates, template_path
 from guardianflow.workspace import create_workspace
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricRecord, SaveReport
-from guardianflow.core.results import TrainingResult
-from guardianflow.core.runner import TrainingRunner
-from guardianflow.data.scenes import SceneConfig, generate_images
-from guardianflow.vision.training import TrainingJob
+from guardianflow.runners.training.result import TrainingResult
+from guardianflow.runners.training.runner import TrainingRunner
+from guardianflow.scenes.scenes import SceneConfig, generate_images
+from guardianflow.vision.training.training import TrainingJob
 
 ODD = "현장 [1] #2 100%"
 """A name with what breaks careless code: a blank, Korean letters, and signs of globs, URLs and formats."""

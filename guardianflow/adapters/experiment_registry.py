@@ -18,9 +18,9 @@ from guardianflow.adapters.experiments.search import near_names, rank
 from guardianflow.adapters.experiments.update import HEADER, RegistryUpdate, updated
 from guardianflow.adapters.experiments.yaml_text import YamlProblem
 from guardianflow.adapters.scan.findings import ScanReport
-from guardianflow.core.names import validate_name
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.text.names import validate_name
+from guardianflow.text.printable import printable
 
 __all__ = ["EntryPaths", "ExperimentRegistry"]
 

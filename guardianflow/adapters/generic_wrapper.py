@@ -6,27 +6,24 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from guardianflow.adapters.artifacts import ArtifactWatch, default_patterns
-from guardianflow.adapters.commands import Command, read_command
-from guardianflow.adapters.metrics.lines import MetricLines
-from guardianflow.adapters.parameters.script_parameters import ResolvedParameters, resolve_parameters
-from guardianflow.adapters.run_identity import IDENTITY_FILE, RunIdentity, run_identity
-from guardianflow.adapters.wrap_preview import WrapPreview, preview_wrap
-from guardianflow.adapters.wrap_results import WrapResult
-from guardianflow.adapters.wrapped_script import WrappedScript
-from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.metrics import MetricSink
-from guardianflow.core.names import validate_name
-from guardianflow.core.parameters import WrapParameters, parse_parameters
-from guardianflow.core.run_folder import RESULT_FILE, write_json
-from guardianflow.core.run_records import RunRecord, RunRecords, RunStatus
-from guardianflow.core.runner_base import Runner
-from guardianflow.core.tracking import TrackedRun
+from guardianflow.adapters.wrap.artifacts import ArtifactWatch, default_patterns
+from guardianflow.adapters.wrap.commands import Command, read_command
+from guardianflow.adapters.wrap.metrics.lines import MetricLines
+from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, resolve_parameters
+from guardianflow.adapters.wrap.preview import WrapPreview, preview_wrap
+from guardianflow.adapters.wrap.results import WrapResult
+from guardianflow.adapters.wrap.run_identity import IDENTITY_FILE, RunIdentity, run_identity
+from guardianflow.adapters.wrap.script import WrappedScript
 from guardianflow.exceptions import InputError, ScriptFailedError
+from guardianflow.files.run_folder import RESULT_FILE, write_json
+from guardianflow.runners._base import Runner
+from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.schema import WrapScenario
+from guardianflow.state.database import Database
+from guardianflow.text.names import validate_name
 
 __all__ = ["GenericWrapper", "WrapResult"]
 
@@ -36,7 +33,7 @@ _MLFLOW_IMPORT = re.compile(r"^\s*(?:import|from)\s+mlflow\b", re.MULTILINE)
 _LOOKED_THROUGH = 1_000
 
 
-class GenericWrapper(Runner[WrapParameters, WrapResult]):
+class GenericWrapper(Runner[WrapScenario, WrapResult]):
     """Run a script as it is, and keep what it was given, measured, printed and made.
 
     Example:
@@ -44,99 +41,22 @@ class GenericWrapper(Runner[WrapParameters, WrapResult]):
         >>> wrapper.run().metrics["loss"]  # doctest: +SKIP
         0.31
 
-    Args:
-        experiment_name: Experiment in MLflow.
-        script_path: A Python file, notebook, shell script or program; with ``module`` a module's dotted name.
-        working_dir: Folder that it runs in, and that its files are looked for in; default: the current one.
-        args: The script's own arguments, word by word.
-        artifact_patterns: Globs below ``working_dir`` of what is kept; default: weights, figures and tables.
-        module: ``script_path`` names a module, as in ``python -m``.
-        python: Interpreter of Python scripts; default: this one.
-        metric_patterns: Regular expressions with named groups, looked for in each line of output.
-        metric_files: Globs of CSV files that hold metrics, beside those that are known by their names.
-        automatic_metrics: Take ``name: value`` and the like from the output, too. A script that imports MLflow
-            logs for itself; its output is then searched for ``metric_patterns`` only.
-        constants: Take the script's module-level constants for parameters.
-        buffered: Leave Python's buffering of its output as it is; figures then come late, and what a crash
-            left in the buffer is lost.
-        timeout_s: Longest time, in seconds; 0: no limit.
-        memory_mb: Most memory of the script and all it starts, in MB (10^6 bytes); 0: no limit.
-        environment_allowed: Names of variables (globs) that reach the script; none: all.
-        register_as: Register the model that it makes under this name.
-        model_pattern: Which artifact is the model; default: the weights it made.
-        experiments_file: The ``experiments.yaml`` whose entry is run; its last run is noted there.
-        entry: Name of that entry.
-        run_id: Write into this run, which somebody else made and ends.
-        settings: Where to; default: from the environment.
-        sink: Where measurements go; default: the metrics store.
-
     Raises:
         ParameterError: A value is out of range.
     """
 
-    kind = "wrap"
-    schema = WrapParameters
-
-    def __init__(
-        self,
-        experiment_name: str,
-        script_path: str | Path,
-        working_dir: str | Path = "",
-        args: Sequence[str] = (),
-        artifact_patterns: Sequence[str] = (),
-        *,
-        module: bool = False,
-        python: str = "",
-        metric_patterns: Sequence[str] = (),
-        metric_files: Sequence[str] = (),
-        automatic_metrics: bool = True,
-        constants: bool = False,
-        buffered: bool = False,
-        timeout_s: float = 0.0,
-        memory_mb: float = 0.0,
-        environment_allowed: Sequence[str] = (),
-        register_as: str = "",
-        model_pattern: str = "",
-        experiments_file: str | Path = "",
-        entry: str = "",
-        run_id: str = "",
-        settings: Settings | None = None,
-        sink: MetricSink | None = None,
-    ) -> None:
-        values = {
-            "experiment_name": experiment_name,
-            "script_path": str(script_path),
-            "working_dir": str(working_dir),
-            "args": [str(word) for word in args],
-            "artifact_patterns": list(artifact_patterns),
-            "module": module,
-            "python": python,
-            "metric_patterns": list(metric_patterns),
-            "metric_files": list(metric_files),
-            "automatic_metrics": automatic_metrics,
-            "constants": constants,
-            "buffered": buffered,
-            "timeout_s": timeout_s,
-            "memory_mb": memory_mb,
-            "environment_allowed": list(environment_allowed),
-            "register_as": register_as,
-            "model_pattern": model_pattern,
-            "experiments_file": str(experiments_file),
-            "entry": entry,
-            "run_id": run_id,
-        }
-        super().__init__(parse_parameters(WrapParameters, values), settings=settings, sink=sink)
+    asks = WrapScenario
 
     @property
     def working_dir(self) -> Path:
         """The folder that the script runs in."""
-        return Path(self.parameters.working_dir or Path.cwd()).expanduser().absolute()
+        return Path(self.scenario.run.working_dir or Path.cwd()).expanduser().absolute()
 
     @property
     def patterns(self) -> list[str]:
         """Globs of what is kept."""
-        asked = list(self.parameters.artifact_patterns) or list(default_patterns())
-        model = self.parameters.model_pattern
+        asked = list(self.scenario.run.artifact_patterns) or list(default_patterns())
+        model = self.scenario.model.pattern
         return asked if not model or model in asked else [*asked, model]
 
     def command(self, *, executed_notebook: Path | None = None) -> Command:
@@ -145,37 +65,41 @@ class GenericWrapper(Runner[WrapParameters, WrapResult]):
         Raises:
             InputError: There is no such script, or it can't be started.
         """
-        asked = self.parameters
+        asked = self.scenario
         return read_command(
-            asked.script_path,
-            asked.args,
+            asked.run.script_path,
+            asked.run.args,
             working_dir=self.working_dir,
-            module=asked.module,
-            python=asked.python,
-            buffered=asked.buffered,
+            module=asked.run.module,
+            python=asked.env.python,
+            buffered=asked.run.buffered,
             executed_notebook=executed_notebook,
         )
 
     def resolve(self) -> ResolvedParameters:
         """What the script is run with, read from its text; nothing of it is run."""
-        return resolve_parameters(self.command(), working_dir=self.working_dir, constants=self.parameters.constants)
+        return resolve_parameters(self.command(), working_dir=self.working_dir, constants=self.scenario.run.constants)
 
     def check(self) -> None:
         """Check names, folder, script, patterns; nothing is written and nothing is run."""
-        asked = self.parameters
-        validate_name(asked.experiment_name, "experiment name")
-        if asked.register_as:
-            validate_name(asked.register_as, "model name")
+        asked = self.scenario
+        validate_name(asked.experiment, "experiment name")
+        if asked.run.register_as:
+            validate_name(asked.run.register_as, "model name")
         if not self.working_dir.is_dir():
             raise InputError(f"the working folder {self.working_dir} is not there; give another with --working-dir")
         self.command()
         ArtifactWatch(self.working_dir, self.patterns)
-        MetricLines(asked.metric_patterns)
+        MetricLines(asked.run.metric_patterns)
 
     def identity(self) -> RunIdentity:
         """What makes a run of this script the same as another one."""
-        asked = self.parameters
-        chosen = {"python": asked.python, "constants": str(asked.constants), "working_dir": str(self.working_dir)}
+        asked = self.scenario
+        chosen = {
+            "python": asked.env.python,
+            "constants": str(asked.run.constants),
+            "working_dir": str(self.working_dir),
+        }
         skip = self.settings.work_dir.absolute()
         return run_identity(self.command(), working_dir=self.working_dir, environment=chosen, skip=skip)
 
@@ -187,7 +111,7 @@ class GenericWrapper(Runner[WrapParameters, WrapResult]):
         digest = self.identity().digest
         records = RunRecords(Database.open(self.settings.database_url))
         candidates = records.list(
-            experiment=self.parameters.experiment_name,
+            experiment=self.scenario.experiment,
             kind=self.kind,
             status=RunStatus.FINISHED,
             limit=_LOOKED_THROUGH,
@@ -248,15 +172,17 @@ class GenericWrapper(Runner[WrapParameters, WrapResult]):
         return result.require_success()
 
     def _note_last_run(self, run: TrackedRun, status: str) -> None:
-        asked = self.parameters
-        if not (asked.experiments_file and asked.entry):
+        asked = self.scenario
+        if not (asked.run.experiments_file and asked.run.entry):
             return
         from guardianflow.adapters.experiment_registry import ExperimentRegistry
 
         try:
-            ExperimentRegistry(asked.experiments_file).record_run(asked.entry, run_id=run.run_id, status=status)
+            ExperimentRegistry(asked.run.experiments_file).record_run(asked.run.entry, run_id=run.run_id, status=status)
         except Exception as error:  # noqa: BLE001 - a note must not cost the run its result
-            log.warning("the last run of %r was not noted in %s: %s", asked.entry, asked.experiments_file, error)
+            log.warning(
+                "the last run of %r was not noted in %s: %s", asked.run.entry, asked.run.experiments_file, error
+            )
 
 
 def _digest_of(folder: Path) -> str | None:

@@ -1,7 +1,7 @@
 """What is measured: the catalogue of metric names, one measurement, and where it goes.
 
 Runners write :class:`MetricRecord` to a :class:`MetricSink` and know nothing of the store behind.
-What reads the machine itself lies in :mod:`guardianflow.core.system` and is offered here too.
+What reads the machine itself lies in :mod:`guardianflow.machine.system` and is offered here too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from guardianflow.core.system import GpuMetrics, SystemSample, SystemSampler, get_gpu_metrics
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.machine.system import GpuMetrics, SystemSample, SystemSampler, get_gpu_metrics
 
 __all__ = [
     "CATALOGUE",

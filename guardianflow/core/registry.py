@@ -11,20 +11,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from guardianflow.core.config import Settings
-from guardianflow.core.evidence import legal_text, plain_json
-from guardianflow.core.gate import Gate, Verdict, make_gate
-from guardianflow.core.ledger import DELETING, Change, Ledger, Move
-from guardianflow.core.mlflow_registry import MlflowRegistry
-from guardianflow.core.model_cache import ModelCache, hand_out
-from guardianflow.core.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
-from guardianflow.core.names import validate_name
-from guardianflow.core.projection import AliasProjection
-from guardianflow.core.promotion import Promotion
-from guardianflow.core.registration import Admission, Registration
-from guardianflow.core.rollback import PREFLIGHTS, Preflight, Rollback
-from guardianflow.core.serving import ServedModel, Serving
-from guardianflow.core.version_files import VersionFiles
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RefusedError
+from guardianflow.registry.evidence import legal_text, plain_json
+from guardianflow.registry.gate import Gate, Verdict, make_gate
+from guardianflow.registry.ledger import DELETING, Change, Ledger, Move
+from guardianflow.registry.mlflow_registry import MlflowRegistry
+from guardianflow.registry.model_cache import ModelCache, hand_out
+from guardianflow.registry.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
+from guardianflow.registry.projection import AliasProjection
+from guardianflow.registry.promotion import Promotion
+from guardianflow.registry.registration import Admission, Registration
+from guardianflow.registry.rollback import PREFLIGHTS, Preflight, Rollback
+from guardianflow.registry.version_files import VersionFiles
+from guardianflow.text.names import validate_name
+from guardianflow.vision.serving import ServedModel, Serving
 
 __all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVersion"]
 

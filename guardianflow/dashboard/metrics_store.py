@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import sqlalchemy as sa
 
 from guardianflow.core.config import Settings, mask_secrets
-from guardianflow.core.database import Database, metric_records
 from guardianflow.core.metrics import MetricRecord, SaveReport
 from guardianflow.exceptions import ConfigError, InputError
+from guardianflow.state.database import Database, metric_records
 
 if TYPE_CHECKING:
     import pandas as pd

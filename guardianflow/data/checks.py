@@ -22,8 +22,8 @@ from guardianflow.data.images import probe_image
 from guardianflow.data.labels import ParsedLabels
 from guardianflow.data.layout import Dataset, label_path
 from guardianflow.data.paths import is_below
-from guardianflow.data.printable import has_unprintable, printable
 from guardianflow.data.report import KINDS, DatasetReport, Problem, SplitCounts, check_allow_bad, in_order
+from guardianflow.text.printable import has_unprintable, printable
 
 __all__ = ["check_dataset", "in_threads"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guardianflow.data.printable import has_unprintable, printable
 from guardianflow.exceptions import DatasetError
+from guardianflow.text.printable import has_unprintable, printable
 
 __all__ = ["read_class_names"]
 

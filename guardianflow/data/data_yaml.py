@@ -28,9 +28,9 @@ from guardianflow.data.class_names import read_class_names
 from guardianflow.data.image_listing import list_file
 from guardianflow.data.layout import SPLITS, Dataset
 from guardianflow.data.paths import as_written, exists, is_below
-from guardianflow.data.printable import has_unprintable, printable
-from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError
+from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.text.printable import has_unprintable, printable
 
 __all__ = ["read_dataset", "write_resolved_yaml"]
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from guardianflow.data.checks import in_threads
+from guardianflow.data.images import file_digest, image_digest
 from guardianflow.data.layout import Dataset, label_path
 
 __all__ = ["DatasetFingerprint", "fingerprint_dataset"]
@@ -77,7 +78,7 @@ def _image_row(dataset: Dataset, image: Path) -> tuple[str, str, str]:
     name = dataset.relative_name(image)
     if Path(name).is_absolute():
         name = _name_outside_root(dataset, image)
-    return _normal(name), _file_digest(image), _file_digest(label_path(image))
+    return _normal(name), image_digest(image), file_digest(label_path(image))
 
 
 def _name_outside_root(dataset: Dataset, image: Path) -> str:
@@ -87,15 +88,6 @@ def _name_outside_root(dataset: Dataset, image: Path) -> str:
             if source.is_dir() and image.is_relative_to(source):
                 return image.relative_to(source).as_posix()
     return image.name
-
-
-def _file_digest(file: Path) -> str:
-    """sha256 of a file's bytes; empty where there is no file."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return ""
 
 
 def _normal(name: str) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guardianflow.data.paths import as_written, exists, is_below
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import DatasetError
+from guardianflow.text.printable import printable
 
 __all__ = ["IMAGE_SUFFIXES", "ImageListing", "ListingRemark", "list_file", "list_folder"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from guardianflow.data.printable import printable
 from guardianflow.data.report import KINDS
+from guardianflow.text.printable import printable
 
 __all__ = ["TOLERANCE", "LabelDefect", "LabelRow", "ParsedLabels", "parse_labels", "read_labels"]
 

@@ -18,8 +18,8 @@ from typing import Any
 from guardianflow.data.image_listing import ImageListing, list_file, list_folder
 from guardianflow.data.labels import ParsedLabels, read_labels
 from guardianflow.data.paths import as_prefix
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import DatasetError
+from guardianflow.text.printable import printable
 
 __all__ = ["SPLITS", "Dataset", "label_path"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import DatasetError, ParameterError
+from guardianflow.text.printable import printable
 
 __all__ = ["KINDS", "DatasetReport", "Problem", "SplitCounts", "require_usable"]
 

@@ -39,7 +39,7 @@ def examine(settings: Settings) -> DoctorReport:
 
     Never raises because of what it finds: a probe that breaks is a failed check.
     """
-    import guardianflow.core.database  # noqa: F401 - imported before the clock of its probe starts
+    import guardianflow.state.database  # noqa: F401 - imported before the clock of its probe starts
 
     started = time.monotonic()
     tasks = [_Task(probe, settings) for probe in _PROBES]

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from guardianflow._imports import is_installed
 from guardianflow.core.config import Settings, mask_secrets, sqlite_path
-from guardianflow.core.tracking_store import look_at_store
 from guardianflow.doctor.machine import installed_version
 from guardianflow.doctor.report import Check
+from guardianflow.runs.tracking_store import look_at_store
 
 __all__ = ["DATABASE_ADVICE", "MLFLOW_ADVICE", "S3_ADVICE", "check_database", "check_mlflow", "check_s3"]
 
@@ -68,8 +68,8 @@ DATABASE_ADVICE = "Start the server, or correct GUARDIANFLOW_DATABASE_URL; witho
 
 def check_database(settings: Settings) -> list[Check]:
     """Open the state database, unless it is a file that the first run makes."""
-    from guardianflow.core.database import HEAD, Database
-    from guardianflow.core.state_file import check_file
+    from guardianflow.state.database import HEAD, Database
+    from guardianflow.state.state_file import check_file
 
     path = sqlite_path(settings.database_url)
     if path is not None and not path.exists():

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guardianflow.evaluation.detection_matching import ALL_SIZES, match_record
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Predictions
+from guardianflow.evaluation.detection.matching import ALL_SIZES, match_record
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Predictions
 from guardianflow.evaluation.significance import ClassComparison, PairedComparison, paired_bootstrap
 from guardianflow.evaluation.tables import figure_text, html_table, interval_text
 from guardianflow.exceptions import InputError

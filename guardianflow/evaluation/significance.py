@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guardianflow.evaluation.detection import require_truth
-from guardianflow.evaluation.detection_matching import ALL_SIZES, IOU_THRESHOLDS, Matches, match_record
-from guardianflow.evaluation.detection_precision import RECALLS
-from guardianflow.evaluation.detections import DetectionRecord
+from guardianflow.evaluation.detection.evaluate import require_truth
+from guardianflow.evaluation.detection.matching import ALL_SIZES, IOU_THRESHOLDS, Matches, match_record
+from guardianflow.evaluation.detection.precision import RECALLS
+from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.evaluation.tables import figure_text, html_table, interval_text
 from guardianflow.exceptions import InputError
 

@@ -9,30 +9,32 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.supervision.environment import outer_environment
-from guardianflow.core.command_lines import command
 from guardianflow.core.config import Settings
-from guardianflow.core.interrupts import signals_raise
-from guardianflow.core.redaction import secret_places
-from guardianflow.core.run_records import RunRecord, RunStatus
-from guardianflow.core.runner import RESULT_FILE
-from guardianflow.core.tracking import TrackedRun, outcome_of
-from guardianflow.core.tracking_store import look_at_store
+from guardianflow.data.images import hand_over
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
-from guardianflow.execution.notebook import check_parameters, execute_notebook, template_path
-from guardianflow.execution.outcome import (
+from guardianflow.execution.engine.notebook import check_parameters, execute_notebook, template_path
+from guardianflow.execution.engine.outcome import (
     NotebookEvent,
     NotebookFailedError,
     NotebookInterruptedError,
     NotebookResult,
 )
+from guardianflow.processes.interrupts import signals_raise
+from guardianflow.processes.supervision.environment import outer_environment
+from guardianflow.runners._base import RESULT_FILE, SEEN_FILE, Runner, keep_scenario
+from guardianflow.runs.run_records import RunRecord, RunStatus
+from guardianflow.runs.tracking import TrackedRun, outcome_of
+from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.experiment_design import RunPlan
-from guardianflow.scenario.factory import KINDS, make_runner
+from guardianflow.scenario.factory import KINDS
+from guardianflow.text.command_lines import command
+from guardianflow.text.redaction import secret_places
 
-__all__ = ["LocalExecutor", "RunOutcome", "kernel_environment"]
+__all__ = ["LocalExecutor", "RunOutcome", "kernel_environment", "make_runner"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class RunOutcome:
         run_id: The MLflow run.
         kind: Kind of run.
         experiment: Experiment name.
-        status: See :class:`~guardianflow.core.run_records.RunStatus`.
+        status: See :class:`~guardianflow.runs.run_records.RunStatus`.
         result: The runner's result as plain JSON types.
         folder: The run's folder.
         notebook: The executed notebook; ``None`` for a run in-process.
@@ -76,7 +78,7 @@ class RunOutcome:
             "per_class": list(self.result.get("per_class", [])),
             "dataset": dict(self.result.get("dataset", {})),
             "remarks": list(self.result.get("remarks", ())),
-            **{name: _shown(name, self.result[name]) for name in _ANSWERS if name in self.result},
+            **{name: _shown(self.result[name]) for name in self.result.get("answers", ())},
             "folder": str(self.folder),
             "notebook": str(self.notebook) if self.notebook else None,
             "html": str(self.html) if self.html else None,
@@ -84,35 +86,14 @@ class RunOutcome:
         }
 
 
-_ANSWERS = (
-    "model",
-    "cells",
-    "left_out",
-    "detection",
-    "mot",
-    "system",
-    "tracking",
-    "original",
-    "quantized",
-    "comparison",
-    "used",
-    "exit_code",
-    "signal",
-    "stopped",
-    "reason",
-    "command",
-    "parameters",
-    "artifacts",
-    "adopted",
-)
-"""What a benchmark, a quantization and a wrapped script answer; a training's answer is its metrics."""
-
-
-def _shown(name: str, answer: Any) -> Any:
-    """An answer without the raw latencies, which lie in the run's files."""
-    if name != "cells":
+def _shown(answer: Any) -> Any:
+    """An answer without the single latencies of its rows, which lie in the run's files."""
+    if not isinstance(answer, list):
         return answer
-    return [{key: value for key, value in row.items() if key != "latencies_ms"} for row in answer]
+    return [
+        {key: value for key, value in row.items() if key != "latencies_ms"} if isinstance(row, dict) else row
+        for row in answer
+    ]
 
 
 class LocalExecutor:
@@ -168,6 +149,8 @@ class LocalExecutor:
             notebook: NotebookResult | None = None
             with self._open(plan) as run:
                 try:
+                    keep_scenario(run, plan.scenario)
+                    hand_over(run.folder / SEEN_FILE)
                     if self._on_run:
                         self._on_run(run.record)
                     if template is None:
@@ -209,7 +192,7 @@ class LocalExecutor:
         if self.direct:
             return None
         template = kind.template or template_path(plan.kind)
-        check_parameters(template, {**plan.parameters, "run_id": "checked"}, kind.schema)
+        check_parameters(template, {**plan.parameters, "run_id": "checked"})
         return template
 
     def _open(self, plan: RunPlan) -> TrackedRun:
@@ -230,7 +213,6 @@ class LocalExecutor:
                 template,
                 run.folder / f"{plan.kind}.ipynb",
                 parameters={**plan.parameters, "run_id": run.run_id},
-                schema=KINDS.get(plan.kind).schema,
                 timeout_s=self._timeout_s,
                 cwd=Path.cwd(),
                 environment=kernel_environment(self.settings),
@@ -242,6 +224,15 @@ class LocalExecutor:
             raise
         _log_notebook(run, result)
         return result
+
+
+def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runner[Any, Any]:
+    """The runner of a plan."""
+    kind = KINDS.get(plan.kind)
+    module, _, name = kind.runner.partition(":")
+    runner: Any = getattr(import_module(module), name)
+    made: Runner[Any, Any] = runner.of(plan.scenario, run_id=run_id, settings=settings)
+    return made
 
 
 def kernel_environment(settings: Settings) -> dict[str, str]:

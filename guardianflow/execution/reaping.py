@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.core.config import Settings, mask_secrets
-from guardianflow.core.database import Database
-from guardianflow.core.delivery import Operation, brief
-from guardianflow.core.mlflow_runs import REASON_TAG, MlflowRuns
-from guardianflow.core.run_records import RunRecord, RunRecords, RunStatus
-from guardianflow.core.undelivered import UNDELIVERED, Undelivered, keep_refusal
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
-from guardianflow.execution.repair import repair_notebook
+from guardianflow.execution.engine.repair import repair_notebook
+from guardianflow.runs.delivery import Operation, brief
+from guardianflow.runs.mlflow_runs import REASON_TAG, MlflowRuns
+from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
+from guardianflow.runs.undelivered import UNDELIVERED, Undelivered, keep_refusal
+from guardianflow.state.database import Database
 
 __all__ = ["ReapReport", "reap_runs"]
 

@@ -1,7 +1,7 @@
 """A benchmark as pictures: how long an image takes, where the time goes, what batches bring, what speed costs.
 
 Each plot is two functions: one makes the data from the benchmark's rows and can be tested, one draws it.
-A row is one cell of the matrix, as :meth:`guardianflow.core.inference_results.InferenceResult.to_dict` has them.
+A row is one cell of the matrix, as :meth:`guardianflow.runners.inference.result.InferenceResult.to_dict` has them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.benchmark_rows import Row, measured
+from guardianflow.plots.benchmark_rows import Row, measured
 from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, ORANGE, PURPLE, SERIES, SKY, VERMILION
 
 if TYPE_CHECKING:

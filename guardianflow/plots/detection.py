@@ -1,7 +1,7 @@
 """How good detections are, as pictures: precision against recall, figures against confidence, who is taken for whom.
 
 Each plot is two functions: one makes the data and can be tested, one draws it. The data come from
-:meth:`guardianflow.evaluation.detection.DetectionResult.curves` and ``to_dict()``, as plain JSON types.
+:meth:`guardianflow.evaluation.detection.evaluate.DetectionResult.curves` and ``to_dict()``, as plain JSON types.
 """
 
 from __future__ import annotations

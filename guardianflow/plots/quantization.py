@@ -1,7 +1,7 @@
 """A quantization as pictures: what it brought and what it cost, beside the original.
 
 Each plot is two functions: one makes the data and can be tested, one draws it. The rows are those of
-:meth:`guardianflow.core.quantization_results.QuantizationResult.to_dict`.
+:meth:`guardianflow.runners.quantization.result.QuantizationResult.to_dict`.
 """
 
 from __future__ import annotations

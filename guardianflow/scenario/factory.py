@@ -1,34 +1,29 @@
 """From a plan to what executes it: the kinds of run, as data.
 
-A new kind is one entry: its template notebook, its schema and its runner.
+A new kind is one entry: its scenario, its runner and its template notebook.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from guardianflow._plugins import Registry
-from guardianflow.core.parameters import (
-    InferenceParameters,
-    QuantizationParameters,
-    RegistryParameters,
-    RunParameters,
-    TrainingParameters,
-    WrapParameters,
-    parse_parameters,
-)
-from guardianflow.core.run_records import RunRecord
 from guardianflow.exceptions import InputError
+from guardianflow.runs.run_records import RunRecord
 from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.fields import from_flat
+from guardianflow.scenario.schema import (
+    BaseScenario,
+    InferenceScenario,
+    QuantizationScenario,
+    RegistryScenario,
+    TrainingScenario,
+    WrapScenario,
+)
 
-if TYPE_CHECKING:
-    from guardianflow.core.config import Settings
-    from guardianflow.core.runner import Runner
-
-__all__ = ["KINDS", "Kind", "make_runner", "plan_again", "plan_resume", "plan_run"]
+__all__ = ["KINDS", "Kind", "plan_again", "plan_resume", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -37,28 +32,28 @@ class Kind:
 
     Attributes:
         name: The kind's name, which is also that of its template notebook.
-        schema: What its runner is asked.
+        scenario: What its runner is asked.
         runner: ``"module:Class"`` of the runner, imported when it is needed.
         resumable: Whether an interrupted run can go on.
         template: Its template notebook, where that is not one of ours by the kind's name.
     """
 
     name: str
-    schema: type[RunParameters]
+    scenario: type[BaseScenario]
     runner: str
     resumable: bool = False
     template: Path | None = None
 
 
-TRAIN = Kind("train", TrainingParameters, "guardianflow.core.runner:TrainingRunner", resumable=True)
+TRAIN = Kind("train", TrainingScenario, "guardianflow.runners.training.runner:TrainingRunner", resumable=True)
 
-INFER = Kind("infer", InferenceParameters, "guardianflow.core.inference_runner:InferenceRunner")
+INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner")
 
-QUANTIZE = Kind("quantize", QuantizationParameters, "guardianflow.core.quantization_runner:QuantizationRunner")
+QUANTIZE = Kind("quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner")
 
-REGISTRY = Kind("registry", RegistryParameters, "guardianflow.core.registry_runner:RegistryRunner")
+REGISTRY = Kind("registry", RegistryScenario, "guardianflow.runners.promotion.runner:RegistryRunner")
 
-WRAP = Kind("wrap", WrapParameters, "guardianflow.adapters.generic_wrapper:GenericWrapper")
+WRAP = Kind("wrap", WrapScenario, "guardianflow.adapters.generic_wrapper:GenericWrapper")
 
 KINDS: Registry[Kind] = Registry(
     "kind of run",
@@ -82,8 +77,7 @@ def plan_run(kind: str, **parameters: Any) -> RunPlan:
         NotFoundError: No such kind.
         ParameterError: A parameter is unknown, missing or out of range.
     """
-    checked = parse_parameters(KINDS.get(kind).schema, parameters)
-    return RunPlan(kind, checked.identity())
+    return RunPlan(from_flat(KINDS.get(kind).scenario, parameters))
 
 
 def plan_again(record: RunRecord) -> RunPlan:
@@ -97,7 +91,7 @@ def plan_again(record: RunRecord) -> RunPlan:
         raise InputError(msg)
     values = {key: value for key, value in record.parameters.items() if key != "resume"}
     plan = plan_run(KINDS.get(record.kind).name, **values)
-    return RunPlan(plan.kind, plan.parameters, again_of=record.run_id)
+    return replace(plan, again_of=record.run_id)
 
 
 def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
@@ -112,14 +106,4 @@ def plan_resume(record: RunRecord, **changes: Any) -> RunPlan:
         raise InputError(msg)
     values = {**record.parameters, **{key: value for key, value in changes.items() if value is not None}}
     plan = plan_run(record.kind, **{**values, "resume": record.run_id})
-    return RunPlan(plan.kind, plan.parameters, resume=record.run_id)
-
-
-def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runner[Any, Any]:
-    """The runner of a plan."""
-    kind = KINDS.get(plan.kind)
-    module, _, name = kind.runner.partition(":")
-    runner: Any = getattr(import_module(module), name)
-    parameters = parse_parameters(kind.schema, {**plan.parameters, "run_id": run_id})
-    made: Runner[Any, Any] = runner.from_parameters(parameters, settings=settings)
-    return made
+    return replace(plan, resume=record.run_id)

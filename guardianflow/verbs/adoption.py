@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from guardianflow.core.units import file_size
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.scenario.schema import WrapScenario
+from guardianflow.text.units import file_size
+from guardianflow.verbs.asked_options import Given, asks
 from guardianflow.verbs.frame import Direct, Json, verb
 
 if TYPE_CHECKING:
     from guardianflow.adapters.generic_wrapper import GenericWrapper
     from guardianflow.adapters.scan.findings import ScanReport
-    from guardianflow.adapters.wrap_preview import WrapPreview
-    from guardianflow.core.run_records import RunRecord
+    from guardianflow.adapters.wrap.preview import WrapPreview
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["WrapCommand", "scan", "wrap"]
 
@@ -42,55 +44,13 @@ class WrapCommand(TyperCommand):
 
 
 @verb
+@asks(WrapScenario)
 def wrap(
     context: typer.Context,
+    given: Given,
     script: Annotated[
         str | None, typer.Argument(metavar="[SCRIPT]", help="A Python file, notebook, shell script or program.")
     ] = None,
-    experiment: Annotated[
-        str | None,
-        typer.Option(
-            "--experiment",
-            "-e",
-            metavar="NAME",
-            help="Experiment name (default: the script's). Without SCRIPT: the entry of experiments.yaml to run.",
-        ),
-    ] = None,
-    working_dir: Annotated[
-        Path | None, typer.Option("--working-dir", "-C", metavar="DIR", help="Where it runs (default: here).")
-    ] = None,
-    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
-    python: Annotated[str, typer.Option("--python", metavar="PATH", help="Interpreter (default: this one).")] = "",
-    metric: Annotated[
-        list[str] | None,
-        typer.Option("--metric", metavar="REGEX", help=r"Metric in the output, such as 'loss: (?P<loss>[\d.]+)'."),
-    ] = None,
-    metric_file: Annotated[
-        list[str] | None, typer.Option("--metric-file", metavar="GLOB", help="CSV file that holds metrics.")
-    ] = None,
-    only_asked: Annotated[
-        bool, typer.Option("--no-auto-metrics", help="Take metrics from --metric and files only.")
-    ] = False,
-    artifact: Annotated[
-        list[str] | None,
-        typer.Option("--artifact", "-a", metavar="GLOB", help="Files to keep (default: weights, figures, tables)."),
-    ] = None,
-    constants: Annotated[bool, typer.Option("--constants", help="Take module-level constants for parameters.")] = False,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="KEY", help="Let only these variables (and PATH and the like) reach the script."),
-    ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest time; 0: no limit.")] = 0.0,
-    memory_mb: Annotated[float, typer.Option("--memory-mb", metavar="MB", help="Most memory; 0: no limit.")] = 0.0,
-    buffered: Annotated[
-        bool, typer.Option("--buffered", help="Leave Python's output buffered: less overhead, figures come late.")
-    ] = False,
-    register_as: Annotated[
-        str, typer.Option("--register-as", metavar="NAME", help="Register the model it makes.")
-    ] = "",
-    model: Annotated[
-        str, typer.Option("--model", metavar="GLOB", help="Which file is the model (default: the weights it made).")
-    ] = "",
     needed: Annotated[
         bool, typer.Option("--needed", help="Skip it where the same code, arguments and data ended well before.")
     ] = False,
@@ -99,36 +59,25 @@ def wrap(
         Path | None, typer.Option("--sample", metavar="LOG", help="With --dry-run: look for metrics in this log.")
     ] = None,
     experiments: Annotated[
-        Path, typer.Option("--experiments", metavar="FILE", help="Where entries are written down.")
+        Path,
+        typer.Option(
+            "--experiments", metavar="FILE", help="Without SCRIPT: where the entry that --experiment names is."
+        ),
     ] = Path(_REGISTRY_FILE),
     direct: Direct = False,
     json: Json = False,
 ) -> None:
     """Run a script of yours as it is, as a tracked run; its own arguments follow after --."""
-    from guardianflow.scenario.factory import make_runner, plan_run
+    from guardianflow.execution.executors import make_runner
+    from guardianflow.scenario.factory import plan_run
 
     words: list[str] = context.meta.get(_SCRIPT_ARGS, [])
-    asked: dict[str, Any] = {
-        "artifact_patterns": artifact or [],
-        "python": python,
-        "metric_patterns": metric or [],
-        "metric_files": metric_file or [],
-        "automatic_metrics": not only_asked,
-        "constants": constants,
-        "buffered": buffered,
-        "timeout_s": timeout,
-        "memory_mb": memory_mb,
-        "environment_allowed": env or [],
-        "register_as": register_as,
-        "model_pattern": model,
-    }
     if script:
-        folder = str((working_dir or Path()).expanduser().absolute())
-        name = experiment or Path(script).stem
-        asked |= {"experiment_name": name, "script_path": script, "working_dir": folder, "args": words}
-        asked["module"] = module
+        folder = Path(given.get("working_dir", "")).expanduser().absolute()
+        name = given.get("experiment_name") or Path(script).stem
+        asked = {**given, "experiment_name": name, "script_path": script, "working_dir": str(folder), "args": words}
     else:
-        asked |= _of_entry(experiment, experiments, words, asked["artifact_patterns"])
+        asked = {**given, **_of_entry(experiments, words, given)}
     if sample is not None and not dry_run:
         raise InputError("--sample belongs to --dry-run; to take metrics from files while it runs use --metric-file")
     plan = plan_run("wrap", **asked)
@@ -147,7 +96,7 @@ def _settings() -> Any:
     return Settings()
 
 
-def _of_entry(name: str | None, path: Path, words: list[str], patterns: list[str]) -> dict[str, Any]:
+def _of_entry(path: Path, words: list[str], given: Mapping[str, Any]) -> dict[str, Any]:
     """What an entry of experiments.yaml asks for.
 
     Raises:
@@ -156,6 +105,7 @@ def _of_entry(name: str | None, path: Path, words: list[str], patterns: list[str
     """
     from guardianflow.adapters.experiment_registry import ExperimentRegistry
 
+    name = given.get("experiment_name")
     if not name:
         raise InputError(
             "say what to run: guardianflow wrap train.py -- ARGS, or --experiment NAME for an entry of experiments.yaml"
@@ -169,7 +119,7 @@ def _of_entry(name: str | None, path: Path, words: list[str], patterns: list[str
         "working_dir": str(where.working_dir),
         "args": [*entry.args, *words],
         "module": entry.module,
-        "artifact_patterns": patterns or list(entry.outputs),
+        "artifact_patterns": given.get("artifact_patterns") or list(entry.outputs),
         "experiments_file": str(registry.path),
         "entry": entry.name,
     }
@@ -202,7 +152,7 @@ def _execute(plan: Any, *, direct: bool, as_json: bool) -> None:
 @contextmanager
 def _live_output(*, as_json: bool) -> Iterator[None]:
     """The script's output on this terminal while it runs; with --json, all of it on stderr."""
-    from guardianflow.adapters.supervision.live_output import LiveOutput
+    from guardianflow.processes.supervision.live_output import LiveOutput
 
     with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
         before = {name: os.environ.get(name) for name in live.environment}
@@ -219,10 +169,10 @@ def _live_output(*, as_json: bool) -> Iterator[None]:
 
 def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
     """The script's own end instead of the notebook's, where the run wrote it down."""
-    from guardianflow.adapters.wrap_results import WrapResult
+    from guardianflow.adapters.wrap.results import WrapResult
     from guardianflow.console import say
-    from guardianflow.core.run_folder import read_result
     from guardianflow.exceptions import ScriptFailedError
+    from guardianflow.files.run_folder import read_result
     from guardianflow.verbs.execution import say_notes
 
     try:
@@ -367,7 +317,7 @@ def _show_scan(report: ScanReport) -> None:
 def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, Any]:
     from guardianflow.adapters.experiment_registry import ExperimentRegistry
     from guardianflow.console import say
-    from guardianflow.core.command_lines import command
+    from guardianflow.text.command_lines import command
     from guardianflow.verbs.execution import Remarks
 
     update = ExperimentRegistry(path).enter(report)

@@ -12,7 +12,7 @@ from guardianflow.verbs.execution import Remarks
 from guardianflow.verbs.frame import Json, verb
 
 if TYPE_CHECKING:
-    from guardianflow.evaluation.mot import MotResult
+    from guardianflow.evaluation.mot.evaluate import MotResult
 
 __all__ = ["eval_app"]
 
@@ -41,7 +41,7 @@ def detection(
 ) -> None:
     """Average precision, precision, recall and F1 of detections against their ground truth."""
     from guardianflow.console import print_json, print_table
-    from guardianflow.evaluation.coco_files import evaluate_coco_files
+    from guardianflow.evaluation.detection.coco_files import evaluate_coco_files
 
     result = evaluate_coco_files(gt, predictions, confidence=confidence, max_det=max_det)
     Remarks().show(result.remarks)
@@ -83,8 +83,8 @@ def mot(
 ) -> None:
     """HOTA, MOTA, IDF1 and their parts of a tracker's results, in MOTChallenge's or KITTI's text format."""
     from guardianflow.console import print_json
-    from guardianflow.evaluation.mot import evaluate_mot
-    from guardianflow.evaluation.mot_folders import read_sequences
+    from guardianflow.evaluation.mot.evaluate import evaluate_mot
+    from guardianflow.evaluation.mot.folders import read_sequences
 
     found = evaluate_mot(
         read_sequences(gt, result, preprocess=preprocess.value, classes=classes),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guardianflow.core.run_records import RunRecord
     from guardianflow.execution.executors import RunOutcome
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["Remarks", "execute_plan", "say_notes"]
 
@@ -73,7 +73,7 @@ class Remarks:
 def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--json and the page list all") -> None:
     """Remarks on the terminal, a line each and so many at most; ``rest`` says where the others are."""
     from guardianflow.console import say
-    from guardianflow.data.printable import printable
+    from guardianflow.text.printable import printable
 
     for text in remarks[:most]:
         say(f"note      {printable(text, longest=1000)}")
@@ -84,12 +84,12 @@ def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--js
 def _show_outcome(outcome: RunOutcome) -> None:
     """What a person wants to know after a run."""
     from guardianflow.console import print_table, say
-    from guardianflow.core.results import format_metric
+    from guardianflow.views.result_page import format_metric
 
     metrics = outcome.result.get("metrics", {})
     cells = outcome.result.get("cells")
     if cells:
-        from guardianflow.core.inference_results import cell_columns, cell_line
+        from guardianflow.runners.inference.result import cell_columns, cell_line
 
         print_table(cell_columns(), [cell_line(row) for row in cells], title=f"{outcome.experiment} · {outcome.kind}")
     own = [name for name in outcome.result.get("histories", ()) if name not in _HEADLINE]  # of a wrapped script

@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from guardianflow.core.command_lines import typed
-from guardianflow.core.remarks import forget_remarks
 from guardianflow.exceptions import GuardianFlowError, InputError, ScriptFailedError
+from guardianflow.text.command_lines import typed
+from guardianflow.text.remarks import forget_remarks
 
 if TYPE_CHECKING:
-    from guardianflow.core.run_records import RunRecord
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["Direct", "Json", "ModelName", "Reason", "RunId", "full_run_id", "record_of", "require", "verb"]
 
@@ -61,13 +61,13 @@ def _report(error: GuardianFlowError, *, as_json: bool) -> None:
         print_json(document)
 
 
-def require(options: dict[str, str | None]) -> None:
-    """Options that this way of calling the verb can't do without.
+def require(options: Mapping[str, str], given: Mapping[str, Any]) -> None:
+    """Options that this way of calling the verb can't do without, each with the keyword of its value.
 
     Raises:
         InputError: Names those that are missing.
     """
-    missing = [name for name, value in options.items() if not value]
+    missing = [option for option, keyword in options.items() if not given.get(keyword)]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given; --help shows how")
 
@@ -78,7 +78,7 @@ def record_of(run_id: str) -> RunRecord:
     Raises:
         NotFoundError: No such run, or several.
     """
-    from guardianflow.core.runner import find_run
+    from guardianflow.runners.training.runner import find_run
 
     return find_run(run_id)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from guardianflow.exceptions import InputError, RefusedError
-from guardianflow.option_values import moment_of
+from guardianflow.text.option_values import moment_of
 from guardianflow.verbs.frame import Json, ModelName, Reason, full_run_id, verb
 
 __all__ = ["delete", "download", "history", "promote", "register", "reject", "rollback"]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from guardianflow.exceptions import InputError
-from guardianflow.option_values import moment_of
+from guardianflow.text.option_values import moment_of
 from guardianflow.verbs.frame import Json, RunId, full_run_id, record_of, verb
 
 __all__ = ["list_", "metrics_app", "runs_app"]

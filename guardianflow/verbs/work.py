@@ -1,18 +1,20 @@
-"""Verbs that set up and run: init, doctor, demo, train, run."""
+"""Verbs that set up and run: init, doctor, demo, train, run, scenario."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from guardianflow.option_values import absolute_if_file, key_values, percent
+from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.scenario.schema import TrainingScenario
+from guardianflow.verbs.asked_options import Given, asks
 from guardianflow.verbs.execution import execute_plan
 from guardianflow.verbs.frame import Direct, Json, record_of, require, verb
 
-__all__ = ["demo", "doctor", "init", "run", "train"]
+__all__ = ["demo", "doctor", "init", "run", "scenario_app", "train"]
 
 
 @verb
@@ -22,7 +24,7 @@ def init(
 ) -> None:
     """Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."""
     from guardianflow.console import print_json, say
-    from guardianflow.core.command_lines import program
+    from guardianflow.text.command_lines import program
     from guardianflow.workspace import create_workspace
 
     made = create_workspace(folder)
@@ -75,31 +77,9 @@ def demo(
 
 
 @verb
+@asks(TrainingScenario)
 def train(
-    data: Annotated[str | None, typer.Option("--data", help="An Ultralytics data.yaml.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="Weights file, model YAML, a known name such as yolo11n.yaml, or models:/NAME@champion."
-        ),
-    ] = None,
-    experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Experiment name.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 100,
-    batch: Annotated[int | None, typer.Option(help="Images per step.  [default: 16]", show_default=False)] = None,
-    imgsz: Annotated[int, typer.Option(help="Side of the square input, in pixels.")] = 640,
-    device: Annotated[str | None, typer.Option(help='"cpu", "0", "0,1"; left out, the best one is chosen.')] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that load images.  [default: 8]", show_default=False)
-    ] = None,
-    patience: Annotated[int, typer.Option(help="Epochs without improvement before stopping; 0 never stops.")] = 100,
-    register_as: Annotated[str, typer.Option("--register-as", metavar="NAME", help="Register the best weights.")] = "",
-    allow_bad: Annotated[str, typer.Option("--allow-bad", metavar="N%", help="Leave out up to N% bad images.")] = "0",
-    new_head: Annotated[bool, typer.Option("--new-head", help="Start from weights of other classes.")] = False,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Further training option, such as mosaic=0.0."),
-    ] = None,
+    given: Given,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN_ID", help="Go on with an interrupted run.")
     ] = None,
@@ -110,38 +90,117 @@ def train(
     from guardianflow.scenario.factory import plan_resume, plan_run
 
     if resume:
-        changes = {"device": device, "batch": batch, "workers": workers}
-        plan = plan_resume(record_of(resume), **changes)
+        plan = plan_resume(record_of(resume), **given)
     else:
-        require({"--data": data, "--model": model, "--experiment": experiment})
-        plan = plan_run(
-            "train",
-            experiment_name=experiment,
-            model_arch=absolute_if_file(model or ""),
-            data_yaml=str(Path(data or "").expanduser().absolute()),
-            epochs=epochs,
-            batch=16 if batch is None else batch,
-            imgsz=imgsz,
-            device=device or "",
-            seed=seed,
-            workers=8 if workers is None else workers,
-            patience=patience,
-            register_as=register_as,
-            allow_bad=percent(allow_bad),
-            new_head=new_head,
-            options=key_values(options or []),
-        )
+        require({"--data": "data_yaml", "--model": "model_arch", "--experiment": "experiment_name"}, given)
+        plan = plan_run("train", **given)
     execute_plan(plan, direct=direct, as_json=json)
 
 
 @verb
 def run(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A scenario file; `guardianflow scenario new` makes one.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change of the scenario, such as model.imgsz=320."),
+    ] = None,
     again: Annotated[str | None, typer.Option("--again", metavar="RUN_ID", help="The run to repeat.")] = None,
     direct: Direct = False,
     json: Json = False,
 ) -> None:
-    """Execute a recorded run once more, from its parameters, as a new run."""
+    """Execute a scenario file, or a recorded run once more as a new run."""
+    from guardianflow.scenario.experiment_design import RunPlan
     from guardianflow.scenario.factory import plan_again
+    from guardianflow.scenario.file import load_scenario
 
-    require({"--again": again})
-    execute_plan(plan_again(record_of(again or "")), direct=direct, as_json=json)
+    if (file is None) == (again is None) or (changes and again):
+        raise InputError(
+            "say what to run: guardianflow run FILE [--set FIELD=VALUE], or guardianflow run --again RUN_ID"
+        )
+    plan = plan_again(record_of(again or "")) if file is None else RunPlan(load_scenario(file, changes or ()))
+    execute_plan(plan, direct=direct, as_json=json)
+
+
+scenario_app = typer.Typer(help="Scenario files: what a run is asked, in blocks.", no_args_is_help=True)
+
+
+@scenario_app.command("new")
+@verb
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="train, infer, quantize or wrap.")],
+    json: Json = False,
+) -> None:
+    """Print a scenario to begin with: every field with its default and a sentence."""
+    from guardianflow.console import print_json
+    from guardianflow.scenario.file import new_scenario
+
+    text = new_scenario(kind)
+    if json:
+        print_json({"kind": kind, "scenario": text})
+    else:
+        typer.echo(text, nl=False)
+
+
+@scenario_app.command("check")
+@verb
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Scenario files.")],
+    json: Json = False,
+) -> None:
+    """Check scenario files: names, types, units; nothing is run."""
+    from guardianflow.console import print_json, say
+    from guardianflow.scenario.file import load_scenario
+
+    found: list[dict[str, str]] = []
+    for file in files:
+        try:
+            found.append({"file": str(file), "kind": load_scenario(file).kind, "error": ""})
+        except GuardianFlowError as error:
+            found.append({"file": str(file), "kind": "", "error": str(error)})
+    if json:
+        print_json({"files": found})
+    for row in found if not json else ():
+        say((row["error"] and f"error: {row['error']}") or f"ok     {row['file']} · {row['kind']}")
+    if any(row["error"] for row in found):
+        raise typer.Exit(2)
+
+
+@scenario_app.command("show")
+@verb
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change of the scenario.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show a scenario with every default filled in."""
+    from guardianflow.console import print_json, print_table
+    from guardianflow.scenario.fields import leaf_fields
+    from guardianflow.scenario.file import load_scenario
+
+    scenario = load_scenario(file, changes or ())
+    whole = scenario.model_dump(mode="json")
+    if json:
+        print_json(whole)
+        return
+    rows = []
+    for field in leaf_fields(type(scenario)):
+        value: Any = whole
+        for name in field.path:
+            value = value[name]
+        rows.append((".".join(field.path), value, field.info.description))
+    print_table(("field", "value", "what it is"), rows, title=f"{file} · {scenario.kind}")
+
+
+@scenario_app.command("schema")
+@verb
+def schema(json: Json = False) -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from guardianflow.console import print_json
+    from guardianflow.scenario.file import json_schema
+
+    del json  # it is JSON either way
+    print_json(json_schema())

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from guardianflow.data.dataset import Dataset
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError
-from guardianflow.vision.pipeline import ImageDetections, Pipeline
+from guardianflow.vision.pipeline.pipeline import ImageDetections, Pipeline
 from guardianflow.vision.samples import label_boxes
 
 __all__ = ["choose_images", "collect_record"]

@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from guardianflow.core.model_cache import measure
-from guardianflow.core.process_lock import process_lock
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError
+from guardianflow.files.content import measure
+from guardianflow.files.process_lock import process_lock
 from guardianflow.vision.backends.catalog import BACKENDS, check_precision
 from guardianflow.vision.backends.onnx_file import OPSET
 from guardianflow.vision.model_artifacts import ModelFile, plain_metadata, read_model_file

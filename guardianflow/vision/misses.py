@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from guardianflow.data.dataset import Dataset
-from guardianflow.evaluation.detections import DetectionRecord
-from guardianflow.vision.pipeline import decode_image
+from guardianflow.evaluation.detection.records import DetectionRecord
+from guardianflow.vision.pipeline.pipeline import decode_image
 from guardianflow.vision.samples import SampleImage, compare_boxes, thumbnail
 
 __all__ = ["worst_images"]

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from guardianflow.core.model_cache import measure
 from guardianflow.exceptions import ModelFileError
+from guardianflow.files.content import measure
 from guardianflow.vision.backends.graph_facts import GraphFacts
 from guardianflow.vision.model_parts import require_whole
 from guardianflow.vision.output_layouts import END_TO_END, Claim, keypoints_in, layout_of, layout_of_head

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError, GuardianFlowError, ModelFileError
+from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.vision._ultralytics import import_ultralytics, model_yaml_names
 from guardianflow.vision.model_parts import require_whole
 from guardianflow.vision.output_layouts import some_names

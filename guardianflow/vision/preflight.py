@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from guardianflow.core.serving import Serving
 from guardianflow.exceptions import GuardianFlowError, ModelFileError
 from guardianflow.vision.backends._base import BackendOptions
 from guardianflow.vision.backends.catalog import check_suits, open_backend, serving_backend
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.output_layouts import Claim, layout_of
+from guardianflow.vision.serving import Serving
 
 __all__ = ["check_loads", "check_usable", "serving_of"]
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters import artifacts as module
-from guardianflow.adapters.artifact_patterns import Patterns
-from guardianflow.adapters.artifacts import ArtifactReport, ArtifactWatch, default_patterns
+from guardianflow.adapters.wrap import artifacts as module
+from guardianflow.adapters.wrap.artifact_patterns import Patterns
+from guardianflow.adapters.wrap.artifacts import ArtifactReport, ArtifactWatch, default_patterns
 from guardianflow.exceptions import InputError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links and FIFOs")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.commands import Command, find_module, read_command
-from guardianflow.adapters.parameters.script_parameters import read_declared, resolve_parameters
+from guardianflow.adapters.wrap.commands import Command, find_module, read_command
+from guardianflow.adapters.wrap.parameters.script_parameters import read_declared, resolve_parameters
 from guardianflow.exceptions import InputError
 
 

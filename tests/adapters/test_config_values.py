@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.commands import Command
-from guardianflow.adapters.parameters.config_values import MAX_LEAVES, config_files, read_config_files
-from guardianflow.adapters.parameters.script_parameters import resolve_parameters
+from guardianflow.adapters.wrap.commands import Command
+from guardianflow.adapters.wrap.parameters.config_values import MAX_LEAVES, config_files, read_config_files
+from guardianflow.adapters.wrap.parameters.script_parameters import resolve_parameters
 
 
 def read(folder: Path, *words: str) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.metrics.csv_files import TableReader, read_csv_metrics
+from guardianflow.adapters.wrap.metrics.csv_files import TableReader, read_csv_metrics
 from guardianflow.exceptions import InputError
 
 OLD_ULTRALYTICS = (

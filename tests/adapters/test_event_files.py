@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
-from guardianflow.adapters.metrics.event_files import EventReader, read_event_file
+from guardianflow.adapters.wrap.metrics.event_files import EventReader, read_event_file
 from guardianflow.exceptions import InputError
 
 
@@ -221,7 +221,7 @@ def test_a_file_cut_at_any_bytes_gives_the_scalars_of_the_whole(tmp_path: Path) 
 def test_reading_loads_no_tensorflow_no_cloud_client_and_no_numpy(tmp_path: Path) -> None:
     path = event_file(tmp_path, write_scalars)
     code = (
-        "import sys; from guardianflow.adapters.metrics.event_files import read_event_file\n"
+        "import sys; from guardianflow.adapters.wrap.metrics.event_files import read_event_file\n"
         "assert 'tensorboard' not in sys.modules and 'google.protobuf' not in sys.modules\n"
         f"assert read_event_file({str(path)!r}).metrics\n"
         "bad = {'tensorflow', 'boto3', 'numpy', 'fsspec', 'torch', 'pandas'} & set(sys.modules)\n"
@@ -234,7 +234,7 @@ def test_without_tensorboard_the_extra_is_named(tmp_path: Path) -> None:
     path = event_file(tmp_path, write_scalars)
     code = (
         "import sys; sys.modules['tensorboard'] = None\n"
-        "from guardianflow.adapters.metrics.event_files import read_event_file\n"
+        "from guardianflow.adapters.wrap.metrics.event_files import read_event_file\n"
         "from guardianflow.exceptions import MissingDependencyError\n"
         "try:\n"
         f"    read_event_file({str(path)!r})\n"

@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from guardianflow import GenericWrapper, ModelRegistry, Settings, WrapResult
-from guardianflow.adapters.wrap_results import OutputTail
-from guardianflow.core.database import Database
-from guardianflow.core.model_cache import measure
-from guardianflow.core.run_records import RunRecords
+from guardianflow.adapters.wrap.results import OutputTail
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, InvalidNameError, ParameterError, ScriptFailedError
+from guardianflow.files.content import measure
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.state.database import Database
 from tests.small_onnx import detector, with_weights_beside
 
 SCRIPTS = Path(__file__).with_name("wrapped")
@@ -55,7 +55,7 @@ def wrapped(settings: Settings, folder: Path, path: Path | str, *args: str, **op
 
 def in_mlflow(settings: Settings, run_id: str) -> tuple[Any, dict[str, list[tuple[int, float]]]]:
     """The run, and each metric's points."""
-    from guardianflow.core.mlflow_runs import make_client
+    from guardianflow.runs.mlflow_runs import make_client
 
     client = make_client(settings)
     run = client.get_run(run_id)
@@ -64,7 +64,7 @@ def in_mlflow(settings: Settings, run_id: str) -> tuple[Any, dict[str, list[tupl
 
 
 def files_in_mlflow(settings: Settings, run_id: str, place: str) -> set[str]:
-    from guardianflow.core.mlflow_runs import make_client
+    from guardianflow.runs.mlflow_runs import make_client
 
     return {Path(item.path).name for item in make_client(settings).list_artifacts(run_id, place)}
 
@@ -184,7 +184,7 @@ def test_a_script_that_logs_to_mlflow_itself(settings: Settings, folder: Path) -
 def test_an_inherited_run_is_neither_continued_nor_ended(
     settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guardianflow.core.mlflow_runs import make_client
+    from guardianflow.runs.mlflow_runs import make_client
 
     client = make_client(settings)
     theirs = client.create_run(client.create_experiment("theirs"), run_name="theirs").info

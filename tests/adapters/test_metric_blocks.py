@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.metrics.line_runs import LineRun
-from guardianflow.adapters.metrics.lines import MeasuredLines, Measurement, MetricLines
-from guardianflow.adapters.metrics.series import MetricSeries
+from guardianflow.adapters.wrap.metrics.line_runs import LineRun
+from guardianflow.adapters.wrap.metrics.lines import MeasuredLines, Measurement, MetricLines
+from guardianflow.adapters.wrap.metrics.series import MetricSeries
 
 SHAPES = [
     "step {}: loss={} acc={}", "step {} loss: {}, lr: {}", "INFO train loss: {}", "iter {} x:{} y: {}", "loss={} loss={}",

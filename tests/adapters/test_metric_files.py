@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.tensorboard import SummaryWriter
 
-from guardianflow.adapters.metrics.files import GrowingFiles
-from guardianflow.adapters.metrics.lines import Measurement
+from guardianflow.adapters.wrap.metrics.files import GrowingFiles
+from guardianflow.adapters.wrap.metrics.lines import Measurement
 from guardianflow.exceptions import InputError
 
 
@@ -286,7 +286,7 @@ def test_without_tensorboard_one_remark_names_the_extra(tmp_path: Path) -> None:
         f"""
         import sys; sys.modules["tensorboard"] = None
         from pathlib import Path
-        from guardianflow.adapters.metrics.files import GrowingFiles
+        from guardianflow.adapters.wrap.metrics.files import GrowingFiles
         files = GrowingFiles(Path({str(tmp_path)!r}), since=0)
         assert [item.name for item in files.poll() + files.poll() + files.close()] == ["acc"]
         assert len(files.remarks) == 1 and "guardianflow[tensorboard]" in files.remarks[0], files.remarks

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.metrics.lines import Measurement, MetricLines
+from guardianflow.adapters.wrap.metrics.lines import Measurement, MetricLines
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import InputError
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.metrics.lines import Measurement
-from guardianflow.adapters.metrics.series import MetricSeries, Point
+from guardianflow.adapters.wrap.metrics.lines import Measurement
+from guardianflow.adapters.wrap.metrics.series import MetricSeries, Point
 
 
 def curve(name: str, values: list[float], start: int = 1) -> list[Measurement]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from guardianflow.adapters.commands import read_command
-from guardianflow.adapters.parameters.script_parameters import ResolvedParameters, resolve_parameters
+from guardianflow.adapters.wrap.commands import read_command
+from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, resolve_parameters
 from guardianflow.exceptions import InputError
 
 Cell = str | tuple[str, str]

@@ -23,13 +23,13 @@ from guardianflow.adapters.finished_runs.run_import import ImportReport, import_
 from guardianflow.adapters.scan.findings import FoundRun, ScanReport
 from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
 from guardianflow.core.metrics import SaveReport
-from guardianflow.core.mlflow_import import DIGEST_TAG, EARLIER_TAG, STATE_TAG
-from guardianflow.core.mlflow_runs import make_client
-from guardianflow.core.run_records import RunRecords
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, InvalidNameError, ModelFileError, TrackingUnavailableError
+from guardianflow.runs.mlflow_import import DIGEST_TAG, EARLIER_TAG, STATE_TAG
+from guardianflow.runs.mlflow_runs import make_client
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.state.database import Database
 from tests.adapters.test_run_folders import (
     database,
     file_store,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.commands import Command, read_command
-from guardianflow.adapters.parameters.script_parameters import declared_in, read_declared, resolve_parameters
+from guardianflow.adapters.wrap.commands import Command, read_command
+from guardianflow.adapters.wrap.parameters.script_parameters import declared_in, read_declared, resolve_parameters
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters import source_state as module
-from guardianflow.adapters.source_state import MAX_DIFF, MAX_UNTRACKED, source_state
+from guardianflow.adapters.wrap import source_state as module
+from guardianflow.adapters.wrap.source_state import MAX_DIFF, MAX_UNTRACKED, source_state
 
 
 @pytest.fixture(autouse=True)

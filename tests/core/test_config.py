@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.engine.url import make_url
 
 from guardianflow.core.config import Settings, env_names, find_env_file, mask_secrets, sqlite_path, sqlite_url
-from guardianflow.core.database import Database
 from guardianflow.exceptions import ConfigError
+from guardianflow.state.database import Database
 
 NAMES = tuple(env_names().values())
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import pytest
 
 from guardianflow.core.config import sqlite_url
-from guardianflow.core.database import Database
 from guardianflow.core.metrics import MetricRecord
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import ConfigError, TrackingUnavailableError
+from guardianflow.state.database import Database
 from guardianflow.testing.store_suite import MetricsStoreSuite
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from guardianflow.data.dataset import fingerprint_dataset, read_dataset, write_resolved_yaml
+from guardianflow.data.dataset import check_dataset, fingerprint_dataset, read_dataset, write_resolved_yaml
 from tests.data.conftest import ROW, write_image
 
 
@@ -132,3 +135,35 @@ def test_kpt_shape_changes_it_for_the_same_rows_are_other_boxes_then(make_datase
     with pose.open("a") as stream:
         stream.write("kpt_shape: [4, 2]\n")
     assert fingerprint_dataset(read_dataset(pose)) != fingerprint_dataset(plain)
+
+
+def test_an_image_that_has_not_changed_is_read_once_by_all_processes_of_a_run(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    from guardianflow.data import images as known
+
+    dataset = read_dataset(make_dataset())
+    image = dataset.images("train")[0]
+    for each in (*dataset.images("train"), *dataset.images("val")):
+        os.utime(each, (1e9, 1e9))  # long ago: no further write can hide in the same tick of the clock
+    assert check_dataset(dataset).bad_images == ()
+    whole = fingerprint_dataset(dataset).total
+    content = image.read_bytes()
+    image.write_bytes(b"\0" * len(content))
+    os.utime(image, (1e9, 1e9))  # as if it had not been touched: it is not opened
+    assert check_dataset(dataset).bad_images == ()
+    assert fingerprint_dataset(dataset).total == whole
+    known.hand_over(tmp_path / "seen.json")
+    script = (
+        "import sys; from pathlib import Path; from guardianflow.data.images import probe_image, take_over\n"
+        "take_over(Path(sys.argv[1])); print(probe_image(Path(sys.argv[2])).kind)"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "seen.json"), str(image)]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "None\n"
+    os.utime(image, (1e9 + 1, 1e9 + 1))
+    assert check_dataset(dataset).bad_images == (image,)
+    assert fingerprint_dataset(dataset).total != whole
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "corrupt-image\n"
+    known.take_over(tmp_path / "nothing.json")
+    (tmp_path / "broken.json").write_text('{"a": 3}')
+    known.take_over(tmp_path / "broken.json")

@@ -10,8 +10,8 @@ import numpy as np
 from trackeval.datasets._base_dataset import _BaseDataset
 from trackeval.metrics import CLEAR, HOTA, Identity
 
-from guardianflow.evaluation.mot import MotFigures
-from guardianflow.evaluation.mot_sequences import Sequence, Tracks
+from guardianflow.evaluation.mot.evaluate import MotFigures
+from guardianflow.evaluation.mot.sequences import Sequence, Tracks
 
 HOTA_NAMES = {
     "tp": "HOTA_TP", "fn": "HOTA_FN", "fp": "HOTA_FP", "deta": "DetA", "assa": "AssA", "detre": "DetRe",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 
 
 def record_of(

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from guardianflow.evaluation import record_files
-from guardianflow.evaluation.coco_files import evaluate_coco_files, read_coco_record, write_coco_files
-from guardianflow.evaluation.detection import evaluate_detection
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection import record_files
+from guardianflow.evaluation.detection.coco_files import evaluate_coco_files, read_coco_record, write_coco_files
+from guardianflow.evaluation.detection.evaluate import evaluate_detection
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError, NotFoundError
 from tests.evaluation.records import coco_dicts, pycocotools_precision, random_record, record_of
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from guardianflow.evaluation.damage import damage_report
-from guardianflow.evaluation.detections import DetectionRecord, Predictions
+from guardianflow.evaluation.detection.records import DetectionRecord, Predictions
 from guardianflow.exceptions import InputError
 from tests.evaluation.records import jittered, random_record, record_of
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.evaluation import detection_matching
-from guardianflow.evaluation.detection import evaluate_detection
-from guardianflow.evaluation.detection_matching import match_at, match_record
-from guardianflow.evaluation.detection_precision import library_precision, precision_at_recalls
-from guardianflow.evaluation.detections import DetectionRecord
+from guardianflow.evaluation.detection import matching as detection_matching
+from guardianflow.evaluation.detection.evaluate import evaluate_detection
+from guardianflow.evaluation.detection.matching import match_at, match_record
+from guardianflow.evaluation.detection.precision import library_precision, precision_at_recalls
+from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.exceptions import InputError
 from tests.evaluation.records import pycocotools_precision, random_record, record_of, records
 

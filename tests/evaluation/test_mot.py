@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mot_reference import combine, data_of, differences, figures_of
 
 from guardianflow.core.metrics import CATALOGUE
-from guardianflow.evaluation.mot import ALPHAS, MotResult, Sequence, Tracks, evaluate_mot
-from guardianflow.evaluation.mot_counts import _best_total, _best_total_sparse
-from guardianflow.evaluation.mot_folders import read_sequences
+from guardianflow.evaluation.mot.counts import _best_total, _best_total_sparse
+from guardianflow.evaluation.mot.evaluate import ALPHAS, MotResult, Sequence, Tracks, evaluate_mot
+from guardianflow.evaluation.mot.folders import read_sequences
 from guardianflow.exceptions import InputError, NotFoundError
 
 BUNDLED = Path(find_spec("motmetrics").origin).parent / "data"

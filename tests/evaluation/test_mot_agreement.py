@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mot_reference import differences
 from test_mot_preprocess import evaluated
 
-from guardianflow.evaluation.mot import evaluate_mot
-from guardianflow.evaluation.mot_folders import read_sequences
+from guardianflow.evaluation.mot.evaluate import evaluate_mot
+from guardianflow.evaluation.mot.folders import read_sequences
 from guardianflow.verbs.evaluation import eval_app
 
 FRAMES = 4

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from guardianflow.evaluation.mot import Tracks
-from guardianflow.evaluation.mot_files import (
+from guardianflow.evaluation.mot.evaluate import Tracks
+from guardianflow.evaluation.mot.files import (
     KittiTracks,
     MotFileError,
     read_kitti_tracks,
@@ -22,7 +22,7 @@ from guardianflow.evaluation.mot_files import (
     write_kitti_tracks,
     write_mot_tracks,
 )
-from guardianflow.evaluation.mot_folders import find_sequences, read_sequences
+from guardianflow.evaluation.mot.folders import find_sequences, read_sequences
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.verbs.evaluation import eval_app
 

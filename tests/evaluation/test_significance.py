@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from guardianflow.evaluation.detection import evaluate_detection
-from guardianflow.evaluation.detection_matching import ALL_SIZES, match_record
-from guardianflow.evaluation.detections import DetectionRecord, GroundTruth, Images, Predictions
+from guardianflow.evaluation.detection.evaluate import evaluate_detection
+from guardianflow.evaluation.detection.matching import ALL_SIZES, match_record
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.evaluation.significance import PairedComparison, Resampler, paired_bootstrap
 from guardianflow.exceptions import InputError
 from tests.evaluation.records import jittered, pycocotools_precision, random_record, record_of, records, resampled

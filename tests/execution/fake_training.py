@@ -12,47 +12,41 @@ import time
 from pathlib import Path
 from typing import Any
 
-from guardianflow.core.config import Settings
-from guardianflow.core.metrics import MetricSink
-from guardianflow.core.parameters import TrainingParameters
-from guardianflow.core.run_folder import write_json
-from guardianflow.core.runner import RESULT_FILE, Runner
-from guardianflow.core.tracking import TrackedRun
 from guardianflow.exceptions import InputError
+from guardianflow.files.run_folder import write_json
+from guardianflow.runners.training.runner import RESULT_FILE, Runner
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.fields import flat_fields
+from guardianflow.scenario.schema import TrainingScenario
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "notebooks" / "templates"
 
 
-class FakeTraining(Runner[TrainingParameters, dict[str, Any]]):
-    kind = "train"
-    schema = TrainingParameters
-
-    @classmethod
-    def from_parameters(
-        cls, parameters: TrainingParameters, *, settings: Settings | None = None, sink: MetricSink | None = None
-    ) -> FakeTraining:
-        return cls(parameters, settings=settings, sink=sink)
+class FakeTraining(Runner[TrainingScenario, dict[str, Any]]):
+    asks = TrainingScenario
 
     def check(self) -> None:
-        if self.parameters.options.get("then") == "nonsense":
+        if self.scenario.run.options.get("then") == "nonsense":
             raise InputError("then = 'nonsense' is no behaviour; choose another")
 
     def work(self, run: TrackedRun) -> dict[str, Any]:
-        asked = self.parameters
-        run.log_params(asked.identity())
-        for step in range(1, asked.epochs + 1):
+        asked = self.scenario
+        run.log_params(asked.flat())
+        for step in range(1, asked.run.epochs + 1):
             run.log_metrics({"loss": 1 / step}, step=step)
-            run.set_progress(step, asked.epochs, unit="epoch")
-            time.sleep(asked.options.get("pause", 0.02))
+            run.set_progress(step, asked.run.epochs, unit="epoch")
+            time.sleep(asked.run.options.get("pause", 0.02))
             if step == 2:
                 run.flush(timeout_s=60)  # what a SIGKILL finds unsent in memory is lost
-                self._behave(str(asked.options.get("then", "")))
+                self._behave(str(asked.run.options.get("then", "")))
         weights = run.folder / "weights.bin"
         weights.write_bytes(b"w" * 1000)
         run.log_artifact(weights, "weights")
         result = {"metrics": {"map50": 0.5}, "model_uri": f"runs:/{run.run_id}/weights/weights.bin"}
         write_json(run.folder / RESULT_FILE, result)
-        write_json(run.folder / "seen.json", {"cwd": str(Path.cwd()), "data_exists": Path(asked.data_yaml).exists()})
+        write_json(
+            run.folder / "seen.json", {"cwd": str(Path.cwd()), "data_exists": Path(asked.dataset.data_yaml).exists()}
+        )
         return result
 
     @staticmethod
@@ -73,11 +67,10 @@ def write_template(path: Path) -> Path:
 
     real = nbformat.read(TEMPLATES / "train.ipynb", as_version=4)
     parameters = next(cell for cell in real.cells if "parameters" in cell.metadata.get("tags", ()))
-    names = list(TrainingParameters.model_fields)
+    names = [*flat_fields(TrainingScenario), "run_id"]
     call = (
-        "from guardianflow.core.parameters import TrainingParameters\n"
         "from tests.execution.fake_training import FakeTraining\n"
-        f"FakeTraining.from_parameters(TrainingParameters({', '.join(f'{name}={name}' for name in names)})).run()"
+        f"FakeTraining({', '.join(f'{name}={name}' for name in names)}).run()"
     )
     cells = [parameters, nbformat.v4.new_code_cell(call), nbformat.v4.new_code_cell("'the end'")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=real.metadata), path)
@@ -89,7 +82,7 @@ def use_fake_training(template: Path) -> None:
     from guardianflow.scenario.factory import KINDS, Kind
 
     fake = Kind(
-        "train", TrainingParameters, "tests.execution.fake_training:FakeTraining", resumable=True, template=template
+        "train", TrainingScenario, "tests.execution.fake_training:FakeTraining", resumable=True, template=template
     )
     KINDS.register("train", fake, replace=True)
 

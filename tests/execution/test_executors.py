@@ -6,18 +6,19 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.run_records import RunRecords
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError
 from guardianflow.execution.executors import LocalExecutor, RunOutcome, kernel_environment
+from guardianflow.runs.run_records import RunRecords
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS, plan_again, plan_resume, plan_run
+from guardianflow.state.database import Database
 from tests.execution.fake_training import use_fake_training, write_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,9 +68,9 @@ def runs_of(settings: Settings) -> list[Any]:
 
 BAD = [
     pytest.param(lambda: plan(options={"then": "nonsense"}), "nonsense", id="runner's check"),
-    pytest.param(lambda: RunPlan("train", {**plan().parameters, "epoch": 3}), "epoch", id="unknown parameter"),
-    pytest.param(lambda: RunPlan("train", {**plan().parameters, "epochs": "many"}), "epochs", id="wrong value"),
-    pytest.param(lambda: RunPlan("nothing", plan().parameters), "train", id="unknown kind"),
+    pytest.param(lambda: plan(epoch=3), "epoch", id="unknown parameter"),
+    pytest.param(lambda: plan(epochs="many"), "epochs", id="wrong value"),
+    pytest.param(lambda: plan_run("nothing", **plan().parameters), "train", id="unknown kind"),
     pytest.param(lambda: plan(experiment_name="a\x00b"), "invisible", id="experiment name"),
     pytest.param(lambda: plan(options={"hf_token": "x"}), "options.hf_token", id="secret"),
     pytest.param(lambda: plan(model_arch="http://u:p@h/m.pt"), "model_arch", id="password in a URL"),
@@ -162,7 +163,7 @@ def test_again_repeats_from_the_recorded_parameters_as_a_new_run(settings: Setti
 
 
 def test_a_run_whose_secret_was_not_kept_can_not_be_repeated(settings: Settings) -> None:
-    from guardianflow.core.tracking import TrackedRun
+    from guardianflow.runs.tracking import TrackedRun
 
     asked = plan(options={"api_key": "x"}).parameters
     with TrackedRun.start(settings, experiment="게이트", kind="train", parameters=asked) as run:
@@ -175,7 +176,7 @@ def test_a_failed_run_is_resumed_in_place(settings: Settings) -> None:
     with pytest.raises(RunFailedError):
         direct(settings, plan(options={"then": "raise"}))
     (failed,) = runs_of(settings)
-    outcome = direct(settings, RunPlan("train", plan().parameters, resume=failed.run_id))
+    outcome = direct(settings, replace(plan(), resume=failed.run_id))
     assert outcome.run_id == failed.run_id
     (record,) = runs_of(settings)
     assert record.status == "FINISHED"

@@ -21,7 +21,7 @@ import json, os, resource, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits SIG_IGN
 options = json.loads(sys.argv[1])
 limit = options.pop("file_limit", None)
-from guardianflow.execution.notebook import execute_notebook
+from guardianflow.execution.engine.notebook import execute_notebook
 if limit:
     import papermill, nbclient, jupyter_client.manager
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -198,7 +198,7 @@ def test_when_the_disk_is_full_at_the_start_nothing_begins(notebooks, output):
 def test_papermills_own_command_line_gets_the_truth_from_the_engine(notebooks, tmp_path, saved):
     output = tmp_path / "out.ipynb"
     cli = (
-        "from guardianflow.execution.papermill_engine import register_engine; register_engine(); "
+        "from guardianflow.execution.engine.papermill_engine import register_engine; register_engine(); "
         "from papermill.cli import papermill; papermill()"
     )
     done = subprocess.run(
@@ -216,7 +216,7 @@ def test_papermills_own_command_line_gets_the_truth_from_the_engine(notebooks, t
 
 def test_importing_the_module_loads_nothing_heavy():
     code = (
-        "import sys; import guardianflow.execution.notebook, guardianflow.execution.papermill_engine; "
+        "import sys; import guardianflow.execution.engine.notebook, guardianflow.execution.engine.papermill_engine; "
         "heavy = {'papermill', 'nbclient', 'nbformat', 'nbconvert', 'jupyter_client', 'zmq', 'plotly', 'pandas'}; "
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

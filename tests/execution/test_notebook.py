@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from guardianflow.exceptions import InputError, NotebookError, NotFoundError, ParameterError
-from guardianflow.execution.notebook import (
+from guardianflow.execution.engine.notebook import (
     NotebookFailedError,
     NotebookInterruptedError,
     NotebookResult,

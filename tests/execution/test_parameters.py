@@ -10,25 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from guardianflow.exceptions import InputError, NotFoundError, ParameterError
-from guardianflow.execution.parameters import Expression, check_parameters, declared_parameters
-
-
-class Schema(BaseModel):
-    """A runner's parameters, as the fixture `completes` has them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    greeting: str = "hello"
-    count: int = Field(1, ge=1, le=100)
-
-    @model_validator(mode="after")
-    def _polite(self) -> Schema:
-        if self.greeting == "bye" and self.count > 1:
-            raise ValueError("a farewell is said once")
-        return self
+from guardianflow.execution.engine.parameters import Expression, check_parameters, declared_parameters
 
 
 def test_all_forms_of_declaration_are_understood(notebooks):
@@ -142,37 +126,6 @@ def test_a_value_that_contains_itself_is_refused(notebooks):
         check_parameters(notebooks / "completes.ipynb", {"greeting": loop})
 
 
-def test_the_schema_converts_and_only_given_parameters_come_back(notebooks):
-    assert check_parameters(notebooks / "completes.ipynb", {"count": "7"}, Schema) == {"count": 7}
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"count": 0}, "parameter 'count' = 0: Input should be greater than or equal to 1"),
-        ({"count": "many"}, "parameter 'count' = 'many': Input should be a valid integer"),
-        ({"greeting": None}, "parameter 'greeting' = None"),
-        ({"greeting": "bye", "count": 2}, "don't go together: a farewell is said once"),
-    ],
-)
-def test_the_schema_refuses_in_one_sentence(notebooks, parameters, message):
-    with pytest.raises(ParameterError, match=message) as caught:
-        check_parameters(notebooks / "completes.ipynb", parameters, Schema)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_notebooks_own_default_is_judged_too(tmp_path):
-    path = notebook_with_parameters(tmp_path, "greeting = 'x'\ncount = 0")
-    with pytest.raises(ParameterError, match="parameter 'count' = 0"):
-        check_parameters(path, {"greeting": "y"}, Schema)
-
-
-def test_a_name_that_the_schema_does_not_know_is_refused(tmp_path):
-    path = notebook_with_parameters(tmp_path, "greeting = 'x'\ncounts = 1")
-    with pytest.raises(ParameterError, match=r"'counts' is unknown to Schema\. Did you mean 'count'"):
-        check_parameters(path, {"counts": 1}, Schema)
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -203,8 +156,8 @@ def notebook_with_parameters(folder: Path, source: str) -> Path:
 def test_injected_parameters_read_as_they_were_written(tmp_path: Path) -> None:
     import nbformat
 
-    from guardianflow.execution import notebook as module
-    from guardianflow.execution.papermill_engine import register_engine
+    from guardianflow.execution.engine import notebook as module
+    from guardianflow.execution.engine.papermill_engine import register_engine
 
     register_engine()
 

@@ -15,18 +15,18 @@ import nbformat
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.delivery import Operation
-from guardianflow.core.run_records import ProcessIdentity, RunRecord, RunRecords
-from guardianflow.core.tracking import TrackedRun
-from guardianflow.core.undelivered import Undelivered
+from guardianflow.execution.engine.repair import repair_notebook
 from guardianflow.execution.reaping import reap_runs
-from guardianflow.execution.repair import repair_notebook
+from guardianflow.runs.delivery import Operation
+from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunRecords
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.runs.undelivered import Undelivered
+from guardianflow.state.database import Database
 
 DIES = """
 import os, sys
 from guardianflow.core.config import Settings
-from guardianflow.core.tracking import TrackedRun
+from guardianflow.runs.tracking import TrackedRun
 run = TrackedRun.start(Settings(work_dir=sys.argv[1]), experiment="gate", kind="train", parameters={})
 print(run.run_id, flush=True)
 os.kill(os.getpid(), 9)
@@ -115,7 +115,7 @@ def test_with_mlflow_away_the_end_is_kept_and_told_later(settings: Settings, dea
     away = Settings(work_dir=settings.work_dir, mlflow_tracking_uri="http://127.0.0.1:9")
     # The record names the MLflow it belongs to; let that be the one that is away.
     with Database.open(settings.database_url).write() as connection:
-        from guardianflow.core.database import run_records
+        from guardianflow.state.database import run_records
 
         connection.execute(run_records.update().values(tracking_uri="http://127.0.0.1:9"))
     report = reap_runs(away)

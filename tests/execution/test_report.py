@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.execution.notebook import execute_notebook, render_html
+from guardianflow.execution.engine.notebook import execute_notebook, render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -23,9 +23,9 @@ import psutil
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.database import Database
-from guardianflow.core.run_records import RunRecord, RunRecords
-from guardianflow.execution.outcome import NotebookEvent
+from guardianflow.execution.engine.outcome import NotebookEvent
+from guardianflow.runs.run_records import RunRecord, RunRecords
+from guardianflow.state.database import Database
 from tests.services.mlflow_server import MlflowServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,7 +264,7 @@ def server(tmp_path: Path, mlflow_sqlite_template: Path) -> Iterator[MlflowServe
 def test_a_training_ends_well_when_the_mlflow_server_is_killed_and_reap_delivers_the_rest(
     bench: Bench, server: MlflowServer
 ) -> None:
-    from guardianflow.data.scenes import SceneConfig, generate_images
+    from guardianflow.scenes.scenes import SceneConfig, generate_images
 
     data = generate_images(bench.folder / "장면 1", images=16, config=SceneConfig(imgsz=96, people=(1, 2))).data_yaml
     env = bench.environment | {"MLFLOW_TRACKING_URI": server.url}

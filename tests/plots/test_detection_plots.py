@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from guardianflow.evaluation.damage import damage_report
-from guardianflow.evaluation.detection import DetectionResult, evaluate_detection
+from guardianflow.evaluation.detection.evaluate import DetectionResult, evaluate_detection
 from guardianflow.evaluation.significance import paired_bootstrap
 from guardianflow.exceptions import NotFoundError
 from guardianflow.plots.detection import (

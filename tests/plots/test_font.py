@@ -15,7 +15,7 @@ import pytest
 from matplotlib.ft2font import FT2Font
 
 from guardianflow.plots.font import font_file
-from guardianflow.vision.clip import _tag
+from guardianflow.vision.tracking.clip import _tag
 
 OURS = Path(str(files("pylopdf_fonts_ko") / "NotoSansKR-Regular.otf"))
 
@@ -31,9 +31,9 @@ ImageFont.truetype = lambda font, *rest, **named: files.append(str(font)) or rea
 
 import numpy as np
 import torch
-from guardianflow.vision._isolation import isolated
-from guardianflow.vision.clip import write_clip
-from guardianflow.vision.frames import open_source
+from guardianflow.vision.training._isolation import isolated
+from guardianflow.vision.tracking.clip import write_clip
+from guardianflow.vision.pipeline.frames import open_source
 from tests.vision.tracked_scene import truth_of, walkers, write_images
 
 out = Path(sys.argv[1])

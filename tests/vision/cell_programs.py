@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from guardianflow.exceptions import MissingDependencyError
-from guardianflow.vision.cell import main
+from guardianflow.vision.benchmark.cell import main
 from tests.vision.simulated_detectors import EmptyBackend
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from guardianflow.vision.backends._base import Backend, BackendInfo
-from guardianflow.vision.pipeline import ImageDetections, PipelineConfig
-from guardianflow.vision.stage_times import StageRow, StageTimes
+from guardianflow.vision.pipeline.pipeline import ImageDetections, PipelineConfig
+from guardianflow.vision.pipeline.stage_times import StageRow, StageTimes
 
 
 class HandClock:

@@ -16,18 +16,18 @@ import numpy as np
 import psutil
 import pytest
 
-from guardianflow.core.memory_watch import memory_limit
 from guardianflow.data.dataset import read_dataset
 from guardianflow.data.fingerprint import fingerprint_dataset
-from guardianflow.data.scenes import SceneConfig, generate_clip
-from guardianflow.evaluation.detections import DetectionRecord
+from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.exceptions import HashMismatchError, InputError
-from guardianflow.vision.cell import classify
-from guardianflow.vision.cell_process import run_cell
-from guardianflow.vision.cell_results import CellProgress, CellResult, CellSpec
-from guardianflow.vision.cell_work import measure_cell, timing_images
+from guardianflow.processes.memory_watch import memory_limit
+from guardianflow.scenes.scenes import SceneConfig, generate_clip
+from guardianflow.vision.benchmark.cell import classify
+from guardianflow.vision.benchmark.cell_process import run_cell
+from guardianflow.vision.benchmark.cell_results import CellProgress, CellResult, CellSpec
+from guardianflow.vision.benchmark.cell_work import measure_cell, timing_images
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
-from guardianflow.vision.tracking_run import TrackingRecord
+from guardianflow.vision.tracking.run import TrackingRecord
 from tests.trainings import write_tiny_data
 from tests.vision.backends.small_models import weights
 
@@ -280,8 +280,8 @@ def test_what_the_labelled_tracks_leave_open_is_among_the_warnings(spec, tmp_pat
 def _start_parent(spec: CellSpec, kind: str) -> subprocess.Popen:
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1])\n"
-        "from guardianflow.vision.cell_process import run_cell\n"
-        "from guardianflow.vision.cell_results import CellSpec\n"
+        "from guardianflow.vision.benchmark.cell_process import run_cell\n"
+        "from guardianflow.vision.benchmark.cell_results import CellSpec\n"
         "run_cell(CellSpec.from_dict(json.loads(sys.argv[2])), program=(sys.executable, sys.argv[3], sys.argv[4]))\n"
     )
     root = str(PROGRAM.parents[2])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guardianflow.evaluation.mot_sequences import Tracks
+from guardianflow.evaluation.mot.sequences import Tracks
 from guardianflow.exceptions import InputError
-from guardianflow.vision.clip import ClipView, _tag, track_colour, write_clip
-from guardianflow.vision.frames import FrameSource, open_source
+from guardianflow.vision.pipeline.frames import FrameSource, open_source
+from guardianflow.vision.tracking.clip import ClipView, _tag, track_colour, write_clip
 from tests.vision.tracked_scene import truth_of, walkers, write_images, write_video
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from guardianflow.exceptions import InputError
 from guardianflow.vision._ultralytics import import_ultralytics
-from guardianflow.vision.decoding import ImageError, as_bgr, decode_image
+from guardianflow.vision.pipeline.decoding import ImageError, as_bgr, decode_image
 
 
 def photo(seed: int = 0, *, mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from guardianflow.data.dataset import Dataset, read_dataset
-from guardianflow.evaluation.detection import evaluate_detection
-from guardianflow.evaluation.detections import DetectionRecord
+from guardianflow.evaluation.detection.evaluate import evaluate_detection
+from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.exceptions import DatasetError, InputError
 from guardianflow.vision.evaluation_set import choose_images, collect_record
-from guardianflow.vision.pipeline import Pipeline, PipelineConfig
+from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 from tests.vision.painted import SIDE, PaintedBackend, painted
 
 WHERE_IT_LOOKS = "0.5 0.5 0.25 0.125"

@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 import pytest
 
-from guardianflow.core.process_lock import process_lock
 from guardianflow.exceptions import InputError, RunFailedError
+from guardianflow.files.process_lock import process_lock
 from guardianflow.vision import export
 from guardianflow.vision.export import prepare_model
 from guardianflow.vision.model_artifacts import read_model_file

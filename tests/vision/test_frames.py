@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.vision.frames import MotSequence, VideoFile, open_source
+from guardianflow.vision.pipeline.frames import MotSequence, VideoFile, open_source
 from tests.vision.tracked_scene import cut_video, write_images, write_video
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from guardianflow.core.config import Settings
-from guardianflow.core.runner import TrainingRunner
-from guardianflow.core.system import get_gpu_metrics
-from guardianflow.data.scenes import SceneConfig, generate_images
 from guardianflow.exceptions import InputError
+from guardianflow.machine.system import get_gpu_metrics
+from guardianflow.runners.training.runner import TrainingRunner
+from guardianflow.scenes.scenes import SceneConfig, generate_images
 from guardianflow.vision.devices import check_device
 
 pytestmark = pytest.mark.gpu

@@ -16,7 +16,7 @@ import_ultralytics()
 import ultralytics.data.utils as data_utils  # noqa: E402
 import ultralytics.utils.plotting as plotting_module  # noqa: E402
 
-from guardianflow.vision._isolation import is_foreign_tracker, isolated  # noqa: E402
+from guardianflow.vision.training._isolation import is_foreign_tracker, isolated  # noqa: E402
 
 
 def test_replacements_hold_inside_the_block_only_however_blocks_overlap() -> None:

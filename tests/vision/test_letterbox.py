@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guardianflow.vision._ultralytics import import_ultralytics
-from guardianflow.vision.letterbox import Letterboxer, Placement, letterbox
+from guardianflow.vision.pipeline.letterbox import Letterboxer, Placement, letterbox
 
 Pixels = npt.NDArray[np.uint8]
 

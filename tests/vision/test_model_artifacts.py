@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
-from guardianflow.core.model_cache import measure
 from guardianflow.exceptions import ModelFileError
+from guardianflow.files.content import measure
 from guardianflow.vision.backends.engine_file import engine_offset, write_engine
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.preflight import check_loads

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from guardianflow.core.inference_runner import InferenceRunner
-from guardianflow.core.quantization_runner import QuantizationRunner
 from guardianflow.exceptions import ModelFileError
+from guardianflow.runners.inference.runner import InferenceRunner
+from guardianflow.runners.quantization.runner import QuantizationRunner
 from guardianflow.vision.model_artifacts import read_model_file
 from guardianflow.vision.model_files import load_checkpoint
 from guardianflow.vision.output_layouts import LAYOUTS, Claim, layout_of

@@ -21,7 +21,7 @@ from guardianflow.exceptions import InputError, ParameterError
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import Backend, BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
-from guardianflow.vision.pipeline import ImageDetections, Pipeline, PipelineConfig
+from guardianflow.vision.pipeline.pipeline import ImageDetections, Pipeline, PipelineConfig
 from tests.vision.backends.small_models import model_file, weights
 from tests.vision.painted import SIDE, AsyncPaintedBackend, PaintedBackend, painted
 
@@ -294,7 +294,7 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any]) -> Non
 
 ENDLESS = """
 import itertools
-from guardianflow.vision.pipeline import Pipeline, PipelineConfig
+from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 from tests.vision.painted import *
 backend = AsyncPaintedBackend(seconds=0.01)
 run = Pipeline(backend, PipelineConfig(imgsz=64, readers=2))

@@ -14,11 +14,11 @@ import pytest
 from scipy import stats
 
 from guardianflow.exceptions import InputError
-from guardianflow.vision.load_generator import WallClock, poisson_arrivals, serve_arrivals
-from guardianflow.vision.pipeline import Pipeline, PipelineConfig
-from guardianflow.vision.profile_results import ModeResult, ProfileConfig
-from guardianflow.vision.profile_statistics import Stability, median_interval, noise_floor, summarize
-from guardianflow.vision.profiler import profile
+from guardianflow.vision.benchmark.load_generator import WallClock, poisson_arrivals, serve_arrivals
+from guardianflow.vision.benchmark.profile_results import ModeResult, ProfileConfig
+from guardianflow.vision.benchmark.profile_statistics import Stability, median_interval, noise_floor, summarize
+from guardianflow.vision.benchmark.profiler import profile
+from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 from tests.vision.simulated_detectors import EmptyBackend, HandClock, SimulatedDetector
 
 IMAGES = [Path(f"{number}.jpg") for number in range(7)]

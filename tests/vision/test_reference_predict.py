@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from guardianflow.core.model_cache import measure
 from guardianflow.exceptions import ModelFileError
-from guardianflow.vision.cell_process import run_cell
-from guardianflow.vision.cell_results import REFERENCE, CellSpec
+from guardianflow.files.content import measure
+from guardianflow.vision.benchmark.cell_process import run_cell
+from guardianflow.vision.benchmark.cell_results import REFERENCE, CellSpec
 from guardianflow.vision.model_artifacts import ModelFile
-from guardianflow.vision.pipeline import PipelineConfig
+from guardianflow.vision.pipeline.pipeline import PipelineConfig
 from tests.trainings import write_tiny_data
 
 
@@ -32,7 +32,7 @@ def data_yaml(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def peer(weights):
-    from guardianflow.vision.reference_predict import UltralyticsPredict
+    from guardianflow.vision.benchmark.reference_predict import UltralyticsPredict
 
     # Random weights are sure of nothing: a confidence this low leaves boxes to compare.
     config = PipelineConfig(imgsz=64, confidence=1e-5, batch=2, max_det=20)
@@ -74,7 +74,7 @@ def test_it_says_what_ran_and_an_image_that_is_none_is_an_error(peer, tmp_path):
 
 
 def test_damaged_weights_are_refused_in_a_sentence(tmp_path):
-    from guardianflow.vision.reference_predict import UltralyticsPredict
+    from guardianflow.vision.benchmark.reference_predict import UltralyticsPredict
 
     path = tmp_path / "bad.pt"
     path.write_bytes(b"no weights")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.vision.epochs import EpochReport
-from guardianflow.vision.results_csv import follow_results, read_results
+from guardianflow.vision.training.epochs import EpochReport
+from guardianflow.vision.training.results_csv import follow_results, read_results
 from tests.trainings import Trained
 
 HEAD = (
@@ -85,7 +85,7 @@ def test_the_table_agrees_with_what_the_callbacks_said(trained: Trained) -> None
 def test_each_new_row_is_told_once_while_another_process_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guardianflow.vision.results_csv.POLL_S", 0.02)
+    monkeypatch.setattr("guardianflow.vision.training.results_csv.POLL_S", 0.02)
     path = tmp_path / "results.csv"
     path.write_text(HEAD + row(1, 1.0) + row(2, 2.0))
     told: list[int] = []

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from guardianflow.vision.cell_results import CellSpec
-from guardianflow.vision.speed_rounds import Contender, measure_in_turns, speed_ratio
+from guardianflow.vision.benchmark.cell_results import CellSpec
+from guardianflow.vision.benchmark.speed_rounds import Contender, measure_in_turns, speed_ratio
 
 
 def contender(role: str, folder: Path) -> Contender:

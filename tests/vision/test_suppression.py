@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from guardianflow.exceptions import InputError
 from guardianflow.vision._ultralytics import import_ultralytics
-from guardianflow.vision.suppression import SelectedBoxes, select_boxes, select_image
+from guardianflow.vision.pipeline.suppression import SelectedBoxes, select_boxes, select_image
 
 Floats = npt.NDArray[np.float32]
 

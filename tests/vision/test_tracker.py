@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.vision.frames import open_source
-from guardianflow.vision.tracker import TRACKERS, Tracker, TrackerSpec, Tracks, tracker_options
-from guardianflow.vision.tracking_run import TrackingRecord, track_source
+from guardianflow.vision.pipeline.frames import open_source
+from guardianflow.vision.tracking.run import TrackingRecord, track_source
+from guardianflow.vision.tracking.tracker import TRACKERS, Tracker, TrackerSpec, Tracks, tracker_options
 from tests.vision.tracked_scene import (
     Found,
     Replay,

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from guardianflow.data.scenes import SceneConfig, generate_clip
-from guardianflow.evaluation.mot import evaluate_mot
-from guardianflow.evaluation.mot_folders import read_sequences
-from guardianflow.evaluation.mot_sequences import Sequence, Tracks
+from guardianflow.evaluation.mot.evaluate import evaluate_mot
+from guardianflow.evaluation.mot.folders import read_sequences
+from guardianflow.evaluation.mot.sequences import Sequence, Tracks
 from guardianflow.exceptions import InputError
-from guardianflow.vision.frames import open_source
-from guardianflow.vision.tracking_identities import followed_spans
-from guardianflow.vision.tracking_loss import HotaLoss, split_hota_loss
-from guardianflow.vision.tracking_run import TrackingRecord, track_source
-from guardianflow.vision.tracking_truth import evaluate_tracking, read_truth
+from guardianflow.scenes.scenes import SceneConfig, generate_clip
+from guardianflow.vision.pipeline.frames import open_source
+from guardianflow.vision.tracking.identities import followed_spans
+from guardianflow.vision.tracking.loss import HotaLoss, split_hota_loss
+from guardianflow.vision.tracking.run import TrackingRecord, track_source
+from guardianflow.vision.tracking.truth import evaluate_tracking, read_truth
 from tests.vision.tracked_scene import Found, Replay, nothing, truth_of, walkers, write_images
 
 
@@ -190,7 +190,7 @@ def test_a_real_model_runs_from_images_to_figures(tmp_path: Path, tracker: str) 
     from guardianflow.vision.backends._base import BackendOptions
     from guardianflow.vision.backends.catalog import open_backend
     from guardianflow.vision.model_artifacts import read_model_file
-    from guardianflow.vision.pipeline import Pipeline, PipelineConfig
+    from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 
     YOLO("yolo11n.yaml").save(tmp_path / "random.pt")
     model = read_model_file(tmp_path / "random.pt")

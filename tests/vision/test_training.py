@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from guardianflow.exceptions import RunFailedError
-from guardianflow.vision.epochs import EpochReport, TrainingOutcome, catalogue_metrics
 from guardianflow.vision.model_files import load_weights
-from guardianflow.vision.training import read_checkpoint_epoch, train_detector, validate_weights
+from guardianflow.vision.training.epochs import EpochReport, TrainingOutcome, catalogue_metrics
+from guardianflow.vision.training.training import read_checkpoint_epoch, train_detector, validate_weights
 from tests.trainings import ODD, Trained, copy_data, folder_digest, tiny_job
 
 

@@ -20,8 +20,8 @@ from ultralytics.data.build import build_yolo_dataset  # noqa: E402
 from ultralytics.data.dataset import YOLODataset  # noqa: E402
 from ultralytics.data.utils import check_det_dataset, verify_image_label  # noqa: E402
 
-from guardianflow.vision._isolation import isolated  # noqa: E402
-from guardianflow.vision._training_labels import read_checked_labels  # noqa: E402
+from guardianflow.vision.training._isolation import isolated  # noqa: E402
+from guardianflow.vision.training._labels import read_checked_labels  # noqa: E402
 
 BOX = "1 0.5 0.5 0.25 0.5"
 POSE = f"{BOX} 0.5 0.4 0.6 0.6 0.4 0.6 0.5 0.7"

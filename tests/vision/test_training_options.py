@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ultralytics.engine.trainer import BaseTrainer
 
-from guardianflow.option_values import key_values
+from guardianflow.text.option_values import key_values
 from guardianflow.vision.model_files import ModelSource
-from guardianflow.vision.option_effects import AskedTraining, check_freeze, effect_remarks, without_effect
-from guardianflow.vision.training_options import read_options
+from guardianflow.vision.training.option_effects import AskedTraining, check_freeze, effect_remarks, without_effect
+from guardianflow.vision.training.options import read_options
 
 
 def read(*pairs: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from guardianflow.evaluation.mot_sequences import Tracks
-from guardianflow.vision.stage_times import StageRow, StageTimes
+from guardianflow.evaluation.mot.sequences import Tracks
+from guardianflow.vision.pipeline.stage_times import StageRow, StageTimes
 
 
 @dataclass

@@ -11,8 +11,8 @@ from pathlib import Path
 from guardianflow.adapters.experiments.entries import ExperimentEntry, read_entry
 from guardianflow.adapters.experiments.fields import MERGE, FieldReader
 from guardianflow.adapters.experiments.yaml_text import Node, Pair, read_tree
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError, SchemaTooNewError
+from guardianflow.text.printable import printable
 
 __all__ = ["SCHEMA_VERSION", "TOP_KEYS", "Content", "normal_name", "read_content"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from guardianflow.adapters.experiments.fields import FieldReader
 from guardianflow.adapters.experiments.yaml_text import Node, Pair
-from guardianflow.core.names import validate_name
-from guardianflow.data.printable import printable
+from guardianflow.text.names import validate_name
+from guardianflow.text.printable import printable
 
 __all__ = [
     "ArgumentSpec",

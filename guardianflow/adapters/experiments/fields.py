@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from guardianflow.adapters.experiments.yaml_text import Node, Pair, plain
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
+from guardianflow.text.printable import printable
 
 __all__ = ["MERGE", "FieldReader", "Fields"]
 

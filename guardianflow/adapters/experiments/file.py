@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from guardianflow.adapters.experiments.yaml_text import YamlProblem
-from guardianflow.core.process_lock import process_lock
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import ConflictError, InputError
+from guardianflow.files.process_lock import process_lock
+from guardianflow.text.printable import printable
 
 __all__ = ["MAX_BYTES", "ExperimentFile"]
 

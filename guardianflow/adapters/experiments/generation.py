@@ -14,10 +14,10 @@ from typing import Any
 from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry
 from guardianflow.adapters.scan.findings import FoundScript, ScanReport
 from guardianflow.core.config import mask_secrets
-from guardianflow.core.names import validate_name
-from guardianflow.core.redaction import redact
-from guardianflow.data.printable import has_unprintable, printable
 from guardianflow.exceptions import InputError
+from guardianflow.text.names import validate_name
+from guardianflow.text.printable import has_unprintable, printable
+from guardianflow.text.redaction import redact
 
 __all__ = ["Draft", "draft_entries", "named", "script_files"]
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml import events as yaml_events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from guardianflow.data.printable import printable
+from guardianflow.text.printable import printable
 
 __all__ = ["MAX_ALIASES", "MAX_DEPTH", "MAX_NODES", "Node", "Pair", "YamlProblem", "plain", "read_tree", "typed"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._plugins import Registry
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
+from guardianflow.text.printable import printable
 
 if TYPE_CHECKING:
     from guardianflow.adapters.scan.findings import FoundRun

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from guardianflow.core.results import format_metric
-from guardianflow.data.printable import printable
+from guardianflow.text.printable import printable
+from guardianflow.views.result_page import format_metric
 
 __all__ = ["FailedImport", "ImportReport", "ImportedRun"]
 

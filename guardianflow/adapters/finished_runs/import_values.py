@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun, Points
 from guardianflow.core.metrics import MetricRecord, legal_metric_name
-from guardianflow.core.names import MAX_NAME, validate_name
 from guardianflow.exceptions import InvalidNameError
+from guardianflow.text.names import MAX_NAME, validate_name
 
 if TYPE_CHECKING:
-    from guardianflow.core.mlflow_import import StoredPoints
+    from guardianflow.runs.mlflow_import import StoredPoints
 
 __all__ = [
     "KIND", "MAX_POINTS", "as_stored", "ended_ms", "legal_experiment", "metric_records", "moment_of", "new_rows",

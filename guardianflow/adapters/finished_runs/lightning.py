@@ -7,11 +7,11 @@ from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun, content_digest, kept_files, moment, plain_file
 from guardianflow.adapters.finished_runs.tensorboard import EVENTS, EventRuns, event_files, event_stem, read_events
-from guardianflow.adapters.metrics.csv_files import CsvHistory, read_csv_metrics
-from guardianflow.core.run_records import RunStatus
-from guardianflow.data.printable import printable
-from guardianflow.data.yaml_safety import load_yaml_mapping
+from guardianflow.adapters.wrap.metrics.csv_files import CsvHistory, read_csv_metrics
 from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.runs.run_records import RunStatus
+from guardianflow.text.printable import printable
 
 __all__ = ["read_lightning_run"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import UnreadableRun
 from guardianflow.adapters.finished_runs.mlflow_source import SourceRun
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
+from guardianflow.text.printable import printable
 
 __all__ = ["read_database"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import UnreadableRun, plain_file
 from guardianflow.adapters.finished_runs.mlflow_source import STATUSES, SourceRun
-from guardianflow.data.printable import printable
-from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import InputError
+from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.text.printable import printable
 
 __all__ = ["read_folder"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from guardianflow.core.run_records import RunStatus
+from guardianflow.runs.run_records import RunStatus
 
 __all__ = ["STATUSES", "SourceRun"]
 

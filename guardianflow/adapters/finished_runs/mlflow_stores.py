@@ -18,7 +18,7 @@ from guardianflow.adapters.finished_runs.mlflow_databases import read_database
 from guardianflow.adapters.finished_runs.mlflow_folders import read_folder
 from guardianflow.adapters.finished_runs.mlflow_source import SourceRun
 from guardianflow.core.metrics import legal_metric_name
-from guardianflow.core.run_records import RunStatus
+from guardianflow.runs.run_records import RunStatus
 
 __all__ = ["read_mlflow_store"]
 

@@ -28,17 +28,17 @@ from guardianflow.adapters.finished_runs.import_values import (
     started_ms,
     storable,
 )
-from guardianflow.core.names import MAX_NAME, validate_name
-from guardianflow.core.redaction import redact
-from guardianflow.core.run_folder import folder_name, write_json
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import ConfigError, ConflictError, TrackingUnavailableError
+from guardianflow.files.run_folder import folder_name, write_json
+from guardianflow.text.names import MAX_NAME, validate_name
+from guardianflow.text.printable import printable
+from guardianflow.text.redaction import redact
 
 if TYPE_CHECKING:
     from guardianflow.adapters.scan.findings import FoundRun, ScanReport
     from guardianflow.core.config import Settings
     from guardianflow.core.metrics import MetricSink
-    from guardianflow.core.mlflow_import import MlflowImports, StoredImport, StoredPoints
+    from guardianflow.runs.mlflow_import import MlflowImports, StoredImport, StoredPoints
 
 __all__ = ["IMPORT_FILE", "KIND", "FailedImport", "ImportReport", "ImportedRun", "import_runs"]
 
@@ -100,7 +100,7 @@ class _Target:
 
 class _Import:
     def __init__(self, settings: Settings, sink: MetricSink, experiment: str, root: Path) -> None:
-        from guardianflow.core.mlflow_import import MlflowImports
+        from guardianflow.runs.mlflow_import import MlflowImports
 
         self._settings = settings
         self._sink = sink
@@ -165,7 +165,7 @@ class _Import:
             return False
 
     def _bring(self, run: FinishedRun) -> None:
-        from guardianflow.core.mlflow_import import COMPLETE
+        from guardianflow.runs.mlflow_import import COMPLETE
 
         same = self._mlflow.with_digest(run.digest)
         if same is not None and same.state == COMPLETE:
@@ -187,7 +187,7 @@ class _Import:
     # ---- where it goes -----------------------------------------------------------------------------
 
     def _target(self, run: FinishedRun, same: StoredImport | None) -> _Target:
-        from guardianflow.core.mlflow_import import COMPLETE
+        from guardianflow.runs.mlflow_import import COMPLETE
 
         if same is not None:  # its writer died
             return _Target(same.run_id, same.experiment, self._mlflow.points(same.run_id), updated=False)
@@ -220,7 +220,7 @@ class _Import:
     # ---- what is written ---------------------------------------------------------------------------
 
     def _fill(self, run: FinishedRun, target: _Target) -> tuple[str, ...]:
-        from guardianflow.core.mlflow_import import DIGEST_TAG, REMARKS_TAG, SOURCE_TAG
+        from guardianflow.runs.mlflow_import import DIGEST_TAG, REMARKS_TAG, SOURCE_TAG
 
         refused = self._mlflow.write(target.run_id, plain_params(run.parameters), new_rows(run, target.known))
         for path in run.artifacts:
@@ -240,8 +240,8 @@ class _Import:
 
     def _tags(self, run: FinishedRun, earlier: str) -> dict[str, str]:
         from guardianflow import __version__
-        from guardianflow.core import mlflow_import as words
-        from guardianflow.core.mlflow_runs import TAG
+        from guardianflow.runs import mlflow_import as words
+        from guardianflow.runs.mlflow_runs import TAG
 
         found = {storable(key)[:250]: storable(value) for key, value in run.tags.items() if key}
         found.update({
@@ -265,7 +265,7 @@ class _Import:
 
     def _store(self, run: FinishedRun, run_id: str, experiment: str) -> None:
         """Write the figures to the metrics store; one that is away gets them from the next import."""
-        from guardianflow.core.mlflow_import import STORED_TAG
+        from guardianflow.runs.mlflow_import import STORED_TAG
 
         try:
             self._sink.save_metrics(metric_records(run, run_id, experiment))
@@ -278,7 +278,7 @@ class _Import:
     def _keep(self, run: FinishedRun, target: _Target, remarks: tuple[str, ...]) -> None:
         """Our own record of it, and in its folder where it came from."""
         from guardianflow.core.config import mask_secrets
-        from guardianflow.core.run_records import ProcessIdentity, RunRecord, RunStatus
+        from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunStatus
 
         folder = self._settings.runs_dir / folder_name(target.experiment) / target.run_id
         row = _row(run, target.run_id, target.experiment, updated=target.updated, remarks=remarks)

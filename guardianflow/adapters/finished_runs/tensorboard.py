@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun, content_digest, kept_files, moment, plain_file
-from guardianflow.adapters.metrics.event_files import is_event_file, read_event_file
-from guardianflow.core.run_records import RunStatus
-from guardianflow.data.printable import printable
+from guardianflow.adapters.wrap.metrics.event_files import is_event_file, read_event_file
 from guardianflow.exceptions import InputError
+from guardianflow.runs.run_records import RunStatus
+from guardianflow.text.printable import printable
 
 __all__ = ["EVENTS", "EventRuns", "event_files", "event_stem", "read_events", "read_tensorboard_run"]
 

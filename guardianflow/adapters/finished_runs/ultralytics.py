@@ -14,13 +14,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun, content_digest, kept_files, moment, plain_file
-from guardianflow.adapters.metrics.csv_files import read_csv_metrics
-from guardianflow.core.run_records import RunStatus
-from guardianflow.data.printable import printable
-from guardianflow.data.yaml_safety import load_yaml_mapping
+from guardianflow.adapters.wrap.metrics.csv_files import read_csv_metrics
 from guardianflow.exceptions import InputError
-from guardianflow.vision.epochs import EpochReport
-from guardianflow.vision.results_csv import read_results
+from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.runs.run_records import RunStatus
+from guardianflow.text.printable import printable
+from guardianflow.vision.training.epochs import EpochReport
+from guardianflow.vision.training.results_csv import read_results
 
 __all__ = ["read_ultralytics_run"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from guardianflow.adapters.scan.bytes import file_size, read_start
 from guardianflow.adapters.scan.findings import FoundDataset, Reason
 from guardianflow.adapters.scan.walk import SeenFolder, Skipped
-from guardianflow.data.yaml_safety import MAX_BYTES, load_yaml_mapping
 from guardianflow.exceptions import DatasetError
+from guardianflow.files.yaml_safety import MAX_BYTES, load_yaml_mapping
 
 __all__ = ["find_dataset", "is_yaml_name"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guardianflow.adapters.parameters.script_parameters import Declared
+    from guardianflow.adapters.wrap.parameters.script_parameters import Declared
 
 __all__ = [
     "EVALUATION", "EXPORT", "INFERENCE", "ROLES", "RUN_KINDS", "TRAINING",

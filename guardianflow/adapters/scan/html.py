@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from guardianflow.core.units import file_size
-from guardianflow.data.printable import printable
+from guardianflow.text.printable import printable
+from guardianflow.text.units import file_size
 
 if TYPE_CHECKING:
     from guardianflow.adapters.scan.findings import FoundScript, Reason, ScanReport

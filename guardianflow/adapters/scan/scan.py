@@ -12,8 +12,8 @@ from guardianflow.adapters.scan.runs import find_runs
 from guardianflow.adapters.scan.scripts import Candidate, entry_points, read_candidate
 from guardianflow.adapters.scan.walk import SeenFolder, Skipped, walk_folders
 from guardianflow.adapters.scan.weights import find_weights
-from guardianflow.data.printable import printable
 from guardianflow.exceptions import InputError
+from guardianflow.text.printable import printable
 
 __all__ = ["scan_folder"]
 

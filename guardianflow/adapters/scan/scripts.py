@@ -21,7 +21,7 @@ from guardianflow.adapters.scan.text import decoded
 from guardianflow.adapters.scan.walk import Skipped
 
 if TYPE_CHECKING:
-    from guardianflow.adapters.parameters.script_parameters import Declared
+    from guardianflow.adapters.wrap.parameters.script_parameters import Declared
 
 __all__ = ["MOST_BYTES", "MOST_NOTEBOOK_BYTES", "Candidate", "entry_points", "read_candidate"]
 
@@ -115,7 +115,7 @@ def _add_shell(facts: CodeFacts, shell: tuple[ShellAction, ...]) -> None:
 
 
 def _declared(candidate: Candidate, text: str) -> Declared | None:
-    from guardianflow.adapters.parameters.script_parameters import declared_in, read_declared
+    from guardianflow.adapters.wrap.parameters.script_parameters import declared_in, read_declared
 
     try:
         return read_declared(Path(candidate.path)) if candidate.is_notebook else declared_in(text)

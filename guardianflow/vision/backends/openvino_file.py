@@ -12,8 +12,8 @@ from xml.parsers import expat
 import yaml
 
 from guardianflow._imports import require
-from guardianflow.data.yaml_safety import load_yaml_mapping
 from guardianflow.exceptions import DatasetError, ModelFileError
+from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.vision.backends.graph_facts import GraphFacts
 from guardianflow.vision.model_parts import refuse_links
 

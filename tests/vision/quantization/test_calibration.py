@@ -9,9 +9,9 @@ import pytest
 
 from guardianflow.data.dataset import read_dataset
 from guardianflow.exceptions import DatasetError
-from guardianflow.vision.decoding import decode_image
-from guardianflow.vision.letterbox import letterbox
-from guardianflow.vision.quantization.calibration import draw_calibration_set
+from guardianflow.vision.pipeline.decoding import decode_image
+from guardianflow.vision.pipeline.letterbox import letterbox
+from guardianflow.vision.quantizers.calibration import draw_calibration_set
 from tests.trainings import ODD, copy_data
 
 

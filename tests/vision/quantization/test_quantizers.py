@@ -18,10 +18,10 @@ from guardianflow.vision.backends._base import Backend, BackendOptions
 from guardianflow.vision.backends.catalog import BACKENDS, open_backend
 from guardianflow.vision.export import prepare_model
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
-from guardianflow.vision.quantization import catalog
-from guardianflow.vision.quantization._base import QuantizationOptions, QuantizedModel
-from guardianflow.vision.quantization.calibration import CalibrationSet, draw_calibration_set
-from guardianflow.vision.quantization.catalog import QUANTIZERS, find_quantizer
+from guardianflow.vision.quantizers import catalog
+from guardianflow.vision.quantizers._base import QuantizationOptions, QuantizedModel
+from guardianflow.vision.quantizers.calibration import CalibrationSet, draw_calibration_set
+from guardianflow.vision.quantizers.catalog import QUANTIZERS, find_quantizer
 from tests.trainings import ODD, write_tiny_data
 
 SIDE = 64
@@ -95,7 +95,7 @@ def test_onnxruntime_int8_computes_every_learned_convolution_in_int8(
 def test_onnxruntime_ranges_by_histogram_a_few_images_at_a_time(
     world: World, original: npt.NDArray[np.float32], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guardianflow.vision.quantization import onnxruntime
+    from guardianflow.vision.quantizers import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "_CHUNK", 3)
     made = world.make("onnxruntime", "int8", calibration_method=method)
@@ -116,7 +116,7 @@ def test_symmetric_ranges_are_what_tensorrt_takes(world: World) -> None:
     from onnx import numpy_helper
 
     from guardianflow.vision.backends.onnx_file import load_graph
-    from guardianflow.vision.quantization.onnxruntime import quantize_onnx
+    from guardianflow.vision.quantizers.onnxruntime import quantize_onnx
 
     source, target = fp32(world, "onnxruntime"), world.folder / "symmetric.onnx"
     quantize_onnx(source.path, world.calibration, target, QuantizationOptions(imgsz=SIDE), symmetric=True)
@@ -206,7 +206,7 @@ import socket, sys
 opened = []
 socket.socket.connect = lambda self, address: opened.append(address)
 import nncf
-from guardianflow.vision.quantization.openvino import import_nncf
+from guardianflow.vision.quantizers.openvino import import_nncf
 import_nncf()
 from nncf.telemetry.decorator import telemetry
 telemetry.send_event("nncf", "x", "y")

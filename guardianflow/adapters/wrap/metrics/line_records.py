@@ -1,0 +1,101 @@
+"""Lines that are a record: JSON, or a Python dict as ``print`` writes it. Nothing is evaluated."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from guardianflow.adapters.wrap.metrics.line_names import is_step_word, metric_word
+
+__all__ = ["LineRecord", "read_record"]
+
+_DEEPEST = 6
+_MOST_FIGURES = 500
+_STEPS = ("global_step", "step", "_step", "iteration", "iter")
+_TOKEN = re.compile(
+    r"(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
+    r"|(?:'(?P<one>(?:[^'\\]|\\.){0,200})'|\"(?P<two>(?:[^\"\\]|\\.){0,200})\")(?P<key>\s*:)?"
+    r"|(?P<number>[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)(?![\w.]))"
+    r"|(?P<word>\w+\.?)"
+)
+
+
+@dataclass(frozen=True)
+class LineRecord:
+    """The figures of a record under dotted names; epoch and step as text, empty without."""
+
+    figures: list[tuple[str, float]]
+    epoch: str
+    step: str
+
+
+def read_record(line: str) -> LineRecord | None:
+    """The record on a line that begins with ``{`` and ends with ``}``; ``None`` where it is none."""
+    try:
+        content = json.loads(line)
+    except RecursionError:
+        return LineRecord([], "", "")
+    except ValueError:
+        leaves = list(_scanned(line))
+        if not leaves:
+            return None
+    else:
+        if not isinstance(content, dict):
+            return None
+        leaves = list(_leaves(content, "", 0))
+    found = dict(leaves[:_MOST_FIGURES])
+    lower = {name.lower(): number for name, number in reversed(found.items())}
+    step = next((lower[name] for name in _STEPS if name in lower), None)
+    figures = [(name, value) for name, value in found.items() if _is_metric(name)]
+    return LineRecord(figures, _count(lower.get("epoch")), _count(step))
+
+
+def _is_metric(name: str) -> bool:
+    return metric_word(name.rsplit(".", 1)[-1]) and not is_step_word(name) and len(name) <= 200
+
+
+def _count(number: float | None) -> str:
+    if number is None or not math.isfinite(number):
+        return ""
+    return repr(number)  # with its point: a later epoch of the same name may be a fraction
+
+
+def _leaves(content: dict[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, float]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            if depth < _DEEPEST:
+                yield from _leaves(value, f"{name}.", depth + 1)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                yield name, float(value)
+            except OverflowError:
+                continue  # an integer of hundreds of digits is no figure
+
+
+def _scanned(line: str) -> Iterator[tuple[str, float]]:
+    """The figures of a dict's text, read token by token: works on a cut line as well."""
+    path: list[str] = []
+    key = ""
+    lists = 0
+    for token in _TOKEN.finditer(line):
+        kind = token.lastgroup
+        if kind == "open":
+            path.append(key)
+            key = ""
+        elif kind == "close":
+            path = path[:-1]
+            key = ""
+        elif kind in {"list", "unlist"}:
+            lists = max(0, lists + (1 if kind == "list" else -1))
+        elif kind == "key":
+            key = (token["one"] if token["one"] is not None else token["two"]) if not lists else ""
+        elif kind == "number" and key and not lists and len(path) <= _DEEPEST:
+            yield ".".join([*filter(None, path), key]), float(token["number"])
+            key = ""  # one figure a key: `(1, 2)` and `tensor(0.3, device='cuda:0')`
+        elif kind in {"one", "two"}:
+            key = ""

@@ -1,0 +1,93 @@
+"""The text of a script or notebook, read with caps and without ever running anything of it."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import stat
+import tokenize
+import warnings
+from pathlib import Path
+from typing import Any
+
+from guardianflow.exceptions import InputError
+from guardianflow.text.printable import printable
+
+__all__ = ["MAX_NOTEBOOK_BYTES", "MAX_SCRIPT_BYTES", "parse_script", "read_bytes", "read_notebook", "read_script"]
+
+MAX_SCRIPT_BYTES = 2 << 20
+MAX_NOTEBOOK_BYTES = 50_000_000
+
+
+def read_script(path: Path) -> str:
+    """A Python file's text, in the encoding that its first lines declare (PEP 263).
+
+    Raises:
+        InputError: It is no regular file, larger than 2 MB, binary, or in another encoding than it says.
+    """
+    content = read_bytes(path, MAX_SCRIPT_BYTES)
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return content.decode(encoding)
+    except (SyntaxError, UnicodeError, LookupError) as error:
+        raise InputError(
+            f"{printable(path)} can't be read as text: {printable(error)}; declare its encoding in the first line"
+        ) from None
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A regular file's content.
+
+    Raises:
+        InputError: It can't be read, is no regular file, or has more than ``limit`` bytes.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, a device never ends
+            raise InputError(f"{printable(path)} is no regular file; name the file itself")
+        with path.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{printable(path)} can't be read ({reason}); check the path and its rights") from None
+    if len(content) > limit:
+        raise InputError(f"{printable(path)} is larger than {limit / 1e6:.0f} MB, so it isn't read for parameters")
+    return content
+
+
+def parse_script(source: str) -> ast.Module:
+    """The syntax tree of a Python text.
+
+    Raises:
+        InputError: It isn't the Python of this interpreter, or nested too deeply to be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `"\d"` in other people's code
+            return ast.parse(source)
+    except SyntaxError as error:
+        where = f" in line {error.lineno}" if error.lineno else ""
+        raise InputError(
+            f"the script is not Python 3{where} ({printable(error.msg)}), so its parameters can't be read"
+        ) from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        why = "nested too deeply" if isinstance(error, (RecursionError, MemoryError)) else printable(error)
+        raise InputError(f"the script can't be parsed ({why}), so its parameters can't be read") from None
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """A notebook's JSON.
+
+    Raises:
+        InputError: It is larger than 50 MB, or no notebook of format 4.
+    """
+    content = read_bytes(path, MAX_NOTEBOOK_BYTES)
+    try:
+        notebook = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{printable(path)} is no notebook: its JSON is broken ({printable(error)}); open it in Jupyter and save it"
+        ) from None
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+        raise InputError(f"{printable(path)} is no notebook of format 4: it has no cells; save it again in Jupyter")
+    return notebook

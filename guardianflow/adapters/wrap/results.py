@@ -1,0 +1,271 @@
+"""What a wrapped script hands back: how it ended, what it printed, measured and made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from guardianflow.exceptions import ScriptFailedError
+from guardianflow.text.units import duration, file_size
+from guardianflow.views.result_page import NextSteps, format_metric, run_link
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["OutputTail", "WrapResult"]
+
+_SHOWN_METRICS, _SHOWN_ARTIFACTS, _SHOWN_PARAMETERS = 12, 12, 40
+_LEFT = 'style="text-align:left"'
+
+
+@dataclass(frozen=True)
+class WrapResult:
+    """A wrapped script that has ended, well or badly.
+
+    Attributes:
+        run_id: The MLflow run.
+        experiment: Experiment name.
+        status: ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``.
+        exit_code: The script's own; ``None`` where a signal ended it.
+        signal: That signal's name, such as ``"SIGSEGV"``.
+        stopped: Why we ended it: ``"timeout"``, ``"out_of_memory"``, ``"interrupted"``, ``"terminated"``, or empty.
+        reason: One sentence where it ended badly.
+        command: What was run, as a person would type it (never executed as such).
+        kind: ``"python"``, ``"module"``, ``"notebook"``, ``"shell"`` or ``"binary"``.
+        working_dir: The folder it ran in.
+        parameters: What it was run with: defaults, configuration files and command line.
+        metrics: Last value of each metric, and the run's own figures (time, memory).
+        histories: Points (step, value) of each metric as logged.
+        artifacts: One row a file: name, size in bytes, sha256, whether it is new.
+        left_out: Files that match and were not kept, with the reason.
+        adopted: Runs that the script logged to MLflow itself; they are children of this run.
+        resources: Samples over the run: second, CPU in percent (100 is one core), memory in MB, GPU in percent.
+        remarks: What could not be read or kept, and why.
+        output: The last lines of its output and of its error output.
+        folder: The run's folder.
+        model: ``models:/NAME/3`` where a model was registered; else the file that could be, or empty.
+        tracking_uri: MLflow, with the password masked.
+    """
+
+    answers: ClassVar[list[str]] = [
+        "model",
+        "exit_code",
+        "signal",
+        "stopped",
+        "reason",
+        "command",
+        "parameters",
+        "artifacts",
+        "left_out",
+        "adopted",
+    ]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
+
+    run_id: str
+    experiment: str
+    status: str
+    exit_code: int | None
+    signal: str = ""
+    stopped: str = ""
+    reason: str = ""
+    command: str = ""
+    kind: str = ""
+    working_dir: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    histories: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    artifacts: Sequence[Mapping[str, Any]] = ()
+    left_out: Sequence[Mapping[str, str]] = ()
+    adopted: Sequence[Mapping[str, Any]] = ()
+    resources: Sequence[Mapping[str, float]] = ()
+    remarks: Sequence[str] = ()
+    output: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = Path()
+    model: str = ""
+    tracking_uri: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the script ended well."""
+        return self.exit_code == 0 and not self.stopped
+
+    @property
+    def model_uri(self) -> str | None:
+        """The registered version, or the artifact of the run that could be registered."""
+        return self.model or None
+
+    @property
+    def verdict(self) -> str:
+        """How it ended and what it left, in one or two sentences."""
+        took = duration(self.metrics.get("wall_seconds", 0.0))
+        if not self.ok:
+            return f"{self.reason} It ran for {took}."
+        found = [
+            _many(len(self.histories), "metric"),
+            _many(len(self.artifacts), "file"),
+            *([_many(len(self.adopted), "run of its own") if self.adopted else ""]),
+        ]
+        return f"It ended well after {took} and left {_listed([text for text in found if text])}."
+
+    def require_success(self) -> WrapResult:
+        """This result, where the script ended well.
+
+        Raises:
+            ScriptFailedError: It didn't; the message says how, with its last words.
+        """
+        if self.ok:
+            return self
+        raise ScriptFailedError(self.reason, result=self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON types."""
+        values = asdict(self)
+        values |= {"folder": str(self.folder), "model_uri": self.model_uri, "verdict": self.verdict}
+        return {**values, "answers": self.answers}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> WrapResult:
+        """The inverse of :meth:`to_dict`."""
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        return cls(**{**known, "folder": Path(values["folder"])})
+
+    def plot_metrics(self) -> Figure:
+        """Each metric over its steps."""
+        from guardianflow.plots.wrapped import plot_metrics
+
+        return plot_metrics({name: [(int(s), float(v)) for s, v in rows] for name, rows in self.histories.items()})
+
+    def plot_resources(self) -> Figure:
+        """CPU, memory and GPU over the time it ran."""
+        from guardianflow.plots.wrapped import plot_resources
+
+        return plot_resources(list(self.resources))
+
+    def show_output(self) -> OutputTail:
+        """The end of what it printed."""
+        return OutputTail(dict(self.output), self.folder)
+
+    def show_parameters(self) -> ParameterTable:
+        """What it was run with."""
+        return ParameterTable(dict(self.parameters))
+
+    def show_artifacts(self) -> ArtifactTable:
+        """The files that it made or changed, and those that were left out."""
+        return ArtifactTable(list(self.artifacts), list(self.left_out))
+
+    def next_steps(self) -> NextSteps:
+        """What to do now."""
+        steps = []
+        if self.model.startswith("models:/"):
+            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
+            steps.append(("Put the model in charge", f"guardianflow promote {name}"))
+        elif self.model:
+            path = self.model.removeprefix(f"runs:/{self.run_id}/")
+            register = f"guardianflow register NAME --run {self.run_id} --artifact {shlex.quote(path)}"
+            steps.append(("Register the model it made", register))
+        steps.append(("Run it once more in the same way", f"guardianflow run --again {self.run_id}"))
+        steps.append(("Look at its figures", f"guardianflow metrics --run {self.run_id}"))
+        return NextSteps(steps)
+
+    def _repr_html_(self) -> str:
+        colour = "#0a7d33" if self.ok else "#b3261e"
+        sign = "ended well" if self.ok else "failed"
+        remarks = "".join(f"<li>{escape(text)}</li>" for text in self.remarks)
+        return (
+            f'<h4>{escape(self.experiment)} · <span style="color:{colour}">{sign}</span></h4>'
+            f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
+            f"<p><code>{escape(self.command)}</code><br>in <code>{escape(self.working_dir)}</code></p>"
+            f"{self._metric_table()}"
+            f"<p>Run {run_link(self.tracking_uri, self.run_id)} · files in <code>{escape(str(self.folder))}</code></p>"
+            + (f"<ul>{remarks}</ul>" if remarks else "")
+        )
+
+    def _metric_table(self) -> str:
+        names = [name for name in self.metrics if name in self.histories]
+        own = [name for name in self.metrics if name not in self.histories]
+        shown = names[:_SHOWN_METRICS]
+        rows = "".join(
+            f"<tr><td {_LEFT}><code>{escape(name)}</code></td>"
+            f"<td>{escape(format_metric(name, self.metrics[name]))}</td>"
+            f"<td>{len(self.histories.get(name, ())) or ''}</td></tr>"
+            for name in [*shown, *own]
+        )
+        more = f"<p>{len(names) - len(shown)} further metrics are in MLflow.</p>" if len(names) > len(shown) else ""
+        return f"<table><tr><th {_LEFT}>Metric</th><th>Last</th><th>Points</th></tr>{rows}</table>{more}"
+
+
+@dataclass(frozen=True)
+class OutputTail:
+    """The last lines of a script's output, for a notebook."""
+
+    streams: Mapping[str, str]
+    folder: Path
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for name, text in self.streams.items():
+            if text:
+                log = escape(str(self.folder / f"{name}.log"))
+                parts.append(
+                    f"<p><b>{escape(name)}</b> (its end; the log is <code>{log}</code>)</p>"
+                    f'<pre style="max-height:24em;overflow:auto">{escape(text)}</pre>'
+                )
+        return "".join(parts) or "<p>It printed nothing.</p>"
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """What a script was run with, for a notebook."""
+
+    parameters: Mapping[str, Any]
+
+    def _repr_html_(self) -> str:
+        if not self.parameters:
+            return "<p>No parameters were found.</p>"
+        items = list(self.parameters.items())
+        rows = "".join(
+            f"<tr><td {_LEFT}><code>{escape(str(name))}</code></td><td {_LEFT}>{escape(str(value))}</td></tr>"
+            for name, value in items[:_SHOWN_PARAMETERS]
+        )
+        more = len(items) - _SHOWN_PARAMETERS
+        return f"<table>{rows}</table>" + (f"<p>and {more} more</p>" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class ArtifactTable:
+    """Files that a script made or changed, for a notebook."""
+
+    artifacts: Sequence[Mapping[str, Any]]
+    left_out: Sequence[Mapping[str, str]]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{file_size(row['size'])}</td>"
+            f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
+            f"<td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
+            for row in self.artifacts[:_SHOWN_ARTIFACTS]
+        )
+        head = f"<tr><th {_LEFT}>File</th><th>Size</th><th></th><th>sha256</th></tr>"
+        table = f"<table>{head}{rows}</table>" if rows else "<p>It made no file that matches.</p>"
+        more = len(self.artifacts) - _SHOWN_ARTIFACTS
+        left = "".join(
+            f"<li><code>{escape(row['name'])}</code>: {escape(row['reason'])}</li>" for row in self.left_out[:20]
+        )
+        return (
+            table
+            + (f"<p>and {more} more</p>" if more > 0 else "")
+            + (f"<p>Left out:</p><ul>{left}</ul>" if left else "")
+        )
+
+
+def _many(count: int, thing: str) -> str:
+    plural = thing.replace("run of", "runs of") if thing.startswith("run of") else f"{thing}s"
+    return f"{count} {thing if count == 1 else plural}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + f" and {parts[-1]}"

@@ -1,0 +1,1 @@
+"""Detections against their truth, as COCO counts."""

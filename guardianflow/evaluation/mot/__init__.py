@@ -1,0 +1,1 @@
+"""Tracks against their truth: HOTA, CLEAR, identity."""

@@ -1,0 +1,1 @@
+"""papermill under our engine: kernels, cells, pages."""

@@ -1,0 +1,266 @@
+"""Execute a template notebook with papermill and keep a truthful, readable record of it.
+
+The saved notebook says the truth however the run ended: which cell failed, that its kernel was
+killed, that its time was up, that somebody pressed Ctrl-C. Cells after that stay ``pending``. If
+this very process is killed by SIGKILL, the file is still a valid notebook, and the cell that ran
+then, like the notebook, says ``running``: nobody was left to write more.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.execution.engine.outcome import (
+    CellError,
+    CellRecord,
+    NotebookEvent,
+    NotebookFailedError,
+    NotebookInterruptedError,
+    NotebookResult,
+)
+from guardianflow.execution.engine.papermill_engine import ENGINE_NAME, raise_unless_completed, register_engine
+from guardianflow.execution.engine.parameters import check_parameters, declared_parameters
+from guardianflow.execution.engine.session import NotebookSession, SessionOptions
+
+__all__ = [
+    "CellError",
+    "CellRecord",
+    "NotebookEvent",
+    "NotebookFailedError",
+    "NotebookInterruptedError",
+    "NotebookResult",
+    "check_parameters",
+    "declared_parameters",
+    "execute_notebook",
+    "list_templates",
+    "render_html",
+    "template_folder",
+    "template_path",
+]
+
+log = logging.getLogger(__name__)
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+_INJECTED = "injected-parameters"  # papermill's tag
+_SUFFIX = ".ipynb"
+
+
+def template_folder() -> Path:
+    """The folder of the template notebooks: inside an installed wheel, or in a source checkout.
+
+    Raises:
+        NotFoundError: Neither is there.
+    """
+    places = (_PACKAGE / "_notebooks" / "templates", _PACKAGE.parent / "notebooks" / "templates")
+    for place in places:
+        if place.is_dir():
+            return place
+    raise NotFoundError(f"the template notebooks are missing from {places[0]}. Install GuardianFlow again.")
+
+
+def list_templates() -> list[str]:
+    """Names of the templates, without ``.ipynb``."""
+    return sorted(path.stem for path in template_folder().glob(f"*{_SUFFIX}"))
+
+
+def template_path(name: str) -> Path:
+    """The file of a template, by its name (``train`` or ``train.ipynb``).
+
+    Raises:
+        NotFoundError: No such template; the message lists them.
+    """
+    known = list_templates()
+    stem = name.removesuffix(_SUFFIX)
+    if stem not in known:
+        raise NotFoundError(f"there is no template named {name!r}. Known: {', '.join(known) or 'none'}.")
+    return template_folder() / f"{stem}{_SUFFIX}"
+
+
+def execute_notebook(
+    template: str | Path,
+    output: str | Path,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    kernel_name: str | None = None,
+    timeout_s: float | None = None,
+    cwd: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_event: Callable[[NotebookEvent], None] | None = None,
+    html: bool = True,
+    stop_grace_s: float = 20.0,
+) -> NotebookResult:
+    """Execute a notebook and write it, and its page, whatever happens.
+
+    On Ctrl-C, SIGTERM, SIGHUP or at the end of the time the running cell gets SIGINT, so that its
+    code can end its own run; after ``stop_grace_s`` the kernel gets SIGTERM and 5 s later SIGKILL. A
+    second signal skips the waiting. Signals are taken in the main thread only, and given back at
+    the end. The kernel, and every process it started, is gone when this returns.
+
+    Args:
+        template: The notebook to execute; it is not changed.
+        output: Where the executed notebook goes; its folder is made. Written at every cell, atomically.
+        parameters: Values for the cell tagged ``parameters``, see :func:`check_parameters`.
+        kernel_name: An installed Jupyter kernel. Left out, the Python that runs now is used, and no
+            installed kernelspec is needed.
+        timeout_s: Limit in seconds for the whole notebook, kernel start included.
+        cwd: Working folder of the kernel; the current one by default.
+        environment: Additions to the kernel's environment.
+        on_event: Called in the caller's thread: kernel started, cell started and finished, text
+            printed. An error in it is logged, and it isn't called again.
+        html: Whether to write a page beside the notebook, see :func:`render_html`.
+        stop_grace_s: Seconds between SIGINT and SIGTERM.
+
+    Returns:
+        The result of a notebook that reached its end, or ended itself with ``sys.exit(0)``.
+
+    Raises:
+        ParameterError, NotFoundError, InputError: Before anything began.
+        NotebookFailedError: A cell raised, the kernel died, or the time was up. ``error.result`` has
+            the rest; notebook and page are written.
+        NotebookInterruptedError: Stopped by a signal (``error.signum``); likewise.
+    """
+    source, target = Path(template), Path(output)
+    checked = check_parameters(source, parameters or {})
+    options = SessionOptions(
+        output=_prepared_output(target),
+        template=source.name,
+        template_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        timeout_s=_positive("timeout_s", timeout_s),
+        stop_grace_s=stop_grace_s,
+        cwd=_existing_folder(cwd),
+        environment=dict(environment or {}),
+        on_event=on_event,
+    )
+    session = NotebookSession(options)
+    with session.signals():
+        _run_papermill(source, checked, kernel_name, session)
+        result = session.result
+        if result is None:
+            raise InputError(f"{source} did not run. Look into the log.")
+        if html:
+            result = session.result = replace(result, html=_page(result.notebook))
+    raise_unless_completed(result, session.signum)
+    return result
+
+
+def render_html(notebook: str | Path, *, hide_code: bool = False) -> Path:
+    """Write a self-contained page of an executed notebook beside it.
+
+    Plotly figures are drawn without a network; nothing in the page loads from elsewhere.
+
+    Args:
+        notebook: An executed notebook.
+        hide_code: Leave the code out, for readers who want the results only.
+
+    Returns:
+        The page, ``<name>.html``.
+
+    Raises:
+        NotFoundError: There is no such notebook.
+        InputError: It is no notebook, or the page can't be written.
+    """
+    from guardianflow.execution.engine.report import render
+
+    return render(Path(notebook), hide_code=hide_code)
+
+
+def _run_papermill(source: Path, parameters: dict[str, Any], kernel_name: str | None, session: NotebookSession) -> None:
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    register_engine()
+    notebook = _parameterized(source, parameters)
+    # What the run came to stands in session.result; papermill's own error says less.
+    with contextlib.suppress(PapermillExecutionError):
+        # No paths are given to papermill: it would put them through str.format and write without care.
+        papermill.execute_notebook(
+            notebook, None, engine_name=ENGINE_NAME, kernel_name=kernel_name, progress_bar=False, session=session
+        )
+
+
+def _parameterized(source: Path, parameters: dict[str, Any]) -> Any:
+    """The template with its parameters in place, as papermill injects them."""
+    import nbformat
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    try:
+        notebook = load_notebook_node(nbformat.read(source, as_version=4))
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
+        raise InputError(f"{source} is no valid notebook ({error}). Open and save it in JupyterLab.") from error
+    if parameters:
+        notebook = parameterize_notebook(notebook, parameters, engine_name=ENGINE_NAME)
+        for cell in notebook.cells:
+            if _INJECTED in cell.metadata.get("tags", []):
+                cell.source = _readable(cell.source)
+    return notebook
+
+
+def _readable(source: str) -> str:
+    """The injected cell with letters of all languages as such; papermill writes them as escapes.
+
+    Python's own ``repr`` escapes what can't be seen, so nothing hides in the text.
+    """
+    try:
+        statements = ast.parse(source).body
+        pairs = [(node.targets[0].id, ast.literal_eval(node.value)) for node in statements]  # type: ignore[attr-defined]
+    except (SyntaxError, ValueError, AttributeError):
+        return source  # another language, or a value with no literal
+    return "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in pairs)]) + "\n"
+
+
+def _prepared_output(target: Path) -> Path:
+    if target.suffix != _SUFFIX:
+        raise InputError(f"the executed notebook would be {target.name!r}; its name must end in {_SUFFIX}.")
+    if target.is_file() and not _was_executed(target):
+        raise InputError(
+            f"{target} is there already and was not made by an execution; it is not replaced. Name another."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {target.parent} can't be made ({error.strerror}). Choose one that can be written."
+        ) from error
+    return target.resolve()
+
+
+def _was_executed(notebook: Path) -> bool:
+    """Whether a notebook is what an execution left; papermill and our engine put their mark into it."""
+    try:
+        return "papermill" in json.loads(notebook.read_bytes())["metadata"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _existing_folder(folder: str | Path | None) -> Path | None:
+    if folder is None:
+        return None
+    path = Path(folder)
+    if not path.is_dir():
+        raise NotFoundError(f"there is no folder {path} to run the notebook in. Make it first.")
+    return path.resolve()
+
+
+def _positive(name: str, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise InputError(f"{name} = {value!r} must be more than 0 seconds; leave it out for no limit.")
+    return value
+
+
+def _page(notebook: Path) -> Path | None:
+    """The page, or ``None`` with a warning: the run itself is not worse for lack of one."""
+    try:
+        return render_html(notebook)
+    except Exception as error:  # noqa: BLE001 - nbconvert runs third-party renderers
+        log.warning("no page could be made of %s: %s", notebook.name, error)
+        return None

@@ -1,0 +1,153 @@
+"""The page of an executed notebook: one file that needs no network.
+
+nbconvert's page loads require.js, MathJax and Mermaid from the internet and knows nothing of
+Plotly's own output. Here Plotly's script is embedded once, its figures are turned into plain
+HTML, and a content security policy forbids the browser to load anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import re
+import uuid
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from guardianflow.exceptions import InputError, NotFoundError
+
+__all__ = ["render"]
+
+log = logging.getLogger(__name__)
+
+_PLOTLY = "application/vnd.plotly.v1+json"
+_SCRIPT_PLACE = "<!-- guardianflow:plotly -->"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; media-src data: blob:; worker-src blob:"
+)
+# nbconvert's lab page, without the four blocks that load scripts from elsewhere.
+_MARK = 'content="GuardianFlow" name="generator"'  # in the order that nbconvert writes it
+_TEMPLATE = (
+    "{%- extends 'lab/index.html.j2' -%}"
+    "{%- block html_head_js -%}"
+    f'<meta {_MARK}><meta http-equiv="Content-Security-Policy" content="{_POLICY}">{_SCRIPT_PLACE}'
+    "{%- endblock html_head_js -%}"
+    "{%- block jupyter_widgets -%}{%- endblock jupyter_widgets -%}"
+    "{%- block html_head_js_mathjax -%}{%- endblock html_head_js_mathjax -%}"
+    "{%- block html_head_js_mermaidjs -%}{%- endblock html_head_js_mermaidjs -%}"
+)
+# What a browser can show offline, best first. Widgets and Mermaid need scripts from elsewhere.
+_SHOWN = [
+    "text/html",
+    "text/markdown",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "application/javascript",
+    "text/latex",
+    "text/plain",
+]
+_REMOTE = r"""["']?\s*(?:https?:)?//"""
+_REMOTE_SCRIPT = re.compile(rf"<script\b[^>]*\bsrc\s*=\s*{_REMOTE}[^>]*>.*?</script\s*>", re.IGNORECASE | re.DOTALL)
+_REMOTE_LINK = re.compile(rf"<link\b[^>]*\bhref\s*=\s*{_REMOTE}[^>]*>", re.IGNORECASE)
+_PLOTLY_CDN = re.compile(r"cdn\.plot\.ly|/plotly[^\"'>]*\.js", re.IGNORECASE)
+
+
+def render(notebook: Path, *, hide_code: bool) -> Path:
+    """Write the page, see :func:`guardianflow.execution.engine.notebook.render_html`."""
+    import nbformat
+
+    from guardianflow.files.run_folder import write_text
+
+    try:
+        document = nbformat.read(notebook, as_version=4)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no notebook at {notebook}. Check the path.") from error
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError) as error:
+        raise InputError(f"{notebook} is no valid notebook ({error}). Run it again.") from error
+    drawn = [_offline(output) for cell in document.cells for output in cell.get("outputs", [])]
+    page = _export(document, notebook, hide_code=hide_code)
+    script = f"<script>{_plotly_script()}</script>" if any(drawn) else ""
+    target = notebook.with_suffix(".html")
+    if target.is_file() and not ("papermill" in document.metadata or _MARK.encode() in target.read_bytes()):
+        raise InputError(
+            f"{target} is there already and is no page of GuardianFlow's; move it away, it isn't replaced."
+        )
+    try:
+        write_text(target, page.replace(_SCRIPT_PLACE, script, 1))
+    except OSError as error:
+        raise InputError(f"the page {target} can't be written ({error.strerror}). Free space, or move it.") from error
+    return target
+
+
+def _export(document: Any, notebook: Path, *, hide_code: bool) -> str:
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    config = Config()
+    config.NbConvertBase.display_data_priority = _SHOWN
+    exporter = HTMLExporter(
+        config=config,
+        raw_template=_TEMPLATE,
+        embed_images=True,
+        exclude_input=hide_code,
+        exclude_input_prompt=hide_code,
+        exclude_output_prompt=hide_code,
+        log=log,
+    )
+    document.metadata.pop("widgets", None)
+    resources = {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
+    page, _ = exporter.from_notebook_node(document, resources=resources)
+    return str(page)
+
+
+def _offline(output: Any) -> bool:
+    """Make one output work without a network; ``True`` when it needs Plotly's script."""
+    data = output.get("data")
+    if not data:
+        return False
+    if _PLOTLY in data:
+        output.data = {"text/html": _figure(data[_PLOTLY]), "text/plain": data.get("text/plain", "")}
+        return True
+    text = data.get("text/html")
+    if text is None:
+        return False
+    source = "".join(text) if isinstance(text, list) else str(text)
+    needs_plotly = any(_PLOTLY_CDN.search(tag) for tag in _REMOTE_SCRIPT.findall(source))
+    data["text/html"] = _REMOTE_LINK.sub("", _REMOTE_SCRIPT.sub("", source))
+    return needs_plotly
+
+
+def _figure(bundle: Any) -> str:
+    """A Plotly figure as a ``div`` and the call that draws it."""
+    place = f"figure-{uuid.uuid4().hex}"
+    layout = dict(bundle.get("layout") or {})
+    # "<" would let a label such as "</script>" end the script.
+    parts = [
+        _json(bundle.get("data") or []),
+        _json(layout),
+        _json({"responsive": True, **(bundle.get("config") or {})}),
+    ]
+    height = layout.get("height") if isinstance(layout.get("height"), int | float) else 450
+    return (
+        f'<div id="{place}" style="width:100%;min-height:{height}px"></div>'
+        f'<script>Plotly.newPlot("{place}", {", ".join(parts)});</script>'
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+
+
+@cache
+def _plotly_script() -> str:
+    """Plotly's own script, read from the installed package without importing it."""
+    spec = importlib.util.find_spec("plotly")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        script = Path(folder) / "package_data" / "plotly.min.js"
+        if script.is_file():
+            return script.read_text(encoding="utf-8")
+    raise NotFoundError("plotly.min.js is missing from the installed plotly. Install it again: pip install plotly")

@@ -1,0 +1,170 @@
+"""YAML from outside, read under caps on bytes, nodes, depth and aliases.
+
+The caps are applied while PyYAML turns its event stream into nodes, before any object is built.
+The pure-Python reader is used on purpose: libyaml's composer recurses in C and takes the process
+down on a deep file, where this one is stopped at the cap.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from guardianflow.exceptions import DatasetError
+from guardianflow.text.printable import printable
+
+__all__ = ["MAX_ALIASES", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_yaml_mapping"]
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 100_000
+MAX_DEPTH = 32
+MAX_ALIASES = 8
+_MAX_TYPED_SCALAR = 100
+_TEXT = "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def load_yaml_mapping(
+    path: Path, *, what: str = "data.yaml", lines: dict[tuple[str, ...], int] | None = None
+) -> dict[Any, Any]:
+    """Read a YAML file whose top level is a mapping.
+
+    Args:
+        path: A regular file of at most :data:`MAX_BYTES` bytes, UTF-8 with or without a byte-order mark.
+        what: What the file is called in error messages.
+        lines: Filled with the line of each key, such as ``{("model", "imgsz"): 7}``.
+
+    Raises:
+        DatasetError: It is no such file, breaks a cap, repeats a key, or is no YAML mapping.
+    """
+    text = _read_text(path, what)
+    loader = None
+    try:
+        loader = _CappedLoader(text)
+        node = loader.get_single_node()
+        data = None if node is None else loader.construct_document(node)
+        if lines is not None:
+            lines.update(_lines_of(node))
+    except _CapError as error:
+        raise DatasetError(f"{what} {printable(path)} {error}") from None
+    except yaml.YAMLError as error:
+        raise DatasetError(
+            f"{what} {printable(path)} is not valid YAML: {_one_line(error)}; correct that line"
+        ) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # PyYAML's own constructors let these through, for example for the date 2024-99-99 or an empty `!!int`.
+        raise DatasetError(
+            f"{what} {printable(path)} holds a value that YAML can't build: {printable(error)}; put it in quotes"
+        ) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else f"a {type(data).__name__}"
+        raise DatasetError(
+            f"{what} {printable(path)} must hold `key: value` lines such as `train: images/train`, it holds {found}"
+        )
+    return data
+
+
+def _lines_of(node: yaml.Node | None, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    pairs: list[tuple[str, yaml.Node, int]] = []
+    if isinstance(node, yaml.MappingNode):
+        pairs = [(str(key.value), value, key.start_mark.line) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = [(str(place), value, value.start_mark.line) for place, value in enumerate(node.value)]
+    for name, value, line in pairs:
+        yield (*above, name), line + 1
+        yield from _lines_of(value, (*above, name))
+
+
+def _read_text(path: Path, what: str) -> str:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # a pipe would block, a device never ends
+            raise DatasetError(f"{what} {printable(path)} is no regular file; pass the path of the {what} itself")
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DatasetError(
+            f"{what} {printable(path)} can't be read ({error.strerror or error}); check the path and its rights"
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise DatasetError(
+            f"{what} {printable(path)} is larger than {MAX_BYTES // 1024} KiB; keep image lists in .txt files beside it"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{what} {printable(path)} is not UTF-8 (byte {error.start}); save it again as UTF-8"
+        ) from None
+
+
+class _CapError(Exception):
+    """A cap was broken; the text follows the file's name."""
+
+    def __init__(self, broken: str, advice: str = "write it out plainly, in as few values as it needs") -> None:
+        super().__init__(f"{broken}; {advice}")
+
+
+class _CappedLoader(yaml.SafeLoader):
+    """PyYAML's safe, pure-Python loader with caps, unique keys and no merge keys."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._nodes = 0
+        self._aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One node of the tree; the only place that recurses, so the place that counts."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise _CapError(f"has more than {MAX_NODES} values")
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > MAX_ALIASES:
+                raise _CapError(f"uses more than {MAX_ALIASES} aliases (`*name`)")
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _CapError(f"is nested deeper than {MAX_DEPTH} levels")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        """A single value; numbers and dates have few digits, and huge ones take minutes to build."""
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        if node.tag != _TEXT and len(node.value) > _MAX_TYPED_SCALAR:
+            raise _CapError(f"holds a number of {len(node.value)} characters", "put it in quotes, or shorten it")
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are plain values, each given once."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                raise _CapError(f"uses a merge key (`<<`) in line {line}", "write its keys out")
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _CapError(f"uses a list or mapping as a key in line {line}", "use plain words as keys")
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise _CapError(
+                    f"gives the key {printable(repr(key))} twice, the second time in line {line}", "keep one of them"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    where = f" in line {mark.line + 1}" if mark is not None else ""
+    return printable(" ".join(str(problem).split())) + where

@@ -1,0 +1,1 @@
+"""One process tree: its signals, its memory, its end."""

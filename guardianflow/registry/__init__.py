@@ -1,0 +1,1 @@
+"""Who is champion: ledger, promotion, rollback, gate, evidence."""

@@ -1,0 +1,261 @@
+"""The authority over a model's aliases: one row a model, moved by compare-and-set, and its ledger.
+
+MLflow can set one alias at a time, so two promotions at once, or a kill between two calls, lose the
+old champion there. Here a move is one transaction: the row goes from generation ``n`` to ``n + 1``
+only if it is still at ``n``, and the ledger gets the line that says who, why and on what evidence.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from guardianflow.exceptions import ConflictError, NotFoundError
+from guardianflow.registry.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
+from guardianflow.state.database import Database, model_events, model_states, model_versions
+from guardianflow.vision.serving import Serving
+
+__all__ = ["DELETING", "Change", "Ledger", "Move"]
+
+_ATTEMPTS = 200
+DELETING = "deleting"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a move does.
+
+    Attributes:
+        version: The version it is about.
+        state: The aliases afterwards.
+        status: New status of that version.
+        added: Versions to enter, with the state in one transaction.
+        evidence: What the ledger shall keep.
+    """
+
+    version: str
+    state: ModelState
+    status: str | None = None
+    added: Sequence[ModelVersion] = ()
+    evidence: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True)
+class Move:
+    """State before and after; the same where nothing had to change."""
+
+    before: ModelState
+    after: ModelState
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything changed."""
+        return self.before.gen != self.after.gen
+
+
+Decide = Callable[[ModelState, Callable[[str], ModelVersion]], Change | None]
+
+
+class _LostRaceError(Exception):
+    """Somebody else moved the row between our read and our write."""
+
+
+class Ledger:
+    """Reads and moves model states in the state database.
+
+    Args:
+        url: The state database. Connections are per process, so a ledger survives a fork.
+        clock: What time it is, time-zone aware.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], datetime]) -> None:
+        self._url = url
+        self._clock = clock
+
+    @property
+    def database(self) -> Database:
+        """The state database, opened in this process."""
+        return Database.open(self._url)
+
+    def move(
+        self,
+        name: str,
+        action: str,
+        decide: Decide,
+        *,
+        actor: str,
+        reason: str | None = None,
+    ) -> Move:
+        """Take a model's state from one generation to the next, or leave it.
+
+        Args:
+            name: Model name.
+            action: What the ledger shall call it.
+            decide: Gets the current state and a look-up of versions; returns the change, or
+                ``None`` where nothing is to change. It may raise. It runs again when somebody else
+                was faster, so it must have no side effects.
+            actor: Who moves it.
+            reason: Why.
+
+        Raises:
+            ConflictError: Others were faster, again and again.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                with self.database.write() as connection:
+                    before = _read_state(connection, name)
+                    change = decide(before, partial(_read_version, connection, before))
+                    if change is None:
+                        return Move(before, before)
+                    return self._apply(connection, before, change, action=action, actor=actor, reason=reason)
+            except (_LostRaceError, sa.exc.IntegrityError, ConflictError):
+                # Apart from each other, so that the next tries don't meet again.
+                time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret depends on it
+        raise ConflictError(f"model {name!r} is being moved by others all the time; {action} gave up. Try again.")
+
+    def _apply(
+        self, connection: Connection, before: ModelState, change: Change, *, action: str, actor: str, reason: str | None
+    ) -> Move:
+        # Two hosts' clocks may differ; a ledger that runs backwards could not say who was champion when.
+        now = max(self._clock(), before.updated)
+        after = replace(change.state, gen=before.gen + 1, updated=now)
+        _compare_and_set(connection, before, after)
+        for version in change.added:
+            connection.execute(model_versions.insert().values(_version_row(version)))
+        if change.status is not None:
+            match = (model_versions.c.name == before.name) & (model_versions.c.version == change.version)
+            connection.execute(model_versions.update().where(match).values(status=change.status))
+        connection.execute(
+            model_events.insert().values(
+                name=before.name,
+                gen=after.gen,
+                action=action,
+                version=change.version,
+                **{alias: getattr(after, alias) for alias in ALIASES},
+                actor=actor,
+                reason=reason,
+                evidence=dict(change.evidence),
+                time=now,
+            )
+        )
+        return Move(before, after)
+
+    def state(self, name: str) -> ModelState:
+        """A model's state; generation 0 where there is no such model."""
+        with self.database.read() as connection:
+            return _read_state(connection, name)
+
+    def states(self) -> list[ModelState]:
+        """Every model's state, by name."""
+        with self.database.read() as connection:
+            rows = connection.execute(sa.select(model_states).order_by(model_states.c.name)).mappings()
+            return [ModelState(**row) for row in rows]
+
+    def version(self, name: str, version: str) -> ModelVersion:
+        """One version, deleted or not.
+
+        Raises:
+            NotFoundError: There is none of that number; the message lists what there is.
+        """
+        with self.database.read() as connection:
+            return _read_version(connection, _read_state(connection, name), version)
+
+    def versions(self, name: str, *, include_deleted: bool = False) -> list[ModelVersion]:
+        """A model's versions, newest first."""
+        with self.database.read() as connection:
+            state = _read_state(connection, name)
+            rows = connection.execute(sa.select(model_versions).where(model_versions.c.name == name)).mappings()
+            found = [_version(row, state) for row in rows]
+        found.sort(key=lambda item: int(item.version), reverse=True)
+        return [item for item in found if include_deleted or item.status != "deleted"]
+
+    def half_deleted(self, name: str) -> list[str]:
+        """Versions that are deleted here but perhaps not yet in MLflow."""
+        query = sa.select(model_versions.c.version).where(
+            model_versions.c.name == name, model_versions.c.status == DELETING
+        )
+        with self.database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def finish_deletion(self, name: str, version: str) -> None:
+        """MLflow doesn't have the version any more."""
+        match = (model_versions.c.name == name) & (model_versions.c.version == version)
+        with self.database.write() as connection:
+            connection.execute(
+                model_versions.update().where(match, model_versions.c.status == DELETING).values(status="deleted")
+            )
+
+    def history(self, name: str, *, limit: int | None = None) -> list[ModelEvent]:
+        """The ledger of a model, newest first."""
+        query = sa.select(model_events).where(model_events.c.name == name).order_by(model_events.c.gen.desc())
+        with self.database.read() as connection:
+            return [_event(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def event_at(self, name: str, moment: datetime) -> ModelEvent | None:
+        """The last move up to a moment."""
+        query = (
+            sa.select(model_events)
+            .where(model_events.c.name == name, model_events.c.time <= moment)
+            .order_by(model_events.c.gen.desc())
+            .limit(1)
+        )
+        with self.database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+            return None if row is None else _event(row)
+
+
+def _compare_and_set(connection: Connection, before: ModelState, after: ModelState) -> None:
+    values = {alias: getattr(after, alias) for alias in ALIASES} | {"updated": after.updated}
+    if before.gen == 0:
+        connection.execute(model_states.insert().values(name=after.name, gen=1, **values))
+        return
+    match = (model_states.c.name == before.name) & (model_states.c.gen == before.gen)
+    done = connection.execute(model_states.update().where(match).values(gen=model_states.c.gen + 1, **values))
+    if done.rowcount != 1:
+        raise _LostRaceError
+
+
+def _read_state(connection: Connection, name: str) -> ModelState:
+    row = connection.execute(sa.select(model_states).where(model_states.c.name == name)).mappings().one_or_none()
+    return ModelState(name) if row is None else ModelState(**row)
+
+
+def _read_version(connection: Connection, state: ModelState, version: str) -> ModelVersion:
+    match = (model_versions.c.name == state.name) & (model_versions.c.version == version)
+    row = connection.execute(sa.select(model_versions).where(match)).mappings().one_or_none()
+    if row is not None:
+        return _version(row, state)
+    known = connection.execute(sa.select(model_versions.c.version).where(model_versions.c.name == state.name)).scalars()
+    listed = ", ".join(sorted(known, key=int)) or "none"
+    raise NotFoundError(
+        f"model {state.name!r} has no version {version!r}; known: {listed}. "
+        "`guardianflow register` enters the model of a run."
+    )
+
+
+def _version(row: Mapping[Any, Any], state: ModelState) -> ModelVersion:
+    values = dict(row)
+    if values["status"] == DELETING:  # how far MLflow is, is nobody's business
+        values["status"] = "deleted"
+    serving = Serving(**{field.name: values.pop(field.name) for field in fields(Serving)})
+    return ModelVersion(**values, aliases=state.aliases_of(row["version"]), serving=serving)
+
+
+def _version_row(version: ModelVersion) -> dict[str, Any]:
+    served = version.serving.to_dict()
+    row = {name: getattr(version, name) for column in model_versions.columns if (name := column.name) not in served}
+    return row | served | {"metrics": dict(version.metrics)}
+
+
+def _event(row: Mapping[Any, Any]) -> ModelEvent:
+    return ModelEvent(**{key: value for key, value in row.items() if key != "id"})

@@ -1,0 +1,212 @@
+"""What all runners share: check first, make a run, do the work, end the run truthfully.
+
+Whatever way the work ends (done, error, Ctrl-C, SIGTERM), the run says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from guardianflow.core.config import Settings
+from guardianflow.core.metrics import MetricSink, NullSink
+from guardianflow.data.images import take_over
+from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.files.run_folder import RESULT_FILE, write_text
+from guardianflow.processes.interrupts import signals_raise
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.runs.tracking_store import look_at_store
+from guardianflow.scenario.fields import describe_arguments, from_flat, signature_of, to_yaml
+from guardianflow.scenario.schema import BaseScenario
+from guardianflow.state.database import Database
+from guardianflow.text.progress_bar import in_a_kernel
+
+__all__ = ["RESULT_FILE", "SCENARIO_FILE", "SEEN_FILE", "Runner", "keep_scenario"]
+
+log = logging.getLogger(__name__)
+
+SCENARIO_FILE = "scenario.yaml"
+SEEN_FILE = "seen.json"
+
+_OWN = (
+    inspect.Parameter("run_id", inspect.Parameter.KEYWORD_ONLY, default="", annotation=str),
+    inspect.Parameter("settings", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Settings | None),
+    inspect.Parameter("sink", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MetricSink | None),
+)
+_OWN_DESCRIBED = """\
+    run_id: Write into this run, which somebody else made and ends.
+    settings: Where to; default: from the environment.
+    sink: Where measurements go; default: the metrics store."""
+
+S = TypeVar("S", bound=BaseScenario)
+R = TypeVar("R")
+
+
+class Runner(ABC, Generic[S, R]):
+    """The life of one run; subclasses say what is asked, what to check and what to do.
+
+    A subclass names its scenario in ``asks``; its signature and the ``Args:`` of its docstring are made of it.
+
+    Attributes:
+        kind: The run's kind, which is also the name of its template notebook.
+        scenario: What was asked.
+        remarks: What :meth:`check` has to say of input that it took, a sentence each.
+    """
+
+    asks: type[S]
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "asks" in vars(cls):
+            cls.kind = cls.asks.model_fields["kind"].default
+            cls.__signature__ = signature_of(cls.asks, *_OWN)  # type: ignore[attr-defined]
+            described = f"{describe_arguments(cls.asks)}\n{_OWN_DESCRIBED}\n"
+            head, raises, tail = inspect.cleandoc(cls.__doc__ or "").partition("Raises:")
+            cls.__doc__ = f"{head.rstrip()}\n\n{described}{chr(10) if raises else ''}{raises}{tail}"
+
+    def __init__(
+        self,
+        *values: Any,
+        run_id: str = "",
+        settings: Settings | None = None,
+        sink: MetricSink | None = None,
+        **keywords: Any,
+    ) -> None:
+        by_position = dict(zip(self.asks.positional, values, strict=False))
+        if len(values) > len(self.asks.positional) or by_position.keys() & keywords.keys():
+            wanted = ", ".join(self.asks.positional)
+            raise TypeError(f"{type(self).__name__} takes {wanted} by position, each once; all others by keyword")
+        self._begin(from_flat(self.asks, {**by_position, **keywords}), run_id, settings, sink)
+
+    @classmethod
+    def of(
+        cls, scenario: S, *, run_id: str = "", settings: Settings | None = None, sink: MetricSink | None = None
+    ) -> Self:
+        """A runner of a scenario, whose values were checked when it was made."""
+        made = cls.__new__(cls)
+        made._begin(scenario, run_id, settings, sink)  # noqa: SLF001 - it is one of us
+        return made
+
+    def _begin(self, scenario: S, run_id: str, settings: Settings | None, sink: MetricSink | None) -> None:
+        self.scenario = scenario
+        self.run_id = run_id
+        self.settings = settings or Settings()
+        self.remarks: tuple[str, ...] = ()
+        self._sink = sink
+        if run_id:  # whoever made the run has looked at the images already
+            with contextlib.suppress(GuardianFlowError):
+                record = RunRecords(Database.open(self.settings.database_url)).get(run_id)
+                take_over(record.folder / SEEN_FILE)
+
+    def require_classes(self, names: Sequence[str]) -> None:
+        """Make sure that the data has the classes that the task names.
+
+        Raises:
+            InputError: It lacks some.
+        """
+        missing = [name for name in self.scenario.task.classes if name not in names]
+        if missing:
+            raise InputError(
+                f"the task names the class{'es' if len(missing) > 1 else ''} {', '.join(missing)}, the data has "
+                f"{', '.join(names)}; correct task.classes, or name the data that has them"
+            )
+
+    def unmet(self, metrics: Mapping[str, float]) -> list[str]:
+        """Which of the task's requirements a run's figures don't meet, a sentence each."""
+        return [said for rule in self.scenario.task.requirements if (said := _unmet(rule, metrics))]
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether nobody else shows where this run stands."""
+        return not self.run_id or in_a_kernel()
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find what is wrong with the input before any run exists.
+
+        Raises:
+            InputError: Names the file or value and the next step.
+        """
+
+    def run(self) -> R:
+        """Check, do the work in a run, and return the result.
+
+        Raises:
+            InputError: The input or MLflow's store can't be used; no run was made.
+            RunFailedError: The run failed; its status and evidence say why.
+            RunInterruptedError: SIGTERM ended it.
+        """
+        _import_tqdm_quietly()
+        look_at_store(self.settings)
+        if self._needs_check():
+            self.check()
+        with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:
+            if not self.run_id:
+                keep_scenario(run, self.scenario)
+            return self.work(run)
+
+    def _needs_check(self) -> bool:
+        """Whether what an earlier :meth:`check` found may no longer hold."""
+        return True
+
+    @abstractmethod
+    def work(self, run: TrackedRun) -> R:
+        """Do the work inside a run."""
+
+    @property
+    def sink(self) -> MetricSink:
+        """Where measurements go; the metrics store of the settings unless one was given."""
+        if self._sink is None:
+            self._sink = _default_sink(self.settings)
+        return self._sink
+
+    def _open_run(self) -> TrackedRun:
+        if self.run_id:
+            return TrackedRun.attach(self.settings, self.run_id)
+        return TrackedRun.start(
+            self.settings, experiment=self.scenario.experiment, kind=self.kind, parameters=self.scenario.flat()
+        )
+
+
+def keep_scenario(run: TrackedRun, scenario: BaseScenario) -> None:
+    """Leave the scenario with its run: ``guardianflow run scenario.yaml`` repeats it."""
+    path = run.folder / SCENARIO_FILE
+    if path.exists():  # of a run that goes on
+        return
+    run.log_artifact(write_text(path, to_yaml(scenario)))
+    site = {"guardianflow.site": scenario.site.name, "guardianflow.cameras": ",".join(scenario.site.cameras)}
+    run.set_tags({name: value for name, value in site.items() if value})
+
+
+def _unmet(rule: str, metrics: Mapping[str, float]) -> str:
+    name, sign, bound = rule.split()
+    value = metrics.get(name)
+    if value is None:
+        return f"whether {rule} holds isn't known: this run has no {name}"
+    holds = {">=": value >= float(bound), "<=": value <= float(bound), ">": value > float(bound)}
+    return "" if holds.get(sign, value < float(bound)) else f"the requirement {rule} is not met: {name} is {value:.4g}"
+
+
+def _default_sink(settings: Settings) -> MetricSink:
+    try:
+        from guardianflow.dashboard.metrics_store import MetricsStore
+
+        return MetricsStore(settings.database_url)
+    except GuardianFlowError as error:
+        log.warning("measurements are not stored: %s", error)
+        return NullSink()
+
+
+def _import_tqdm_quietly() -> None:
+    # MLflow imports it, and in a kernel without ipywidgets that puts a warning on the page.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("tqdm.auto")

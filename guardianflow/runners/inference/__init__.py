@@ -1,0 +1,1 @@
+"""Benchmarks: matrix, runner, evidence, result, verdict."""

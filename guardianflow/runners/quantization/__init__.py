@@ -1,0 +1,1 @@
+"""Quantizations: checks, steps, comparison, evidence, result."""

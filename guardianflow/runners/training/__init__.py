@@ -1,0 +1,1 @@
+"""Trainings: runner, evidence, result, verdict."""

@@ -1,0 +1,153 @@
+"""What a training reports while it goes on, passed to MLflow, the store, the run's record and the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardianflow.core.metrics import MetricRecord, MetricSink
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.schema import TrainingScenario
+from guardianflow.text.progress_bar import progress_bar
+from guardianflow.views.result_page import format_metric
+
+if TYPE_CHECKING:
+    from guardianflow.vision.training.epochs import EpochReport
+
+__all__ = ["HISTORY_FILE", "TrainingLog"]
+
+log = logging.getLogger(__name__)
+
+HISTORY_FILE = "epochs.jsonl"
+PROGRESS_EVERY_S = 2.0
+
+
+class TrainingLog:
+    """The observer of a training (:class:`~guardianflow.vision.training.epochs.TrainingObserver`).
+
+    Args:
+        run: The run that is written into.
+        sink: Where measurements go.
+        asked: What the training was asked.
+        shown: Draw a bar.
+    """
+
+    def __init__(self, run: TrackedRun, sink: MetricSink, asked: TrainingScenario, *, shown: bool = True) -> None:
+        self._run = run
+        self._sink = sink
+        self._asked = asked
+        self._file = run.folder / HISTORY_FILE
+        self._bar = progress_bar(asked.run.epochs, desc="epochs", unit="epoch", shown=shown)
+        self._said = 0.0
+        self._figure = ""
+        self._rows: dict[int, dict[str, float]] = {}
+        self._speeds: list[float] = []
+        self.seconds_before = 0.0
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that is done; 0 before the first."""
+        return max(self._rows, default=0)
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Median training speed of the epochs that this process trained, images per second."""
+        ordered = sorted(self._speeds)
+        return ordered[len(ordered) // 2] if ordered else None
+
+    def on_start(self, first_epoch: int, epochs: int) -> None:
+        """Keep the epochs before ``first_epoch``; later ones are trained again."""
+        self._rows = {epoch: row for epoch, row in _read_rows(self._file).items() if epoch < first_epoch}
+        self._file.write_text("".join(_line(row) for row in self._rows.values()), encoding="utf-8")
+        self.seconds_before = sum(row.get("epoch_seconds", 0.0) for row in self._rows.values())
+        self._bar.total = epochs
+        self._bar.update(first_epoch - 1 - self._bar.n)
+        self._run.set_progress(first_epoch - 1, epochs, unit="epoch", note="first batches")
+
+    def on_settings(self, used: Mapping[str, Any]) -> None:
+        """Log what the training really uses, beside what was asked."""
+        self._run.log_params({"used": dict(used)})
+
+    def on_batch(self, done: int, total: int) -> None:
+        """Say now and then how far the epoch is."""
+        now = time.monotonic()
+        if now - self._said >= PROGRESS_EVERY_S:
+            self._said = now
+            # The last figure stays in sight; an epoch may take an hour.
+            parts = (self._figure, f"batch {done} of {total}")
+            note = " · ".join(part for part in parts if part)
+            self._run.set_progress(self.last_epoch, self._bar.total, unit="epoch", note=note)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Log an epoch, unless it was logged before the run was resumed."""
+        if report.epoch in self._rows:
+            return
+        row = report.to_dict()
+        self._rows[report.epoch] = row
+        if report.images_per_s is not None:
+            self._speeds.append(report.images_per_s)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+        self._run.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=report.epoch)
+        self.save(str(report.epoch), {**report.metrics, "epoch_seconds": report.seconds})
+        self._figure = f"mAP50 {format_metric('map50', report.metrics.get('map50'))}"
+        self._said = time.monotonic()
+        self._run.set_progress(report.epoch, report.epochs, unit="epoch", note=self._figure)
+        self._bar.total = report.epochs
+        self._bar.set_postfix_str(self._figure, refresh=False)
+        self._bar.update(report.epoch - self._bar.n)
+
+    def save(self, stage: str, metrics: Mapping[str, float], *, device: str | None = None) -> None:
+        """Write figures to the store; the same stage written twice is stored once."""
+        now = datetime.now(UTC)
+        records = [
+            MetricRecord(
+                time=now,
+                metric=name,
+                value=value,
+                model=self._asked.run.register_as or None,
+                task="detection",
+                experiment=self._run.experiment,
+                site=self._asked.site.name or None,
+                camera=self._asked.site.camera,
+                run_id=self._run.run_id,
+                device=device or self._asked.env.device or None,
+                source="training",
+                tags={"epoch": stage, "split": "val"},
+                event_id=sha256(f"{self._run.run_id}/{stage}/{name}".encode()).hexdigest()[:32],
+            )
+            for name, value in metrics.items()
+        ]
+        try:
+            self._sink.save_metrics(records)
+        except Exception as error:  # noqa: BLE001 - a store that is away must not end a training
+            log.warning("the figures of epoch %s could not be stored: %s", stage, error)
+
+    def history(self) -> list[dict[str, float]]:
+        """All epochs of this run, those before a resume included, each once."""
+        return [self._rows[epoch] for epoch in sorted(self._rows)]
+
+    def close(self) -> None:
+        """Leave the progress bar as it stands."""
+        self._bar.close()
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _read_rows(file: Path) -> dict[int, dict[str, float]]:
+    rows: dict[int, dict[str, float]] = {}
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line of a killed process
+                row = json.loads(line)
+                rows[int(row["epoch"])] = row
+    return rows

@@ -1,0 +1,150 @@
+"""What a run hands back: figures, where its files are, and how a notebook shows it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from guardianflow.runners.training.verdict import training_verdict
+from guardianflow.views.result_page import NextSteps, metric_table_html, remarks_html, run_link
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from guardianflow.plots.predictions import PredictionGallery
+
+__all__ = ["SAMPLES_FILE", "TrainingResult"]
+
+SAMPLES_FILE = "samples.json"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training.
+
+    Attributes:
+        run_id: The MLflow run.
+        experiment: Experiment name.
+        status: ``"FINISHED"``.
+        metrics: Validation figures of the best weights, training speed and memory.
+        model: What to load the model by: ``models:/NAME/3`` where it was registered, else
+            ``runs:/RUN_ID/weights/best.pt``.
+        folder: The run's folder; ``weights/best.pt`` below ``training`` is the model.
+        best: The best weights.
+        last: The last weights.
+        epochs: How many epochs were asked for; the history tells how many there were.
+        history: One flat row an epoch.
+        per_class: One row a class.
+        dataset: Facts of the dataset: file, fingerprint, counts.
+        used: What the training really used, whatever it was asked: optimizer, ``lr0``, batch, device …
+        pictures: Curves and sample predictions.
+        remarks: What a reader should know of the data and of what was asked, a sentence each.
+        tracking_uri: MLflow, with the password masked.
+    """
+
+    answers: ClassVar[list[str]] = ["model", "used"]
+    """What ``--json`` shows of it beside figures, verdict and remarks."""
+
+    run_id: str
+    experiment: str
+    status: str
+    metrics: Mapping[str, float]
+    model: str
+    folder: Path
+    best: Path
+    last: Path
+    epochs: int = 0
+    history: Sequence[Mapping[str, float]] = ()
+    per_class: Sequence[Mapping[str, Any]] = ()
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    used: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Sequence[Path] = ()
+    remarks: Sequence[str] = ()
+    tracking_uri: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The result in one or two plain sentences."""
+        return training_verdict(self.metrics, self.per_class, self.history, epochs=self.epochs)
+
+    @property
+    def model_uri(self) -> str:
+        """The same as :attr:`model`."""
+        return self.model
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON types."""
+        values = asdict(self)
+        values.update(
+            folder=str(self.folder),
+            best=str(self.best),
+            last=str(self.last),
+            pictures=[str(path) for path in self.pictures],
+            remarks=list(self.remarks),
+            metrics=dict(self.metrics),
+            history=[dict(row) for row in self.history],
+            per_class=[dict(row) for row in self.per_class],
+            dataset=dict(self.dataset),
+            used=dict(self.used),
+        )
+        return {**values, "model_uri": self.model, "verdict": self.verdict, "answers": self.answers}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingResult:
+        """The inverse of :meth:`to_dict`."""
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        known.update(
+            folder=Path(values["folder"]),
+            best=Path(values["best"]),
+            last=Path(values["last"]),
+            pictures=[Path(path) for path in values["pictures"]],
+        )
+        return cls(**known)
+
+    def plot_curves(self) -> Figure:
+        """Quality and losses over the epochs."""
+        from guardianflow.plots.training import plot_training, training_curves
+
+        return plot_training(training_curves(self.history))
+
+    def plot_classes(self) -> Figure:
+        """Average precision of each class."""
+        from guardianflow.plots.training import class_bars, plot_class_bars
+
+        return plot_class_bars(class_bars(self.per_class))
+
+    def show_samples(self) -> PredictionGallery:
+        """Some validation images with what was found, missed and imagined."""
+        from guardianflow.plots.predictions import PredictionGallery
+
+        path = self.folder / SAMPLES_FILE
+        return PredictionGallery(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
+
+    def next_steps(self) -> NextSteps:
+        """What to do with this model now."""
+        if self.model.startswith("models:/"):
+            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
+            steps = [
+                ("Put it in charge", f"guardianflow promote {name}"),
+                ("See who was in charge when", f"guardianflow history {name}"),
+            ]
+        else:
+            steps = [("Register it", f"guardianflow register NAME --run {self.run_id}")]
+        steps.append(("Train once more from the same parameters", f"guardianflow run --again {self.run_id}"))
+        steps.append(("Look at its figures", f"guardianflow metrics --run {self.run_id}"))
+        return NextSteps(steps)
+
+    def _repr_html_(self) -> str:
+        link = run_link(self.tracking_uri, self.run_id)
+        return (
+            f"<h4>Training of {escape(self.experiment)} · {escape(self.status.lower())}</h4>"
+            f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
+            f"{metric_table_html(self.metrics)}{remarks_html(self.remarks)}"
+            f"<p>Run {link} · model <code>{escape(self.model)}</code><br>"
+            f"Files in <code>{escape(str(self.folder))}</code></p>"
+        )

@@ -1,0 +1,1 @@
+"""A run's life: record, heartbeat, delivery, the one door to MLflow."""

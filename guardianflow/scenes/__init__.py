@@ -1,0 +1,1 @@
+"""Generated site scenes, for the demo and the simulations."""

@@ -1,0 +1,391 @@
+"""The engine of our own state: registry ledger, run records, metrics.
+
+One URL decides: ``sqlite:///…`` (WAL, every write transaction ``BEGIN IMMEDIATE``, 30 s busy
+timeout) or ``postgresql://…``. Opening a database brings its schema up to date under a lock; a
+schema that is newer than this code is refused. The tables are in :mod:`guardianflow.state.tables`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from guardianflow._imports import require
+from guardianflow.core.config import mask_secrets
+from guardianflow.exceptions import (
+    ConfigError,
+    ConflictError,
+    GuardianFlowError,
+    SchemaTooNewError,
+    TrackingUnavailableError,
+)
+from guardianflow.files.process_lock import process_lock
+from guardianflow.state.state_file import back_up, check_file, check_tables, lock_folder, make_whole
+from guardianflow.state.tables import (
+    metadata,
+    metric_records,
+    model_evaluations,
+    model_events,
+    model_states,
+    model_versions,
+    run_records,
+)
+
+__all__ = [
+    "HEAD",
+    "VERSION_TABLE",
+    "Database",
+    "metadata",
+    "metric_records",
+    "model_evaluations",
+    "model_events",
+    "model_states",
+    "model_versions",
+    "run_records",
+]
+
+log = logging.getLogger(__name__)
+
+HEAD = "0002"
+"""The migration this code expects. A constant, so that opening a current database needs no Alembic."""
+
+VERSION_TABLE = "guardianflow_version"
+"""Not Alembic's default: in a database shared with MLflow, ``alembic_version`` is MLflow's."""
+
+BUSY_SECONDS = 30
+_LOOKED_THROUGH = 500_000_000  # bytes; a second or two
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x67_66_6C_77  # advisory-lock key: "gflw"
+_LOCK_TIMEOUTS = ("55P03", "57014")
+_SETTING = "GUARDIANFLOW_DATABASE_URL"
+
+
+class Database:
+    """An open state database whose schema is the one this code expects.
+
+    Use :meth:`open`; it returns the same object for the same URL within a process.
+
+    Attributes:
+        url: Where it is, without the password.
+        engine: The SQLAlchemy engine.
+    """
+
+    _open: ClassVar[dict[tuple[int, str], Database]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.url = mask_secrets(engine.url.render_as_string(hide_password=True))
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Connect and bring the schema up to date.
+
+        Raises:
+            ConfigError: The URL can't be used, its folder can't be written, the file can't be what it was (empty,
+                cut off, another program's, gone), or the server doesn't allow it.
+            SchemaTooNewError: A newer GuardianFlow has written this database.
+            TrackingUnavailableError: The server doesn't answer.
+        """
+        key = (os.getpid(), url)  # a forked child must not share its parent's connections
+        with cls._guard:
+            if key not in cls._open:
+                engine = _create_engine(url)
+                try:
+                    upgrade(engine)
+                except BaseException:
+                    engine.dispose()
+                    raise
+                cls._open[key] = cls(engine)
+            return cls._open[key]
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded default."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction: committed at the end of the block, rolled back on an error.
+
+        On SQLite it begins IMMEDIATE, so that reading first and writing later can't fail.
+
+        Raises:
+            TrackingUnavailableError: The server went away, or the file stayed locked for 30 s.
+        """
+        with _explained(self.engine), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One read transaction: every query in the block sees the same state.
+
+        Raises:
+            TrackingUnavailableError: The server went away.
+        """
+        options: dict[str, Any] = {"guardianflow_read": True}
+        if not self.is_sqlite:
+            options["isolation_level"] = "REPEATABLE READ"
+        with _explained(self.engine), self.engine.connect() as connection:
+            connection.execution_options(**options)
+            yield connection
+            connection.rollback()
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, timeout_s: float = 30.0) -> Iterator[None]:
+        """Hold a named lock that every process and thread on this database respects.
+
+        It guards what lies outside the database (MLflow's aliases). It is no database lock: other
+        writers go on. When its holder dies, it is free.
+
+        Raises:
+            ConflictError: Somebody else held it for all of ``timeout_s``.
+        """
+        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        if self.is_sqlite:
+            folder = lock_folder(Path(str(self.engine.url.database)))
+            with process_lock(folder / f"{digest.hex()}.lock", timeout_s=timeout_s, what=name):
+                yield
+            return
+        key = int.from_bytes(digest, "big", signed=True)
+        with contextlib.ExitStack() as stack:
+            with _explained(self.engine, waiting_for=name):
+                connection = stack.enter_context(self.engine.connect())
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(timeout_s * 1000)}")
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            yield  # closing the connection ends its transaction, and with it the lock
+
+    def damage(self) -> str:
+        """What SQLite finds wrong in its own file; empty where it is sound, too large to look through, or a server.
+
+        Raises:
+            ConfigError: It is too damaged to be looked through.
+        """
+        path = Path(str(self.engine.url.database))
+        if not self.is_sqlite or path.stat().st_size > _LOOKED_THROUGH:
+            return ""
+        with self.read() as connection:
+            said = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        return "" if said == "ok" else " ".join(said.split())
+
+    def close(self) -> None:
+        """Give the connections back; the next :meth:`open` connects anew."""
+        with self._guard:
+            for key in [key for key, value in self._open.items() if value is self]:
+                del self._open[key]
+        self.engine.dispose()
+
+    @classmethod
+    def forget_parent(cls) -> None:
+        """In a forked child: forget the parent's connections without closing them."""
+        cls._guard = threading.Lock()
+        for database in cls._open.values():
+            database.engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Database.forget_parent)
+
+
+def _create_engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ConfigError(
+            f"{_SETTING} {mask_secrets(url)!r} is not a database URL. "
+            "Use sqlite:////absolute/file.db or postgresql://user:password@host/name."
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite_engine(parsed)
+    if backend == "postgresql":
+        require("psycopg", extra="postgres", purpose="a PostgreSQL state database")
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            max_overflow=20,
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "guardianflow",
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+            },
+        )
+    raise ConfigError(
+        f"{_SETTING} {mask_secrets(url)!r} is of kind {backend!r}; the state database is SQLite or PostgreSQL. "
+        "Use sqlite:////absolute/file.db or postgresql://user:password@host/name."
+    )
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ConfigError(
+            f"{_SETTING} {str(url)!r} names no file, and several processes share the state database. "
+            "Use sqlite:////absolute/file.db."
+        )
+    path = Path(url.database).expanduser().absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder of the state database can't be made: {path.parent} ({error.strerror}). "
+            "Set GUARDIANFLOW_WORK_DIR to a folder you may write."
+        ) from error
+    check_file(path)
+    if not path.exists():
+        make_whole(path, lambda draft: _fill(url, draft))
+    return _file_engine(url, path)
+
+
+def _fill(url: URL, draft: Path) -> None:
+    engine = _file_engine(url, draft)
+    try:
+        upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+def _file_engine(url: URL, path: Path) -> Engine:
+    engine = sa.create_engine(
+        url.set(database=str(path)),
+        max_overflow=20,
+        connect_args={"timeout": BUSY_SECONDS},
+    )
+
+    checked = [] if path.exists() and path.stat().st_size else [path]  # a draft has nothing yet
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        if not checked:
+            _check_ours(cursor, path)
+            checked.append(path)
+        _enter_wal(cursor)
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("guardianflow_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _check_ours(cursor: Any, path: Path) -> None:
+    """Refuse what isn't ours before anything is written to it."""
+    names = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    current = VERSION_TABLE in names and cursor.execute(
+        f"SELECT count(*) FROM {VERSION_TABLE} WHERE version_num = ?",  # noqa: S608 - a constant
+        (HEAD,),
+    ).fetchone() == (1,)
+    check_tables(path, names, version_table=VERSION_TABLE, needed=set(metadata.tables) if current else ())
+
+
+def _enter_wal(cursor: Any) -> None:
+    """Switch to WAL. Here SQLite may say "locked" at once, whatever the timeout (1 in 320 at 8 processes)."""
+    from sqlite3 import OperationalError
+
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _explained(engine: Engine, *, waiting_for: str = "") -> Iterator[None]:
+    """Turn a failure of the database itself into an error of ours; a wrong statement stays what it is."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        explained = _explain(error, engine, waiting_for)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> GuardianFlowError | None:
+    said = mask_secrets(" ".join(str(error.orig).split()))
+    where = f"the state database {engine.url.render_as_string(hide_password=True)}"
+    advice = f"Check {_SETTING} with `guardianflow doctor`."
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    if waiting_for and code in _LOCK_TIMEOUTS:
+        return ConflictError(f"another process holds the lock of {waiting_for} and did not let go. Try again.")
+    if code.startswith("40"):  # serialization failure, deadlock: PostgreSQL asks for another try
+        return ConflictError(f"{where} could not serialise this change with another one ({said}). Try again.")
+    if "not a database" in said or "malformed" in said:
+        return ConfigError(f"{where} is damaged ({said}). Put a copy of it back: *.backup beside it is one. {advice}")
+    if code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:
+        return ConfigError(f"{where} can't be used: {said}. {advice}")
+    if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        return TrackingUnavailableError(f"{where} can't be used: {said}. {advice}")
+    return None
+
+
+def upgrade(engine: Engine) -> None:
+    """Apply the migrations that this database lacks, one process at a time.
+
+    Raises:
+        ConfigError: It is no database, or we may not make tables in it.
+        SchemaTooNewError: The database is newer than this code.
+        TrackingUnavailableError: The database doesn't answer.
+    """
+    with _explained(engine):
+        with engine.connect() as connection:
+            connection.execution_options(guardianflow_read=True)
+            if _revision(connection) == HEAD:
+                return
+        with engine.connect() as connection, connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            if _revision(connection) != HEAD:  # another process may have been faster
+                _migrate(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+    return None if found is None else str(found)
+
+
+def _migrate(connection: Connection) -> None:
+    """Run the migrations inside the caller's transaction: all of them, or none."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    current = _revision(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaTooNewError(
+            f"the state database {connection.engine.url.render_as_string(hide_password=True)} has schema {current!r}, "
+            f"written by a newer GuardianFlow; this one knows up to {HEAD!r}. "
+            "Upgrade with `pip install --upgrade guardianflow`, or set GUARDIANFLOW_DATABASE_URL to another database."
+        )
+    if current is not None and connection.dialect.name == "sqlite":
+        copy = back_up(Path(str(connection.engine.url.database)), current)
+        log.warning("the state database goes from schema %s to %s; as it was, it is kept as %s", current, HEAD, copy)
+    command.upgrade(config, "head")

@@ -1,0 +1,1 @@
+"""Names, units, what may be printed, what must not be."""

@@ -1,0 +1,1 @@
+"""Results and objects as HTML."""

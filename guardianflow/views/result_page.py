@@ -1,0 +1,84 @@
+"""What the pages of all results share: figures as people read them, tables, remarks, links, next steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from guardianflow.core.metrics import CATALOGUE, MetricSpec
+from guardianflow.text.command_lines import typed
+from guardianflow.text.printable import printable
+
+__all__ = ["NextSteps", "format_metric", "metric_table_html", "remarks_html", "run_link"]
+
+_HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
+
+
+def remarks_html(remarks: Sequence[str]) -> str:
+    """The remarks as a list that unfolds; nothing where there is none."""
+    if not remarks:
+        return ""
+    items = "".join(f"<li>{escape(printable(text, longest=1000))}</li>" for text in remarks)
+    count = f"{len(remarks)} remark{'s' if len(remarks) > 1 else ''}"
+    return f"<details><summary>{count} on what was taken and how it was measured</summary><ul>{items}</ul></details>"
+
+
+def run_link(tracking_uri: str, run_id: str) -> str:
+    """The run as a link into MLflow's pages where these are served, else its id."""
+    text = f"<code>{escape(run_id)}</code>"
+    if not tracking_uri.startswith(("http://", "https://")):
+        return text
+    return f'<a href="{escape(tracking_uri.rstrip("/"))}/#/runs/{escape(run_id)}">{text}</a>'
+
+
+def format_metric(name: str, value: float | None) -> str:
+    """A figure as a person reads it: ``0.574``, ``12.3 ms``, ``1,234 MB``."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return "–"
+    spec = CATALOGUE.get(name)
+    if spec is None or spec.unit == "fraction":
+        return f"{value:.3f}"
+    if spec.unit == "count":
+        return f"{value:,.0f}"
+    unit = "%" if spec.unit == "percent" else spec.unit
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.1f} {unit}"
+
+
+def metric_table_html(metrics: Mapping[str, float]) -> str:
+    """The figures as a table, the headline ones first, each with its meaning as a tooltip."""
+    names = [name for name in _HEADLINE if name in metrics]
+    names += [name for name in metrics if name in CATALOGUE and name not in names]
+    rows = "".join(_row(name, metrics[name], CATALOGUE[name]) for name in names)
+    return f'<table><tr><th style="text-align:left">Metric</th><th>Value</th><th></th></tr>{rows}</table>'
+
+
+def _row(name: str, value: float, spec: MetricSpec) -> str:
+    return (
+        f'<tr><td style="text-align:left"><code>{escape(name)}</code></td>'
+        f"<td>{escape(format_metric(name, value))}</td>"
+        f'<td style="text-align:left;opacity:.7">{escape(spec.description)}</td></tr>'
+    )
+
+
+@dataclass(frozen=True)
+class NextSteps:
+    """Commands that may follow a run, filled in; a notebook shows them as a list.
+
+    Attributes:
+        steps: Pairs (why, command).
+    """
+
+    steps: Sequence[tuple[str, str]]
+
+    def commands(self) -> list[tuple[str, str]]:
+        """Pairs (why, command)."""
+        return list(self.steps)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="text-align:left">{escape(why)}</td>'
+            f'<td style="text-align:left"><code>{escape(typed(command))}</code></td></tr>'
+            for why, command in self.steps
+        )
+        return f"<table>{rows}</table>"

@@ -1,0 +1,1 @@
+"""From a file to boxes: decoding, letterbox, forward, box selection."""

@@ -1,0 +1,1 @@
+"""Trackers, their runs, their truth, their clip."""

@@ -1,0 +1,1 @@
+"""Ultralytics as a trainer, kept apart from the user's data."""
