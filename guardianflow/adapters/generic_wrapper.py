@@ -21,6 +21,7 @@ from guardianflow.files.run_folder import RESULT_FILE, write_json
 from guardianflow.runners._base import Runner
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.fields import to_yaml
 from guardianflow.scenario.schema import WrapScenario
 from guardianflow.state.database import Database
 from guardianflow.text.names import validate_name
@@ -108,7 +109,9 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
 
         The same means: the same code, arguments and data, by content.
         """
-        digest = self.identity().digest
+        identity = self.identity()
+        _looked_at[to_yaml(self.scenario)] = identity
+        digest = identity.digest
         records = RunRecords(Database.open(self.settings.database_url))
         candidates = records.list(
             experiment=self.scenario.experiment,
@@ -117,6 +120,13 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
             limit=_LOOKED_THROUGH,
         )
         return next((record for record in candidates if _digest_of(record.folder) == digest), None)
+
+    def hand_over(self, folder: Path) -> None:
+        """Leave the identity that :meth:`already_done` worked out: code and data are hashed once."""
+        super().hand_over(folder)
+        identity = _looked_at.pop(to_yaml(self.scenario), None)
+        if identity is not None:
+            write_json(folder / IDENTITY_FILE, identity.to_dict())
 
     def preview(self, sample: Path | None = None) -> WrapPreview:
         """What a run would start, take for parameters, for metrics and for artifacts; nothing is run.
@@ -160,8 +170,8 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
         Raises:
             ScriptFailedError: It ended badly; ``result`` holds what was kept.
         """
-        identity = self.identity()
-        write_json(run.folder / IDENTITY_FILE, identity.to_dict())
+        if not (run.folder / IDENTITY_FILE).exists():  # else whoever asked whether it is needed has hashed it
+            write_json(run.folder / IDENTITY_FILE, self.identity().to_dict())
         status: str = RunStatus.KILLED
         try:
             result = WrappedScript(self, run, self.sink).run()
@@ -183,6 +193,10 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
             log.warning(
                 "the last run of %r was not noted in %s: %s", asked.run.entry, asked.run.experiments_file, error
             )
+
+
+_looked_at: dict[str, RunIdentity] = {}
+"""What was asked → its identity, from the question whether it is needed until it is run."""
 
 
 def _digest_of(folder: Path) -> str | None:

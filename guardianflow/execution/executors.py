@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.core.config import Settings
-from guardianflow.data.images import hand_over
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
 from guardianflow.execution.engine.notebook import check_parameters, execute_notebook, template_path
 from guardianflow.execution.engine.outcome import (
@@ -25,7 +24,7 @@ from guardianflow.execution.engine.outcome import (
 )
 from guardianflow.processes.interrupts import signals_raise
 from guardianflow.processes.supervision.environment import outer_environment
-from guardianflow.runners._base import RESULT_FILE, SEEN_FILE, Runner, keep_scenario
+from guardianflow.runners._base import RESULT_FILE, Runner, keep_scenario
 from guardianflow.runs.run_records import RunRecord, RunStatus
 from guardianflow.runs.tracking import TrackedRun, outcome_of
 from guardianflow.runs.tracking_store import look_at_store
@@ -150,7 +149,7 @@ class LocalExecutor:
             with self._open(plan) as run:
                 try:
                     keep_scenario(run, plan.scenario)
-                    hand_over(run.folder / SEEN_FILE)
+                    runner.hand_over(run.folder)
                     if self._on_run:
                         self._on_run(run.record)
                     if template is None:

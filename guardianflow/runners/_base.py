@@ -12,11 +12,12 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink, NullSink
-from guardianflow.data.images import take_over
+from guardianflow.data.images import hand_over, take_over
 from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.files.run_folder import RESULT_FILE, write_text
 from guardianflow.processes.interrupts import signals_raise
@@ -28,7 +29,7 @@ from guardianflow.scenario.schema import BaseScenario
 from guardianflow.state.database import Database
 from guardianflow.text.progress_bar import in_a_kernel
 
-__all__ = ["RESULT_FILE", "SCENARIO_FILE", "SEEN_FILE", "Runner", "keep_scenario"]
+__all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario"]
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,10 @@ class Runner(ABC, Generic[S, R]):
             with contextlib.suppress(GuardianFlowError):
                 record = RunRecords(Database.open(self.settings.database_url)).get(run_id)
                 take_over(record.folder / SEEN_FILE)
+
+    def hand_over(self, folder: Path) -> None:
+        """Leave in a run's folder what :meth:`check` found, for the process that does the work."""
+        hand_over(folder / SEEN_FILE)
 
     def require_classes(self, names: Sequence[str]) -> None:
         """Make sure that the data has the classes that the task names.

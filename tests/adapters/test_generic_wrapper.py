@@ -495,6 +495,19 @@ def test_runs_kept_beside_the_script_are_no_part_of_it(
     assert again.model == "models:/same/1", again.remarks
 
 
+def test_code_and_data_are_hashed_once_where_it_was_asked_whether_the_run_is_needed(
+    settings: Settings, folder: Path, tmp_path: Path
+) -> None:
+    path = script(folder, "once.py", "print('loss: 1')\n")
+    asked = GenericWrapper("people", path, folder, settings=settings)
+    assert asked.already_done() is None
+    left = tmp_path / "run"
+    GenericWrapper.of(asked.scenario, settings=settings).hand_over(left)
+    assert json.loads((left / "identity.json").read_text(encoding="utf-8"))["digest"] == asked.identity().digest
+    asked.hand_over(tmp_path / "other")  # handed over once; another run looks anew
+    assert not (tmp_path / "other" / "identity.json").exists()
+
+
 def test_a_failed_run_is_needed_again(settings: Settings, folder: Path) -> None:
     path = script(folder, "no.py", "raise SystemExit(1)\n")
     wrapped(settings, folder, path)

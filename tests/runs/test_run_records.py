@@ -54,7 +54,7 @@ ANOTHER = ProcessIdentity("another-host", "another-boot", 4711, 1.0)
 
 
 def identity_of(pid: int) -> ProcessIdentity:
-    code = f"from guardianflow.core import run_records as r; print(r._start_time({pid}))"
+    code = f"from guardianflow.runs import run_records as r; print(r._start_time({pid}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     return replace(ProcessIdentity.current(), pid=pid, started=float(out))
 

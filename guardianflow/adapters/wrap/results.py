@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import ScriptFailedError
+from guardianflow.runners._result import Result
 from guardianflow.text.units import duration, file_size
 from guardianflow.views.result_page import NextSteps, format_metric, run_link
 
@@ -23,7 +24,7 @@ _LEFT = 'style="text-align:left"'
 
 
 @dataclass(frozen=True)
-class WrapResult:
+class WrapResult(Result):
     """A wrapped script that has ended, well or badly.
 
     Attributes:
@@ -51,7 +52,7 @@ class WrapResult:
         tracking_uri: MLflow, with the password masked.
     """
 
-    answers: ClassVar[list[str]] = [
+    answers = (
         "model",
         "exit_code",
         "signal",
@@ -62,8 +63,7 @@ class WrapResult:
         "artifacts",
         "left_out",
         "adopted",
-    ]
-    """What ``--json`` shows of it beside figures, verdict and remarks."""
+    )
 
     run_id: str
     experiment: str
@@ -94,11 +94,6 @@ class WrapResult:
         return self.exit_code == 0 and not self.stopped
 
     @property
-    def model_uri(self) -> str | None:
-        """The registered version, or the artifact of the run that could be registered."""
-        return self.model or None
-
-    @property
     def verdict(self) -> str:
         """How it ended and what it left, in one or two sentences."""
         took = duration(self.metrics.get("wall_seconds", 0.0))
@@ -120,18 +115,6 @@ class WrapResult:
         if self.ok:
             return self
         raise ScriptFailedError(self.reason, result=self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain JSON types."""
-        values = asdict(self)
-        values |= {"folder": str(self.folder), "model_uri": self.model_uri, "verdict": self.verdict}
-        return {**values, "answers": self.answers}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> WrapResult:
-        """The inverse of :meth:`to_dict`."""
-        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        return cls(**{**known, "folder": Path(values["folder"])})
 
     def plot_metrics(self) -> Figure:
         """Each metric over its steps."""

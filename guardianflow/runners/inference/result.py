@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from guardianflow.runners._result import Result
 from guardianflow.runners.inference.verdict import benchmark_verdict
 from guardianflow.runners.training.result import SAMPLES_FILE
 from guardianflow.views.result_page import format_metric, remarks_html, run_link
@@ -29,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class InferenceResult:
+class InferenceResult(Result):
     """A finished benchmark.
 
     Attributes:
@@ -51,8 +52,7 @@ class InferenceResult:
         tracking_uri: MLflow, with the password masked.
     """
 
-    answers: ClassVar[list[str]] = ["model", "cells", "left_out", "detection", "mot", "system", "tracking"]
-    """What ``--json`` shows of it beside figures, verdict and remarks."""
+    answers = ("model", "cells", "left_out", "detection", "mot", "system", "tracking")
 
     run_id: str
     experiment: str
@@ -79,23 +79,6 @@ class InferenceResult:
     def verdict(self) -> str:
         """What the matrix comes to, in a few plain sentences."""
         return benchmark_verdict(self.cells, left_out=self.left_out, mot=self.mot)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        values = asdict(self)
-        values.update(
-            folder=str(self.folder),
-            cells=[dict(row) for row in self.cells],
-            left_out=[dict(row) for row in self.left_out],
-            remarks=list(self.remarks),
-        )
-        return {**values, "metrics": self.metrics, "verdict": self.verdict, "answers": self.answers}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> InferenceResult:
-        """The inverse of :meth:`to_dict`."""
-        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        return cls(**{**known, "folder": Path(values["folder"])})
 
     def plot_latency(self) -> Figure:
         """How long one image takes in each cell, from file to boxes."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.registry.gate import verdict_html
+from guardianflow.runners._result import Result
 from guardianflow.runners.training.runner import RESULT_FILE, Runner
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
@@ -29,7 +30,7 @@ __all__ = ["RegistryResult", "RegistryRunner", "VerdictTable"]
 
 
 @dataclass(frozen=True)
-class RegistryResult:
+class RegistryResult(Result):
     """What a change led to.
 
     Attributes:
@@ -45,8 +46,7 @@ class RegistryResult:
             where none was asked.
     """
 
-    answers: ClassVar[list[str]] = ["action", "version", "aliases"]
-    """What ``--json`` shows of it beside figures, verdict and remarks."""
+    answers = ("action", "version", "aliases")
 
     run_id: str
     experiment: str
@@ -63,22 +63,10 @@ class RegistryResult:
         """``models:/NAME/3``."""
         return str(self.version["uri"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain JSON types."""
-        return {
-            "run_id": self.run_id,
-            "experiment": self.experiment,
-            "status": self.status,
-            "action": self.action,
-            "model_uri": self.model_uri,
-            "metrics": dict(self.version["metrics"]),
-            "version": dict(self.version),
-            "aliases": dict(self.aliases),
-            "versions": [dict(row) for row in self.versions],
-            "history": [dict(row) for row in self.history],
-            "verdict": dict(self.verdict),
-            "answers": self.answers,
-        }
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Those of the version."""
+        return dict(self.version["metrics"])
 
     def plot_champions(self) -> Figure:
         """Who was champion when."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from guardianflow.runners._result import Result
 from guardianflow.runners.quantization.comparison import quantization_verdict
 from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link
 
@@ -23,7 +24,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class QuantizationResult:
+class QuantizationResult(Result):
     """A finished quantization.
 
     Attributes:
@@ -45,8 +46,7 @@ class QuantizationResult:
         tracking_uri: MLflow, with the password masked.
     """
 
-    answers: ClassVar[list[str]] = ["model", "original", "quantized", "comparison"]
-    """What ``--json`` shows of it beside figures, verdict and remarks."""
+    answers = ("model", "original", "quantized", "comparison")
 
     run_id: str
     experiment: str
@@ -71,31 +71,13 @@ class QuantizationResult:
         return quantization_verdict(self.quantized, self.comparison, self.damage)
 
     @property
-    def model_uri(self) -> str:
-        """The same as :attr:`model`."""
-        return self.model
-
-    @property
     def path(self) -> Path:
         """The artifact on this machine."""
         return self.folder / self.model_file
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        values = {**asdict(self), "folder": str(self.folder), "remarks": list(self.remarks)}
-        return {
-            **values,
-            "model_uri": self.model,
-            "verdict": self.verdict,
-            "answers": self.answers,
-            "per_class": list(self.quantized.get("per_class", [])),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> QuantizationResult:
-        """The inverse of :meth:`to_dict`."""
-        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        return cls(**{**known, "folder": Path(values["folder"])})
+        """Plain JSON types, with the figures of each class."""
+        return {**super().to_dict(), "per_class": list(self.quantized.get("per_class", []))}
 
     def plot_tradeoff(self) -> Figure:
         """Accuracy against latency: original, fp32 on the same runtime, quantized."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from guardianflow.runners._result import Result
 from guardianflow.runners.training.verdict import training_verdict
 from guardianflow.views.result_page import NextSteps, metric_table_html, remarks_html, run_link
 
@@ -24,7 +25,7 @@ SAMPLES_FILE = "samples.json"
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(Result):
     """A finished training.
 
     Attributes:
@@ -47,8 +48,7 @@ class TrainingResult:
         tracking_uri: MLflow, with the password masked.
     """
 
-    answers: ClassVar[list[str]] = ["model", "used"]
-    """What ``--json`` shows of it beside figures, verdict and remarks."""
+    answers = ("model", "used")
 
     run_id: str
     experiment: str
@@ -71,40 +71,6 @@ class TrainingResult:
     def verdict(self) -> str:
         """The result in one or two plain sentences."""
         return training_verdict(self.metrics, self.per_class, self.history, epochs=self.epochs)
-
-    @property
-    def model_uri(self) -> str:
-        """The same as :attr:`model`."""
-        return self.model
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain JSON types."""
-        values = asdict(self)
-        values.update(
-            folder=str(self.folder),
-            best=str(self.best),
-            last=str(self.last),
-            pictures=[str(path) for path in self.pictures],
-            remarks=list(self.remarks),
-            metrics=dict(self.metrics),
-            history=[dict(row) for row in self.history],
-            per_class=[dict(row) for row in self.per_class],
-            dataset=dict(self.dataset),
-            used=dict(self.used),
-        )
-        return {**values, "model_uri": self.model, "verdict": self.verdict, "answers": self.answers}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingResult:
-        """The inverse of :meth:`to_dict`."""
-        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        known.update(
-            folder=Path(values["folder"]),
-            best=Path(values["best"]),
-            last=Path(values["last"]),
-            pictures=[Path(path) for path in values["pictures"]],
-        )
-        return cls(**known)
 
     def plot_curves(self) -> Figure:
         """Quality and losses over the epochs."""

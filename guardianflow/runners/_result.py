@@ -1,0 +1,58 @@
+"""What all results share: a form in plain JSON types, and the way back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+__all__ = ["Result"]
+
+
+class Result:
+    """What a run hands back; subclasses are frozen dataclasses, their fields JSON-able but for paths."""
+
+    answers: ClassVar[tuple[str, ...]] = ()
+    """Fields that ``--json`` shows beside figures, verdict and remarks."""
+
+    if TYPE_CHECKING:  # a subclass has each as a field or as a property
+
+        @property
+        def metrics(self) -> Mapping[str, float]: ...
+
+        @property
+        def verdict(self) -> Any: ...
+
+    @property
+    def model_uri(self) -> str | None:
+        """What to load the model by; ``None`` where there is none."""
+        model = getattr(self, "model", None)
+        return model if isinstance(model, str) and model else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON types."""
+        values = {each.name: plain(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]
+        said = {"metrics": self.metrics, "model_uri": self.model_uri, "verdict": self.verdict, "answers": self.answers}
+        return {**values, **plain(said)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        known = {each.name: each.type for each in fields(cls) if each.name in values}  # type: ignore[arg-type]
+        return cls(**{name: _typed(values[name], str(kind)) for name, kind in known.items()})
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: paths as text, mappings and sequences as dictionaries and lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if kind == "Path":
+        return Path(value)
+    return [Path(item) for item in value] if kind == "Sequence[Path]" else value
