@@ -16,7 +16,7 @@ import typer
 
 from guardianflow import __version__
 from guardianflow.text.command_lines import typed
-from guardianflow.verbs import adoption, benchmarks, evaluation, models, records, work
+from guardianflow.verbs import adoption, benchmarks, evaluation, metrics, models, records, work
 
 __all__ = ["app", "main"]
 
@@ -43,7 +43,7 @@ COMMAND_CLASSES = {"wrap": adoption.WrapCommand}
 GROUPS = {
     "scenario": work.scenario_app,
     "runs": records.runs_app,
-    "metrics": records.metrics_app,
+    "metrics": metrics.metrics_app,
     "eval": evaluation.eval_app,
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from guardianflow.core.config import Settings
     from guardianflow.core.registry import ModelEvent
 
-__all__ = ["TABLES", "Filters", "Listed", "history_table", "metrics_table"]
+__all__ = ["TABLES", "Filters", "Listed", "figures_table", "history_table", "metrics_table"]
 
 _SHORT = 12
 
@@ -203,6 +203,27 @@ def metrics_table(frame: pd.DataFrame) -> Listed:
     ]
     columns = ("time", "metric", "value", "model", "version", "site", "experiment", "run", "source", "tags")
     return Listed(columns, rows, items, "no measurement fits")
+
+
+def figures_table(frame: pd.DataFrame, *, empty: str) -> Listed:
+    """Figures of groups, trends or comparisons: labels that tell nothing apart are left out for people."""
+    import json
+
+    items = json.loads(frame.to_json(orient="records", date_format="iso"))
+    shown = [name for name in frame.columns if any(item[name] is not None for item in items)]
+    usual = frame.attrs.get("metric", "")
+    rows = [tuple(_shown(name, item[name], item.get("metric", usual)) for name in shown) for item in items]
+    return Listed(tuple(name.replace("_", " ") for name in shown), rows, items, empty)
+
+
+def _shown(name: str, value: Any, metric: str) -> object:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "better", False: "worse"}[value]
+    if name in {"time", "last_time"}:
+        return _local(value)
+    if name == "ratio":
+        return f"{value:.3g}×"
+    return format_metric(metric, value) if isinstance(value, float) and name != "count" else value
 
 
 def _figure(metric: str, value: float | None) -> str:

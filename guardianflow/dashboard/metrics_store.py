@@ -11,13 +11,17 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import sqlalchemy as sa
 
 from guardianflow.core.config import Settings, mask_secrets
-from guardianflow.core.metrics import MetricRecord, SaveReport
-from guardianflow.exceptions import ConfigError, InputError
+from guardianflow.core.metrics import CATALOGUE, MetricRecord, SaveReport
+from guardianflow.dashboard import aggregates
+from guardianflow.dashboard.aggregates import Filter, Labelled, Moment, Where, check_text, conditions
+from guardianflow.dashboard.export import write_parquet
+from guardianflow.exceptions import ConfigError, InputError, NotFoundError
 from guardianflow.state.database import Database, metric_records
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MetricsStore"]
 
+MOST_POINTS = 10_000
 CHUNK_ROWS = 5000
 """Rows of one transaction: enough to be fast, few enough that other writers wait under 0.1 s."""
 
@@ -40,8 +45,6 @@ _LENGTHS = {
 }
 
 Row = tuple[object, ...]
-Filter = str | int | Iterable[str] | None
-Moment = datetime | str | None
 
 
 class MetricsStore:
@@ -147,24 +150,139 @@ class MetricsStore:
             InputError: A moment, limit or order that can't be used.
             TrackingUnavailableError: The database went away.
         """
-        filters = {
-            "metric": metric, "model": model, "version": version, "site": site, "camera": camera,
-            "task": task, "experiment": experiment, "run_id": run_id, "source": source,
-        }  # fmt: skip
+        where = Where(
+            metric=metric, model=model, version=version, site=site, camera=camera, task=task,
+            experiment=experiment, run_id=run_id, source=source, start=start, end=end,
+        )  # fmt: skip
         if order not in _ORDERS:
             raise InputError(f"order must be one of {', '.join(_ORDERS)}, not {order!r}")
-        query = _select(filters, _moment("start", start), _moment("end", end), include_invalid=include_invalid)
+        query = _select(where, include_invalid=include_invalid)
         query = query.order_by(*(column.desc() for column in _TIME_ORDER))
         if limit is not None:
             query = query.limit(_checked_limit(limit))
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             rows = connection.execute(query).all()
         if order == "time":
             rows = rows[::-1]
         return _frame(rows, include_invalid=include_invalid)
 
+    def summary(
+        self, *, by: Sequence[str] = ("model", "version", "site", "camera"), **where: Unpack[Where]
+    ) -> pd.DataFrame:
+        """Figures of each metric, by the labels of its measurements.
+
+        Args:
+            by: Labels that make a group of their own, of :data:`LABELS`.
+            where: Filters, as :meth:`query_metrics` has them.
+
+        Returns:
+            One row a metric and group: ``metric``, the labels, ``count``, ``mean``, ``min``, ``max``, ``p50``,
+            ``p95`` (``numpy.quantile``'s, over every measurement), ``invalid`` (how many were NaN or infinite and
+            are in no figure), ``last`` and ``last_time``.
+
+        Raises:
+            InputError: A label or filter that can't be used.
+        """
+        with self.database.read() as connection:
+            return aggregates.by_group(connection, where, ["metric", *_labels(by)])
+
+    def trend(
+        self,
+        metric: str,
+        *,
+        by: Sequence[str] = (),
+        points: int = 100,
+        bucket_s: int | None = None,
+        **where: Unpack[Labelled],
+    ) -> pd.DataFrame:
+        """How a metric went: figures of each time bucket.
+
+        Args:
+            metric: Its name.
+            by: Labels that make a line of their own.
+            points: At most so many buckets a line; the narrowest usual width (10 s, 5 min, 6 h …) that fits is taken.
+            bucket_s: Width of a bucket in seconds, instead.
+            where: Filters; without ``start`` and ``end`` from the first measurement to the last.
+
+        Returns:
+            One row a bucket and line: the labels, ``time`` (the bucket's start, UTC), ``count``, ``mean``, ``min``,
+            ``max``, ``p50``, ``p95``. A bucket without measurements has ``count`` 0 and NaN: a gap stays a gap.
+            ``frame.attrs["bucket_s"]`` is the width.
+
+        Raises:
+            InputError: A filter that can't be used, or more buckets than ``points``.
+        """
+        if not 1 <= points <= MOST_POINTS:
+            raise InputError(f"points must lie between 1 and {MOST_POINTS:,}, not {points!r}")
+        if bucket_s is not None and bucket_s < 1:
+            raise InputError(f"a bucket has at least 1 s, not {bucket_s!r}")
+        with self.database.read() as connection:
+            frame = aggregates.buckets(
+                connection, {**where, "metric": metric}, _labels(by), points=points, bucket_s=bucket_s
+            )
+        frame.attrs["metric"] = metric
+        return frame
+
+    def comparison(
+        self, metric: str, *, by: str = "version", baseline: str | None = None, **where: Unpack[Labelled]
+    ) -> pd.DataFrame:
+        """Models, versions or sites side by side, against one of them.
+
+        Args:
+            metric: Its name.
+            by: The label that is compared.
+            baseline: The one that the others are held against; without, nothing is.
+            where: Filters.
+
+        Returns:
+            One row a value of the label: it, the figures of :meth:`summary`, ``difference`` and ``ratio`` of the
+            means, and ``better``: whether the difference goes the metric's better way, ``None`` where it has
+            none, or nothing was compared. It says nothing of chance: two runs on the same images are judged by
+            the gate and by ``guardianflow compare``.
+
+        Raises:
+            NotFoundError: Nothing of the baseline was measured.
+        """
+        with self.database.read() as connection:
+            frame = aggregates.by_group(connection, {**where, "metric": metric}, _labels([by]))
+        frame.attrs["metric"] = metric
+        means = dict(zip(frame[by], frame["mean"], strict=True))
+        if baseline is not None and baseline not in means:
+            known = ", ".join(str(name) for name in means) or "nothing"
+            raise NotFoundError(f"no {metric} was measured of {by} {baseline!r}; there is: {known}")
+        base = float("nan") if baseline is None else means[baseline]
+        frame["difference"] = frame["mean"] - base
+        frame["ratio"] = frame["mean"] / (base or float("nan"))
+        known_way = CATALOGUE[metric].higher_is_better if metric in CATALOGUE else None
+        frame["better"] = [
+            None if known_way is None or not abs(change) > 0 else (change > 0) is known_way
+            for change in frame["difference"]
+        ]
+        frame["better"] = frame["better"].astype("object")
+        return frame
+
+    def export_to_parquet(self, target: str | Path, **where: Unpack[Where]) -> int:
+        """Write measurements to a Parquet file, those that were NaN or infinite too, in a column ``invalid``.
+
+        They pass through in pieces, so memory stays small, and the file is there whole or not at all.
+
+        Args:
+            target: The file, whose folder exists; one that is there is replaced.
+            where: Filters.
+
+        Returns:
+            How many were written; none is a file without rows.
+
+        Raises:
+            InputError: The file can't be written there.
+        """
+        query = _select(where, include_invalid=True).order_by(*_TIME_ORDER)
+        with self.database.read() as connection:
+            rows = connection.execution_options(yield_per=CHUNK_ROWS).execute(query)
+            return write_parquet(Path(target), (_frame(part, include_invalid=True) for part in rows.partitions()))
+
     @property
-    def _database(self) -> Database:
+    def database(self) -> Database:
         """The database; a forked child must not talk through its parent's connections."""
         if self._url is not None and self._pid != os.getpid():
             self._opened, self._pid = Database.open(self._url), os.getpid()
@@ -179,7 +297,7 @@ class MetricsStore:
         return list(unique.values())
 
     def _save(self, rows: list[Row]) -> SaveReport:
-        database = self._database
+        database = self.database
         with database.write() as connection:
             return (_save_sqlite if database.is_sqlite else _save_postgresql)(connection, rows)
 
@@ -188,8 +306,8 @@ def _row(record: MetricRecord, received: datetime) -> Row:
     invalid = record.invalid
     labels = [_text(record, name) for name in LABELS]
     for key, value in record.tags.items():
-        _check_text("tags", key)
-        _check_text("tags", value)
+        check_text("tags", key)
+        check_text("tags", value)
     return (
         _text(record, "event_id"),
         record.time,
@@ -211,18 +329,8 @@ def _text(record: MetricRecord, name: str) -> str | None:
         raise InputError(
             f"{name} of a measurement may have {_LENGTHS[name]} characters; {text[:40]!r}… has {len(text)}. Shorten it."
         )
-    _check_text(name, text)
+    check_text(name, text)
     return text
-
-
-def _check_text(name: str, text: str) -> None:
-    """Refuse on SQLite too what PostgreSQL can't keep, so that a team can move from one to the other."""
-    if text.isascii():
-        if "\x00" not in text:
-            return
-    elif "\x00" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text):
-        return
-    raise InputError(f"{name} of a measurement holds a NUL or half a surrogate pair: {text[:40]!r}. Remove it.")
 
 
 _NAMES = ", ".join(_STORED)
@@ -291,39 +399,17 @@ _ORDERS = ("time", "newest")
 _TIME_ORDER = (metric_records.c.time, metric_records.c.metric, metric_records.c.id)
 
 
-def _select(
-    filters: dict[str, Filter], start: datetime | None, end: datetime | None, *, include_invalid: bool
-) -> sa.Select[tuple[object, ...]]:
+def _select(where: Where, *, include_invalid: bool) -> sa.Select[tuple[object, ...]]:
     names = (*COLUMNS, "invalid") if include_invalid else COLUMNS
-    query = sa.select(*(metric_records.c[name] for name in names))
-    for name, wanted in filters.items():
-        if wanted is None:
-            continue
-        values = [str(value) for value in ([wanted] if isinstance(wanted, (str, int)) else wanted)]
-        for value in values:
-            _check_text(name, value)
-        query = query.where(metric_records.c[name].in_(values))
-    if start is not None and end is not None and start > end:
-        raise InputError(f"start must not lie after end: {start.isoformat()} > {end.isoformat()}. Exchange the two.")
-    if start is not None:
-        query = query.where(metric_records.c.time >= start)
-    if end is not None:
-        query = query.where(metric_records.c.time < end)
-    if not include_invalid:
-        query = query.where(metric_records.c.invalid.is_(None))
-    return query
+    query = sa.select(*(metric_records.c[name] for name in names)).where(*conditions(where))
+    return query if include_invalid else query.where(metric_records.c.invalid.is_(None))
 
 
-def _moment(name: str, value: Moment) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError, AttributeError) as error:
-        raise InputError(
-            f"{name} must be a datetime or ISO 8601 text such as 2026-05-01T08:00:00+09:00, not {value!r}"
-        ) from error
+def _labels(by: Sequence[str]) -> list[str]:
+    for name in by:
+        if name not in LABELS:
+            raise InputError(f"{name!r} is no label of a measurement; known: {', '.join(LABELS)}")
+    return list(by)
 
 
 def _checked_limit(limit: int) -> int:

@@ -32,12 +32,15 @@ from guardianflow.exceptions import (
 from guardianflow.files.process_lock import process_lock
 from guardianflow.state.state_file import back_up, check_file, check_tables, lock_folder, make_whole
 from guardianflow.state.tables import (
+    alerts,
+    api_keys,
     metadata,
     metric_records,
     model_evaluations,
     model_events,
     model_states,
     model_versions,
+    recommendations,
     run_records,
 )
 
@@ -45,18 +48,21 @@ __all__ = [
     "HEAD",
     "VERSION_TABLE",
     "Database",
+    "alerts",
+    "api_keys",
     "metadata",
     "metric_records",
     "model_evaluations",
     "model_events",
     "model_states",
     "model_versions",
+    "recommendations",
     "run_records",
 ]
 
 log = logging.getLogger(__name__)
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration this code expects. A constant, so that opening a current database needs no Alembic."""
 
 VERSION_TABLE = "guardianflow_version"

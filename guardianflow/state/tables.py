@@ -1,4 +1,4 @@
-"""The tables of our own state: registry ledger, run records, metrics.
+"""The tables of our own state: registry ledger, run records, metrics, alerts, recommendations, keys.
 
 In the database every name begins with ``gf_``: a team may keep MLflow in the same PostgreSQL
 database, and MLflow has tables called ``model_versions``, ``runs`` and ``metrics``.
@@ -14,12 +14,15 @@ import sqlalchemy as sa
 
 __all__ = [
     "UtcDateTime",
+    "alerts",
+    "api_keys",
     "metadata",
     "metric_records",
     "model_evaluations",
     "model_events",
     "model_states",
     "model_versions",
+    "recommendations",
     "run_records",
 ]
 
@@ -196,3 +199,68 @@ metric_records = sa.Table(
 sa.Index(None, metric_records.c.metric, metric_records.c.time)
 sa.Index(None, metric_records.c.model, metric_records.c.time)
 sa.Index(None, metric_records.c.run_id)
+
+api_keys = sa.Table(
+    "gf_api_keys",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False, unique=True),
+    sa.Column("role", sa.String(20), nullable=False),
+    sa.Column("secret_sha256", sa.String(64), nullable=False),
+    sa.Column("created", _TIME, nullable=False),
+    sa.Column("created_by", sa.String(200), nullable=False),
+    sa.Column("revoked", _TIME),
+)
+"""Who may ask the API for what; of the secret only its hash is here. A revoked key keeps its name for the ledger."""
+
+alerts = sa.Table(
+    "gf_alerts",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("open_key", sa.String(64), unique=True),
+    sa.Column("rule", sa.String(200), nullable=False),
+    sa.Column("metric", sa.String(250), nullable=False),
+    sa.Column("model", sa.String(200)),
+    sa.Column("site", sa.String(200)),
+    sa.Column("camera", sa.String(200)),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("facts", _JSON, nullable=False),
+    sa.Column("since", _TIME, nullable=False),
+    sa.Column("fired", _TIME),
+    sa.Column("last_true", _TIME, nullable=False),
+    sa.Column("resolved", _TIME),
+    sa.Column("ended_by", sa.String(40)),
+    sa.Column("acked", _TIME),
+    sa.Column("acked_by", sa.String(200)),
+    sa.Column("ack_reason", sa.Text),
+)
+"""One row an occurrence of an alert. ``open_key`` names rule and series while it is pending or firing, so that a
+series has one open alert a rule, whoever evaluates; it is NULL once the alert is resolved."""
+sa.Index(None, alerts.c.state)
+
+recommendations = sa.Table(
+    "gf_recommendations",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("alert_id", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("action", sa.String(40), nullable=False),
+    sa.Column("model", sa.String(200), nullable=False),
+    sa.Column("site", sa.String(200)),
+    sa.Column("camera", sa.String(200)),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("facts", _JSON, nullable=False),
+    sa.Column("cost", _JSON, nullable=False),
+    sa.Column("scenario", _JSON, nullable=False),
+    sa.Column("created", _TIME, nullable=False),
+    sa.Column("actor", sa.String(200)),
+    sa.Column("may_promote", sa.Boolean),
+    sa.Column("reason", sa.Text),
+    sa.Column("decided", _TIME),
+    sa.Column("run_id", sa.String(64)),
+    sa.Column("version", sa.String(20)),
+    sa.Column("ended", _TIME),
+    sa.Column("outcome", _JSON, nullable=False),
+)
+"""What is advised because of an alert, one row an alert, and what became of it."""
+sa.Index(None, recommendations.c.state)

@@ -1,4 +1,4 @@
-"""Verbs that look things up: list, runs, metrics."""
+"""Verbs that look things up: list, runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Annotated
 import typer
 
 from guardianflow.exceptions import InputError
-from guardianflow.text.option_values import moment_of
-from guardianflow.verbs.frame import Json, RunId, full_run_id, record_of, verb
+from guardianflow.verbs.frame import Json, RunId, record_of, verb
 
-__all__ = ["list_", "metrics_app", "runs_app"]
+__all__ = ["list_", "runs_app"]
 
 
 runs_app = typer.Typer(help="Runs: their state, and those whose process died.", no_args_is_help=True)
-metrics_app = typer.Typer(help="Measurements in the metrics store.", invoke_without_command=True)
 
 
 class Listing(StrEnum):
@@ -92,47 +90,3 @@ def show(run_id: RunId, json: Json = False) -> None:
         if value not in (None, {}, "")
     ]
     print_table(("run", record.run_id), rows)
-
-
-@verb
-def query(
-    context: typer.Context,
-    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Metric name; may be repeated.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Registered model name.")] = None,
-    site: Annotated[str | None, typer.Option("--site", help="Site name.")] = None,
-    experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Experiment name.")] = None,
-    run: Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="Run id.")] = None,
-    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="From this time on (ISO 8601).")] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Before this time (ISO 8601).")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 50,
-    invalid: Annotated[bool, typer.Option("--invalid", help="Show values that are no numbers, too.")] = False,
-    json: Json = False,
-) -> None:
-    """Query the metrics store."""
-    if context.invoked_subcommand is not None:
-        return
-    from guardianflow import listing
-    from guardianflow.console import print_json, print_table
-    from guardianflow.core.config import Settings
-    from guardianflow.dashboard.metrics_store import MetricsStore
-
-    frame = MetricsStore(Settings().database_url).query_metrics(
-        metric=metric,
-        model=model,
-        site=site,
-        experiment=experiment,
-        run_id=full_run_id(run) if run else None,
-        start=moment_of(start) if start else None,
-        end=moment_of(end) if end else None,
-        limit=limit,
-        include_invalid=invalid,
-    )
-    table = listing.metrics_table(frame)
-    if json:
-        print_json({"metrics": table.items})
-    else:
-        print_table(table.columns, table.rows, empty=table.empty)
-
-
-metrics_app.callback(invoke_without_command=True)(query)
-metrics_app.command("query")(query)
