@@ -217,8 +217,8 @@ def figures_table(frame: pd.DataFrame, *, empty: str) -> Listed:
 
 
 def _shown(name: str, value: Any, metric: str) -> object:
-    if value is None or isinstance(value, bool):
-        return {None: "", True: "better", False: "worse"}[value]
+    if value is None:
+        return ""
     if name in {"time", "last_time"}:
         return _local(value)
     if name == "ratio":

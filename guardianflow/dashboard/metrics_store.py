@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import sqlalchemy as sa
 
 from guardianflow.core.config import Settings, mask_secrets
-from guardianflow.core.metrics import CATALOGUE, MetricRecord, SaveReport
+from guardianflow.core.metrics import MetricRecord, SaveReport
 from guardianflow.dashboard import aggregates
 from guardianflow.dashboard.aggregates import Filter, Labelled, Moment, Where, check_text, conditions
 from guardianflow.dashboard.export import write_parquet
@@ -236,9 +236,8 @@ class MetricsStore:
 
         Returns:
             One row a value of the label: it, the figures of :meth:`summary`, ``difference`` and ``ratio`` of the
-            means, and ``better``: whether the difference goes the metric's better way, ``None`` where it has
-            none, or nothing was compared. It says nothing of chance: two runs on the same images are judged by
-            the gate and by ``guardianflow compare``.
+            means. Whether a difference is more than chance isn't said: figures of one hour resemble each other,
+            so their number proves little. The gate judges two versions on the same images.
 
         Raises:
             NotFoundError: Nothing of the baseline was measured.
@@ -253,12 +252,6 @@ class MetricsStore:
         base = float("nan") if baseline is None else means[baseline]
         frame["difference"] = frame["mean"] - base
         frame["ratio"] = frame["mean"] / (base or float("nan"))
-        known_way = CATALOGUE[metric].higher_is_better if metric in CATALOGUE else None
-        frame["better"] = [
-            None if known_way is None or not abs(change) > 0 else (change > 0) is known_way
-            for change in frame["difference"]
-        ]
-        frame["better"] = frame["better"].astype("object")
         return frame
 
     def export_to_parquet(self, target: str | Path, **where: Unpack[Where]) -> int:
@@ -277,8 +270,10 @@ class MetricsStore:
             InputError: The file can't be written there.
         """
         query = _select(where, include_invalid=True).order_by(*_TIME_ORDER)
-        with self.database.read() as connection:
-            rows = connection.execution_options(yield_per=CHUNK_ROWS).execute(query)
+        with (
+            self.database.read() as connection,
+            connection.execution_options(yield_per=CHUNK_ROWS).execute(query) as rows,
+        ):
             return write_parquet(Path(target), (_frame(part, include_invalid=True) for part in rows.partitions()))
 
     @property

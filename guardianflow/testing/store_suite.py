@@ -25,17 +25,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from guardianflow.core.metrics import MetricRecord, MetricSink, SaveReport
 from guardianflow.dashboard.metrics_store import COLUMNS, MetricsStore
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.testing.metric_writer import batch_of
 
 __all__ = ["MetricsStoreSuite"]
 
+GROUPS = [("b", "1", 1), ("a", "2", 2), ("a", "1", 97), ("c", "1", 40)]
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WRITERS = 8
 
@@ -259,6 +262,91 @@ class MetricsStoreSuite:
             store.save_metrics(cut_off())
         assert len(store.query_metrics()) == 5000
         assert store.save_metrics(records) == SaveReport(stored=2000, duplicates=5000)
+
+    def test_a_summary_has_the_figures_of_each_group_and_numpys_quantiles(self, store: MetricsStore) -> None:
+        chance = random.Random(3)  # noqa: S311 - figures, no secret
+        values = {(site, version): [chance.gauss(0, 1e3) for _ in range(n)] for site, version, n in GROUPS}
+        store.save_metrics(
+            measured(value, after_s=i, metric="latency_ms_p95", site=site, version=version)
+            for (site, version), group in values.items()
+            for i, value in enumerate(group)
+        )
+        store.save_metrics([measured(math.nan, metric="latency_ms_p95", site="a", version="1", after_s=-1)])
+        frame = store.summary(by=("site", "version"))
+
+        assert list(zip(frame["site"], frame["version"], frame["count"], strict=True)) == sorted(GROUPS)
+        assert list(frame["invalid"]) == [1, 0, 0, 0]
+        for row in frame.to_dict("records"):
+            group = values[row["site"], row["version"]]
+            expected = (np.mean(group), min(group), max(group), np.quantile(group, 0.5), np.quantile(group, 0.95))
+            assert [row[name] for name in ("mean", "min", "max", "p50", "p95")] == pytest.approx(expected, rel=1e-12)
+            assert (row["last"], row["last_time"]) == (group[-1], NOON + timedelta(seconds=len(group) - 1))
+
+    def test_a_summary_of_nothing_is_empty_and_of_invalid_alone_has_no_figures(self, store: MetricsStore) -> None:
+        assert len(store.summary()) == 0
+        store.save_metrics([measured(math.inf)])
+        row = store.summary(by=()).iloc[0]
+
+        assert (row["count"], row["invalid"]) == (0, 1)
+        assert math.isnan(row["mean"])
+        assert math.isnan(row["last"])
+
+    def test_a_trend_keeps_its_gaps_and_never_has_more_points_than_asked_for(self, store: MetricsStore) -> None:
+        store.save_metrics(measured(i, after_s=i * 60) for i in range(120) if not 30 <= i < 60)
+        for points in (1, 2, 7, 50, 1000):
+            frame = store.trend("map50", points=points)
+            assert 1 <= len(frame) <= points
+            assert frame["count"].sum() == 90
+            width = timedelta(seconds=frame.attrs["bucket_s"])
+            assert list(frame["time"]) == [frame["time"][0] + width * place for place in range(len(frame))]
+        frame = store.trend("map50", bucket_s=600)
+
+        assert list(frame["count"]) == [10, 10, 10, 0, 0, 0, 10, 10, 10, 10, 10, 10]
+        assert list(frame["mean"].isna()) == [False] * 3 + [True] * 3 + [False] * 6
+        assert frame.iloc[6][["min", "max", "p50"]].to_list() == [60, 69, 64.5]
+        assert frame["time"][0] == pd.Timestamp(NOON)
+
+    def test_a_trend_over_an_asked_time_begins_and_ends_there(self, store: MetricsStore) -> None:
+        store.save_metrics([measured(1, after_s=3600, site="a"), measured(2, after_s=3601, site="b")])
+        frame = store.trend("map50", by=["site"], points=24, start=NOON, end=NOON + timedelta(days=1))
+
+        assert list(frame["site"].value_counts()) == [24, 24]
+        assert list(frame[frame["count"] > 0]["mean"]) == [1, 2]
+        assert frame["time"].max() == NOON + timedelta(hours=23)
+        assert len(store.trend("nothing")) == 0
+        with pytest.raises(InputError, match="86,400 buckets of 1 s are more than the 100 points"):
+            store.trend("map50", bucket_s=1, start=NOON, end=NOON + timedelta(days=1))
+
+    def test_a_comparison_holds_the_others_against_the_baseline(self, store: MetricsStore) -> None:
+        store.save_metrics(measured(value, version=version) for version, value in (("1", 0.5), ("2", 0.75), ("3", 0.5)))
+        frame = store.comparison("map50", baseline="1")
+        assert list(frame["difference"]) == [0, 0.25, 0]
+        assert list(frame["ratio"]) == [1, 1.5, 1]
+        assert list(store.comparison("map50")["difference"].isna()) == [True] * 3
+        with pytest.raises(NotFoundError, match="no map50 was measured of version '9'; there is: 1, 2, 3"):
+            store.comparison("map50", baseline="9")
+        with pytest.raises(InputError, match="'colour' is no label"):
+            store.comparison("map50", by="colour")
+
+    def test_an_export_holds_every_measurement_and_is_whole_or_not_there(
+        self, store: MetricsStore, tmp_path: Path
+    ) -> None:
+        records = [measured(i, after_s=i, site="정문", tags={"a": "b"}) for i in range(6000)]
+        store.save_metrics([*records, measured(math.nan, after_s=-1)])
+        target = tmp_path / "내 figures.parquet"
+
+        assert store.export_to_parquet(target) == 6001
+        frame = pd.read_parquet(target)
+        assert list(frame["value"][1:]) == list(range(6000))
+        assert (frame["invalid"][0], math.isnan(frame["value"][0])) == ("nan", True)
+        assert frame["tags"][5] == [("a", "b")]
+        assert store.export_to_parquet(target, site="nobody") == 0
+        assert len(pd.read_parquet(target)) == 0
+        with pytest.raises(InputError, match="can't be written"):
+            store.export_to_parquet(tmp_path / "not there" / "x.parquet")
+        with pytest.raises(InputError, match="is a folder"):
+            store.export_to_parquet(tmp_path)
+        assert [path.name for path in tmp_path.glob("*.p*")] == [target.name]
 
     def test_years_far_away_are_kept(self, store: MetricsStore) -> None:
         times = [datetime(33, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, 23, 59, 59, 999999, tzinfo=UTC)]

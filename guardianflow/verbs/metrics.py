@@ -157,8 +157,13 @@ def compare(
         start=start, end=end, model=model, version=version, site=site, camera=camera,
         experiment=experiment, source=source,
     )  # fmt: skip
+    from guardianflow.console import say
+    from guardianflow.core.metrics import CATALOGUE
+
     frame = _store().comparison(metric, by=by, baseline=baseline, **where)
     _show(frame, as_json=json, metric=metric, by=by, baseline=baseline)
+    if metric in CATALOGUE and len(frame) > 1:
+        say(f"{CATALOGUE[metric].description}; better: {CATALOGUE[metric].direction.value}")
 
 
 @metrics_app.command("export")
