@@ -1,7 +1,8 @@
 """The command line: every verb parses, calls one function of the library, and shows what came of it.
 
-The verbs are in :mod:`guardianflow.verbs`. Exit codes: 0 done · 1 the run failed · 2 bad usage or bad
-input · 3 refused by a gate or for lack of rights · 130 ended by Ctrl-C · 143 ended by SIGTERM.
+The verbs are in :mod:`guardianflow.verbs`; one that isn't called is not imported. Exit codes: 0 done · 1 the run
+failed · 2 bad usage or bad input · 3 refused by a gate or for lack of rights · 130 ended by Ctrl-C · 143 ended by
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,55 +10,93 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.main import get_group
 
 from guardianflow import __version__
 from guardianflow.text.command_lines import typed
-from guardianflow.verbs import adoption, benchmarks, evaluation, metrics, models, records, work
 
-__all__ = ["app", "main"]
+__all__ = ["VERBS", "app", "load_verb", "main"]
 
-VERBS: dict[str, Callable[..., Any]] = {
-    "init": work.init,
-    "doctor": work.doctor,
-    "demo": work.demo,
-    "train": work.train,
-    "infer": benchmarks.infer,
-    "quant": benchmarks.quant,
-    "wrap": adoption.wrap,
-    "scan": adoption.scan,
-    "run": work.run,
-    "register": models.register,
-    "promote": models.promote,
-    "rollback": models.rollback,
-    "reject": models.reject,
-    "delete": models.delete,
-    "download": models.download,
-    "history": models.history,
-    "list": records.list_,
+VERBS = {
+    "init": ("start:init", "Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."),
+    "doctor": ("start:doctor", "Show every setting and where it came from, and check what the product needs."),
+    "demo": ("start:demo", "Train two small models on generated scenes, register, promote, roll back, promote again."),
+    "train": ("work:train", "Train a detector: a run in MLflow, an executed notebook, weights, curves and samples."),
+    "infer": ("work:infer", "Benchmark a model: accuracy, latency, throughput and memory on each runtime."),
+    "quant": ("work:quant", "Quantize a model, compare it with the original on the same images, and register it."),
+    "wrap": ("wrap:wrap_app", "Run a script of yours as it is, as a tracked run; its own arguments follow after --."),
+    "scan": ("scan:scan", "Find training scripts, datasets, weights and finished runs by reading, never by running."),
+    "run": ("scenarios:run", "Execute a scenario file, or a recorded run once more as a new run."),
+    "register": ("models:register", "Register a run's weights as a new version and make it the candidate."),
+    "promote": (
+        "models:promote",
+        "Put a version in charge, if the gate lets it: it becomes the champion, the old champion the rollback.",
+    ),
+    "rollback": ("models:rollback", "Put the version before the champion back in charge."),
+    "reject": ("models:reject", "Mark a version as not to be promoted."),
+    "delete": ("models:delete", "Delete a version here and in MLflow; its run and its line in the ledger stay."),
+    "download": (
+        "models:download",
+        "Fetch a version's file, checked by its hash; prints where it lies (--json: and what serves it).",
+    ),
+    "history": ("models:history", "Show a model's ledger: who changed what, when, why and on what evidence."),
+    "list": ("records:list_", "List experiments, runs, models, or the versions of a model."),
+    "scenario": ("scenarios:scenario_app", "Scenario files: what a run is asked, in blocks."),
+    "runs": ("records:runs_app", "Runs: their state, and those whose process died."),
+    "metrics": (
+        "metrics:metrics_app",
+        "Measurements in the metrics store: rows, figures, trends, comparisons, export.",
+    ),
+    "eval": ("evaluation:eval_app", "Score predictions that lie in files: detection, tracking."),
 }
-COMMAND_CLASSES = {"wrap": adoption.WrapCommand}
-GROUPS = {
-    "scenario": work.scenario_app,
-    "runs": records.runs_app,
-    "metrics": metrics.metrics_app,
-    "eval": evaluation.eval_app,
-}
+"""Verb → where it is in :mod:`guardianflow.verbs`, and its line in ``guardianflow --help``."""
+
+
+class _Group(TyperGroup):
+    """Verbs; a flag that isn't given is ``False``: were it ``None``, typer would import pydantic to say so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for option in self.get_params(ctx):
+            if isinstance(option, TyperOption) and option.is_flag:
+                option.default = option.default or False
+        return super().parse_args(ctx, args)
+
+
+def load_verb(name: str) -> Any:
+    """A verb with its options, made now."""
+    module, _, attribute = VERBS[name][0].partition(":")
+    found = getattr(import_module(f"guardianflow.verbs.{module}"), attribute)
+    made = typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        made.add_typer(found, cls=_Group)
+    else:
+        made.command(name)(found)
+    return get_group(made).commands[name]
+
+
+class _Verb(TyperCommand):
+    """A verb by its name and its line; called, completed or asked for help, it is what :func:`load_verb` makes."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """The context of the verb itself."""
+        return load_verb(str(self.name)).make_context(*args, **extra)
+
 
 app = typer.Typer(
     name="guardianflow",
+    cls=_Group,
     help="The life of a vision model: train, register, promote, roll back, watch. Every step is a notebook that ran.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _name, _function in VERBS.items():
-    app.command(_name, cls=COMMAND_CLASSES.get(_name))(_function)
-for _name, _group in GROUPS.items():
-    app.add_typer(_group, name=_name)
+for _name, (_, _line) in VERBS.items():
+    app.command(_name, cls=_Verb, help=_line)(lambda: None)
 
 
 def main() -> NoReturn:

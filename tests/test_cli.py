@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from guardianflow.cli import app
+from guardianflow.cli import VERBS, app, load_verb
 from guardianflow.core.config import Settings
 from guardianflow.runs.tracking import TrackedRun
 
@@ -228,3 +230,33 @@ def test_help_lists_every_verb() -> None:
         assert f"\n  {verb} " in text
     assert "--install-completion" in text
     assert call("--version").stdout.startswith("guardianflow 0.")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_line_of_a_verb_in_help_is_that_of_the_verb(name: str) -> None:
+    assert load_verb(name).help.splitlines()[0] == VERBS[name][1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("pro", "promote"),
+        ("train --pat", "--patience"),
+        ("list ver", "versions"),
+        ("scenario sch", "schema"),
+        ("wrap --sam", "--sample"),
+    ],
+)
+def test_the_shell_completes_verbs_and_their_options(typed: str, offered: str) -> None:
+    words = {"COMP_WORDS": f"guardianflow {typed}", "COMP_CWORD": str(len(typed.split()))}
+    environment = {**os.environ, "_GUARDIANFLOW_COMPLETE": "complete_bash", **words}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "guardianflow"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [offered]
+
+
+def test_an_unknown_verb_or_option_says_what_is_near() -> None:
+    assert "No such command 'promot'. Did you mean 'promote'" in call("promot", code=2).stderr
+    assert "Usage: guardianflow list [OPTIONS]" in (said := call("list", "--limt", "3", code=2).stderr)
+    assert "--limit" in said

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from guardianflow.cli import GROUPS, VERBS, app
+from guardianflow.cli import VERBS, app
 from guardianflow.core.config import Settings
 from guardianflow.demo import _mlflow_pages
 from guardianflow.text import command_lines
@@ -57,7 +57,7 @@ def readme_commands() -> list[str]:
 
 
 def test_the_verbs_that_are_known_in_texts_are_those_of_the_command_line() -> None:
-    assert set(command_lines.VERBS) == {*VERBS, *GROUPS}
+    assert set(command_lines.VERBS) == set(VERBS)
 
 
 @pytest.mark.timeout(600)

@@ -1,4 +1,4 @@
-"""`import guardianflow` and `guardianflow --help` stay light: they load none of the heavy packages."""
+"""`import guardianflow` and `guardianflow --help` stay light; a verb's options are made when it is called."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ HEAVY = {
     "papermill",
     "plotly",
     "pyarrow",
+    "pydantic",
     "ray",
     "scipy",
     "sqlalchemy",
@@ -26,16 +27,23 @@ HEAVY = {
 }
 
 IMPORT = "import guardianflow"
-HELP = """
+CALL = """
 import sys
-sys.argv = ["guardianflow", "--help"]
+sys.argv = ["guardianflow", *WORDS]
 from guardianflow.cli import main
 try:
     code = main()
 except SystemExit as stop:
     code = stop.code
-assert code in (None, 0), f"--help ended with {code!r}"
+assert code in (None, 0), f"{sys.argv} ended with {code!r}"
 """
+
+
+def call(*words: str) -> str:
+    """A program that calls our command line."""
+    return CALL.replace("WORDS", repr(words))
+
+
 # What is loaded goes to stderr: stdout holds the help text.
 REPORT = "\nimport json, sys\nsys.stderr.write('LOADED ' + json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
 
@@ -49,9 +57,21 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(done.stderr.rpartition("LOADED ")[2]))
 
 
-@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
+LIGHT = ["--help", "--version", "list --help", "init --help", "scenario --help", "scenario new --help"]
+
+
+@pytest.mark.parametrize("code", [IMPORT, *(call(*words.split()) for words in LIGHT)], ids=["import", *LIGHT])
 def test_no_heavy_package_is_loaded(code: str) -> None:
     assert loaded_by(code) & HEAVY == set()
+
+
+def test_the_options_of_a_run_are_made_where_they_are_asked_for() -> None:
+    assert loaded_by(call("train", "--help")) & HEAVY == {"pydantic"}
+
+
+def test_help_imports_no_verb() -> None:
+    code = call("--help") + "assert not [name for name in sys.modules if name.startswith('guardianflow.verbs')]"
+    loaded_by(code)
 
 
 def test_a_heavy_import_would_be_noticed() -> None:
@@ -68,5 +88,7 @@ def test_the_package_root_loads_nothing_else_of_ours() -> None:
 
 
 def test_help_is_printed() -> None:
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", call("--help")], capture_output=True, text=True, timeout=120, check=False
+    )
     assert "promote" in done.stdout, done.stderr

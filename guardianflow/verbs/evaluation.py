@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from guardianflow.console import print_json, print_table
 from guardianflow.verbs.execution import Remarks
 from guardianflow.verbs.frame import Json, verb
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["eval_app"]
 
-eval_app = typer.Typer(help="Score predictions that lie in files: detection, tracking.", no_args_is_help=True)
+eval_app = typer.Typer(
+    name="eval", help="Score predictions that lie in files: detection, tracking.", no_args_is_help=True
+)
 
 
 class PreprocessName(StrEnum):
@@ -40,7 +43,6 @@ def detection(
     json: Json = False,
 ) -> None:
     """Average precision, precision, recall and F1 of detections against their ground truth."""
-    from guardianflow.console import print_json, print_table
     from guardianflow.evaluation.detection.coco_files import evaluate_coco_files
 
     result = evaluate_coco_files(gt, predictions, confidence=confidence, max_det=max_det)
@@ -82,7 +84,6 @@ def mot(
     json: Json = False,
 ) -> None:
     """HOTA, MOTA, IDF1 and their parts of a tracker's results, in MOTChallenge's or KITTI's text format."""
-    from guardianflow.console import print_json
     from guardianflow.evaluation.mot.evaluate import evaluate_mot
     from guardianflow.evaluation.mot.folders import read_sequences
 
@@ -107,7 +108,6 @@ def mot(
 
 
 def _show(found: MotResult) -> None:
-    from guardianflow.console import print_table
 
     columns, rows = found.table()
     frames = found.combined.clear.frames

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.console import ProgressWatch, print_json, print_table, say
+from guardianflow.text.printable import printable
+
 if TYPE_CHECKING:
     from guardianflow.execution.executors import RunOutcome
     from guardianflow.runs.run_records import RunRecord
@@ -36,7 +39,6 @@ def execute_plan(
         draws_bar: Show where the run stands. ``False`` where the run has an output of its own.
         on_run: Told the record of the run as soon as there is one.
     """
-    from guardianflow.console import ProgressWatch, print_json
     from guardianflow.core.config import Settings
     from guardianflow.execution.executors import LocalExecutor
 
@@ -72,9 +74,6 @@ class Remarks:
 
 def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--json and the page list all") -> None:
     """Remarks on the terminal, a line each and so many at most; ``rest`` says where the others are."""
-    from guardianflow.console import say
-    from guardianflow.text.printable import printable
-
     for text in remarks[:most]:
         say(f"note      {printable(text, longest=1000)}")
     if len(remarks) > most:
@@ -83,7 +82,6 @@ def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--js
 
 def _show_outcome(outcome: RunOutcome) -> None:
     """What a person wants to know after a run."""
-    from guardianflow.console import print_table, say
     from guardianflow.views.result_page import format_metric
 
     metrics = outcome.result.get("metrics", {})

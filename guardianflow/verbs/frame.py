@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from guardianflow.exceptions import GuardianFlowError, InputError, ScriptFailedError
+from guardianflow.console import print_json, say
+from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, ScriptFailedError
 from guardianflow.text.command_lines import typed
 from guardianflow.text.remarks import forget_remarks
 
@@ -47,7 +48,6 @@ def verb(function: Callable[Params, None]) -> Callable[Params, None]:
 
 
 def _report(error: GuardianFlowError, *, as_json: bool) -> None:
-    from guardianflow.console import print_json, say
 
     say(f"error: {error}")
     if as_json:
@@ -85,8 +85,6 @@ def record_of(run_id: str) -> RunRecord:
 
 def full_run_id(run_id: str) -> str:
     """Runs of ours may be named by the beginning of their id; other ids are passed on as they are."""
-    from guardianflow.exceptions import NotFoundError
-
     try:
         return str(record_of(run_id).run_id)
     except NotFoundError:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from guardianflow.console import print_json, print_table, say
 from guardianflow.exceptions import InputError, RefusedError
 from guardianflow.text.option_values import moment_of
 from guardianflow.verbs.frame import Json, ModelName, Reason, full_run_id, verb
@@ -93,7 +94,6 @@ def download(
     json: Json = False,
 ) -> None:
     """Fetch a version's file, checked by its hash; prints where it lies (--json: and what serves it)."""
-    from guardianflow.console import print_json
     from guardianflow.core.registry import ModelRegistry
 
     registry = ModelRegistry()
@@ -116,7 +116,6 @@ def history(
 ) -> None:
     """Show a model's ledger: who changed what, when, why and on what evidence."""
     from guardianflow import listing
-    from guardianflow.console import print_json, print_table, say
     from guardianflow.core.registry import ModelRegistry
 
     registry = ModelRegistry()
@@ -137,7 +136,6 @@ def history(
 
 
 def _show_version(version: Any, sentence: str, *, as_json: bool) -> None:
-    from guardianflow.console import print_json, say
 
     if as_json:
         print_json(version.to_dict())
@@ -146,7 +144,6 @@ def _show_version(version: Any, sentence: str, *, as_json: bool) -> None:
 
 
 def _show_verdict(verdict: Any, *, as_json: bool) -> None:
-    from guardianflow.console import print_json, print_table, say
 
     if as_json:
         print_json(verdict.to_dict())

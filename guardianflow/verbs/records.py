@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from guardianflow.console import print_json, print_table, say
 from guardianflow.exceptions import InputError
 from guardianflow.verbs.frame import Json, RunId, record_of, verb
 
 __all__ = ["list_", "runs_app"]
 
 
-runs_app = typer.Typer(help="Runs: their state, and those whose process died.", no_args_is_help=True)
+runs_app = typer.Typer(name="runs", help="Runs: their state, and those whose process died.", no_args_is_help=True)
 
 
 class Listing(StrEnum):
@@ -38,7 +39,6 @@ def list_(
 ) -> None:
     """List experiments, runs, models, or the versions of a model."""
     from guardianflow import listing
-    from guardianflow.console import print_json, print_table, say
     from guardianflow.core.config import Settings
 
     if what is Listing.VERSIONS and not name:
@@ -60,7 +60,6 @@ def reap(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False, json: Json = False
 ) -> None:
     """End the runs whose process died, and send what MLflow missed."""
-    from guardianflow.console import print_json, say
     from guardianflow.core.config import Settings
     from guardianflow.execution.reaping import reap_runs
 
@@ -78,8 +77,6 @@ def reap(
 @verb
 def show(run_id: RunId, json: Json = False) -> None:
     """Show one run: state, parameters, files."""
-    from guardianflow.console import print_json, print_table
-
     record = record_of(run_id)
     if json:
         print_json(record.to_dict())

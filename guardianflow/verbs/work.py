@@ -1,79 +1,18 @@
-"""Verbs that set up and run: init, doctor, demo, train, run, scenario."""
+"""Verbs that work on a model: train, infer, quant."""
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from guardianflow.exceptions import GuardianFlowError, InputError
-from guardianflow.scenario.schema import TrainingScenario
+from guardianflow.exceptions import InputError
+from guardianflow.scenario.schema import InferenceScenario, QuantizationScenario, TrainingScenario
 from guardianflow.verbs.asked_options import Given, asks
 from guardianflow.verbs.execution import execute_plan
 from guardianflow.verbs.frame import Direct, Json, record_of, require, verb
 
-__all__ = ["demo", "doctor", "init", "run", "scenario_app", "train"]
-
-
-@verb
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make the workspace in.")],
-    json: Json = False,
-) -> None:
-    """Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."""
-    from guardianflow.console import print_json, say
-    from guardianflow.text.command_lines import program
-    from guardianflow.workspace import create_workspace
-
-    made = create_workspace(folder)
-    if json:
-        print_json(made.to_dict())
-        return
-    for path in made.created:
-        say(f"made  {path}")
-    for path in made.kept:
-        say(f"kept  {path}")
-    say(f"next: cd {shlex.quote(str(folder))} && {program('guardianflow', anywhere=True)} doctor")
-
-
-@verb
-def doctor(json: Json = False) -> None:
-    """Show every setting and where it came from, and check what the product needs."""
-    from guardianflow.core.config import Settings
-    from guardianflow.doctor import examine, render
-
-    report = examine(Settings())
-    if json:
-        from guardianflow.console import print_json
-
-        print_json(report.to_dict())
-    else:
-        render(report)
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-@verb
-def demo(
-    work_dir: Annotated[
-        Path | None, typer.Option("--work-dir", help="Where the demo's runs go (default: the settings' work_dir).")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do everything anew instead of reusing an earlier demo.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Train two small models on generated scenes, register, promote, roll back, promote again."""
-    from guardianflow.console import print_json
-    from guardianflow.core.config import Settings
-    from guardianflow.demo import run_demo
-
-    settings = Settings() if work_dir is None else Settings(work_dir=work_dir)
-    story = run_demo(settings, fresh=fresh, quiet=json)
-    if json:
-        print_json(story)
+__all__ = ["infer", "quant", "train"]
 
 
 @verb
@@ -98,109 +37,22 @@ def train(
 
 
 @verb
-def run(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A scenario file; `guardianflow scenario new` makes one.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change of the scenario, such as model.imgsz=320."),
-    ] = None,
-    again: Annotated[str | None, typer.Option("--again", metavar="RUN_ID", help="The run to repeat.")] = None,
-    direct: Direct = False,
-    json: Json = False,
-) -> None:
-    """Execute a scenario file, or a recorded run once more as a new run."""
-    from guardianflow.scenario.experiment_design import RunPlan
-    from guardianflow.scenario.factory import plan_again
-    from guardianflow.scenario.file import load_scenario
+@asks(InferenceScenario)
+def infer(given: Given, direct: Direct = False, json: Json = False) -> None:
+    """Benchmark a model: accuracy, latency, throughput and memory on each runtime."""
+    from guardianflow.scenario.factory import plan_run
 
-    if (file is None) == (again is None) or (changes and again):
-        raise InputError(
-            "say what to run: guardianflow run FILE [--set FIELD=VALUE], or guardianflow run --again RUN_ID"
-        )
-    plan = plan_again(record_of(again or "")) if file is None else RunPlan(load_scenario(file, changes or ()))
-    execute_plan(plan, direct=direct, as_json=json)
+    require({"--model": "model_path"}, given)
+    if not given.get("data_yaml") and not given.get("source"):
+        raise InputError("--data (labelled images) or --source (a video or a sequence) must be given")
+    execute_plan(plan_run("infer", **given), direct=direct, as_json=json)
 
 
-scenario_app = typer.Typer(help="Scenario files: what a run is asked, in blocks.", no_args_is_help=True)
-
-
-@scenario_app.command("new")
 @verb
-def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="train, infer, quantize or wrap.")],
-    json: Json = False,
-) -> None:
-    """Print a scenario to begin with: every field with its default and a sentence."""
-    from guardianflow.console import print_json
-    from guardianflow.scenario.file import new_scenario
+@asks(QuantizationScenario)
+def quant(given: Given, direct: Direct = False, json: Json = False) -> None:
+    """Quantize a model, compare it with the original on the same images, and register it."""
+    from guardianflow.scenario.factory import plan_run
 
-    text = new_scenario(kind)
-    if json:
-        print_json({"kind": kind, "scenario": text})
-    else:
-        typer.echo(text, nl=False)
-
-
-@scenario_app.command("check")
-@verb
-def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Scenario files.")],
-    json: Json = False,
-) -> None:
-    """Check scenario files: names, types, units; nothing is run."""
-    from guardianflow.console import print_json, say
-    from guardianflow.scenario.file import load_scenario
-
-    found: list[dict[str, str]] = []
-    for file in files:
-        try:
-            found.append({"file": str(file), "kind": load_scenario(file).kind, "error": ""})
-        except GuardianFlowError as error:
-            found.append({"file": str(file), "kind": "", "error": str(error)})
-    if json:
-        print_json({"files": found})
-    for row in found if not json else ():
-        say((row["error"] and f"error: {row['error']}") or f"ok     {row['file']} · {row['kind']}")
-    if any(row["error"] for row in found):
-        raise typer.Exit(2)
-
-
-@scenario_app.command("show")
-@verb
-def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change of the scenario.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Show a scenario with every default filled in."""
-    from guardianflow.console import print_json, print_table
-    from guardianflow.scenario.fields import leaf_fields
-    from guardianflow.scenario.file import load_scenario
-
-    scenario = load_scenario(file, changes or ())
-    whole = scenario.model_dump(mode="json")
-    if json:
-        print_json(whole)
-        return
-    rows = []
-    for field in leaf_fields(type(scenario)):
-        value: Any = whole
-        for name in field.path:
-            value = value[name]
-        rows.append((".".join(field.path), value, field.info.description))
-    print_table(("field", "value", "what it is"), rows, title=f"{file} · {scenario.kind}")
-
-
-@scenario_app.command("schema")
-@verb
-def schema(json: Json = False) -> None:
-    """Print the JSON Schema of scenario files, for editors."""
-    from guardianflow.console import print_json
-    from guardianflow.scenario.file import json_schema
-
-    del json  # it is JSON either way
-    print_json(json_schema())
+    require({"--source": "source_run_id"}, given)
+    execute_plan(plan_run("quantize", **given), direct=direct, as_json=json)

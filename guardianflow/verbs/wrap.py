@@ -1,4 +1,4 @@
-"""Verbs for what people already have: wrap a script, scan a folder."""
+"""The verb that runs what people already have: wrap."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.console import print_json, print_table, say
+from guardianflow.exceptions import (
+    GuardianFlowError,
+    InputError,
+    RunFailedError,
+    RunInterruptedError,
+    ScriptFailedError,
+)
 from guardianflow.scenario.schema import WrapScenario
-from guardianflow.text.units import file_size
 from guardianflow.verbs.asked_options import Given, asks
+from guardianflow.verbs.execution import execute_plan, say_notes
 from guardianflow.verbs.frame import Direct, Json, verb
 
 if TYPE_CHECKING:
     from guardianflow.adapters.generic_wrapper import GenericWrapper
-    from guardianflow.adapters.scan.findings import ScanReport
     from guardianflow.adapters.wrap.preview import WrapPreview
     from guardianflow.runs.run_records import RunRecord
 
-__all__ = ["WrapCommand", "scan", "wrap"]
+__all__ = ["wrap_app"]
 
 _SCRIPT_ARGS = "guardianflow.script_args"
 _REGISTRY_FILE = "experiments.yaml"
-_SHOWN = 40
-_NOTES = 4
+
+wrap_app = typer.Typer()
 
 
 class WrapCommand(TyperCommand):
@@ -43,6 +49,7 @@ class WrapCommand(TyperCommand):
         return parsed
 
 
+@wrap_app.command("wrap", cls=WrapCommand)
 @verb
 @asks(WrapScenario)
 def wrap(
@@ -68,6 +75,7 @@ def wrap(
     json: Json = False,
 ) -> None:
     """Run a script of yours as it is, as a tracked run; its own arguments follow after --."""
+    from guardianflow.core.config import Settings
     from guardianflow.execution.executors import make_runner
     from guardianflow.scenario.factory import plan_run
 
@@ -81,19 +89,13 @@ def wrap(
     if sample is not None and not dry_run:
         raise InputError("--sample belongs to --dry-run; to take metrics from files while it runs use --metric-file")
     plan = plan_run("wrap", **asked)
-    wrapper: Any = make_runner(plan, settings=_settings())
+    wrapper: Any = make_runner(plan, settings=Settings())
     if dry_run:
         _show_preview(wrapper.preview(sample), as_json=json)
         return
     if needed and _done_before(wrapper, as_json=json):
         return
     _execute(plan, direct=direct, as_json=json)
-
-
-def _settings() -> Any:
-    from guardianflow.core.config import Settings
-
-    return Settings()
 
 
 def _of_entry(path: Path, words: list[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,9 +133,6 @@ def _execute(plan: Any, *, direct: bool, as_json: bool) -> None:
     Raises:
         ScriptFailedError: It ended badly.
     """
-    from guardianflow.console import say
-    from guardianflow.verbs.execution import execute_plan
-
     begun: list[RunRecord] = []
 
     def note(record: RunRecord) -> None:
@@ -170,10 +169,7 @@ def _live_output(*, as_json: bool) -> Iterator[None]:
 def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
     """The script's own end instead of the notebook's, where the run wrote it down."""
     from guardianflow.adapters.wrap.results import WrapResult
-    from guardianflow.console import say
-    from guardianflow.exceptions import ScriptFailedError
     from guardianflow.files.run_folder import read_result
-    from guardianflow.verbs.execution import say_notes
 
     try:
         result = WrapResult.from_dict(read_result(begun[0].folder))
@@ -190,8 +186,6 @@ def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
 
 def _done_before(wrapper: GenericWrapper, *, as_json: bool) -> bool:
     """Whether the same was done before; if so, that run is shown."""
-    from guardianflow.console import print_json, say
-
     wrapper.check()
     done = wrapper.already_done()
     if done is None:
@@ -203,7 +197,6 @@ def _done_before(wrapper: GenericWrapper, *, as_json: bool) -> bool:
 
 
 def _show_preview(preview: WrapPreview, *, as_json: bool) -> None:
-    from guardianflow.console import print_json, print_table, say
 
     if as_json:
         print_json(preview.to_dict())
@@ -231,134 +224,3 @@ def _show_preview(preview: WrapPreview, *, as_json: bool) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-@verb
-def scan(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What to look through; nothing in it is run.")],
-    write: Annotated[
-        Path | None,
-        typer.Option("--write", metavar="FILE", help="Add what is found to this experiments.yaml; your edits stay."),
-    ] = None,
-    import_runs: Annotated[
-        bool, typer.Option("--import-runs", help="Bring finished runs into MLflow and the metrics store.")
-    ] = False,
-    experiment: Annotated[
-        str, typer.Option("--experiment", "-e", help="With --import-runs: into this experiment.")
-    ] = "",
-    min_score: Annotated[float, typer.Option("--min-score", help="Least score of a script, 0 to 1.")] = 0.5,
-    include_ignored: Annotated[
-        bool, typer.Option("--include-ignored", help="Look at what .gitignore leaves out, too.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Find training scripts, datasets, weights and finished runs by reading, never by running."""
-    from guardianflow.adapters.scan.scan import scan_folder
-    from guardianflow.console import print_json
-
-    with _counting("files") as count:
-        report = scan_folder(folder, include_ignored=include_ignored, min_score=min_score, on_progress=count)
-    document: dict[str, Any] = {"scan": report.to_dict()}
-    if not json:
-        _show_scan(report)
-    if write is not None:
-        document["experiments"] = _write_entries(write, report, quiet=json)
-    if import_runs:
-        document["imported"] = _import(report, experiment, quiet=json)
-    if json:
-        print_json(document)
-
-
-@contextmanager
-def _counting(unit: str) -> Iterator[Any]:
-    """A number that grows on the terminal while something is looked through."""
-    from guardianflow.console import err
-
-    console = err()
-    if not console.is_terminal:
-        yield None
-        return
-    with console.status(f"0 {unit}") as status:
-        yield lambda count: status.update(f"{count:,} {unit}")
-
-
-def _show_scan(report: ScanReport) -> None:
-    from guardianflow.console import print_table, say
-
-    rows = [
-        (
-            f"{found.score:.2f}",
-            found.role,
-            found.framework,
-            str(found.path),
-            "; ".join(r.text for r in found.reasons[:3]),
-        )
-        for found in report.scripts[:_SHOWN]
-    ]
-    print_table(
-        ("score", "role", "framework", "script", "why"), rows, title="Scripts", empty="no training script was found"
-    )
-    data = [(str(found.path), str(found.classes)) for found in report.datasets[:_SHOWN]]
-    weights = [(str(found.path), found.format, file_size(found.size)) for found in report.weights[:_SHOWN]]
-    runs = [(found.kind, str(found.path)) for found in report.runs[:_SHOWN]]
-    for title, columns, shown in (
-        ("Datasets", ("file", "classes"), data),
-        ("Weights", ("file", "format", "size"), weights),
-        ("Finished runs", ("kind", "folder"), runs),
-    ):
-        if shown:
-            print_table(columns, shown, title=title)
-    for thing, found in (("scripts", report.scripts), ("weights", report.weights), ("runs", report.runs)):
-        if len(found) > _SHOWN:
-            say(f"and {len(found) - _SHOWN} more {thing}; --json lists all")
-    say(f"{report.files:,} files in {report.folders:,} folders, {report.seconds:.1f} s; nothing was run")
-
-
-def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, Any]:
-    from guardianflow.adapters.experiment_registry import ExperimentRegistry
-    from guardianflow.console import say
-    from guardianflow.text.command_lines import command
-    from guardianflow.verbs.execution import Remarks
-
-    update = ExperimentRegistry(path).enter(report)
-    if not quiet:
-        say(f"{path}: {len(update.added)} added, {len(update.missing)} missing, {len(update.unchanged)} as they were")
-        for script, reason in update.left_out:
-            say(f"left out   {script}: {reason}")
-        Remarks().show(update.remarks)
-        if update.added:
-            where = [] if path == Path(_REGISTRY_FILE) else ["--experiments", str(path)]
-            say(f"next: {command('wrap', '--experiment', update.added[0], *where, '--dry-run')}")
-    result: dict[str, Any] = update.to_dict()
-    return result
-
-
-def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, Any]:
-    from guardianflow.adapters.finished_runs.run_import import import_runs
-    from guardianflow.console import print_table, say
-    from guardianflow.dashboard.metrics_store import MetricsStore
-    from guardianflow.verbs.execution import say_notes
-
-    settings = _settings()
-    with _counting("findings") as count:
-        on_progress = None if count is None else lambda number, _total: count(number)
-        done = import_runs(
-            report,
-            settings=settings,
-            sink=MetricsStore(settings.database_url),
-            experiment=experiment,
-            on_progress=on_progress,
-        )
-    if not quiet:
-        rows = [(row.kind, row.name, row.run_id, row.epochs, str(row.path)) for row in done.imported]
-        print_table(("kind", "run", "run id", "epochs", "folder"), rows, title="Imported", empty="no new run to import")
-        say(done.summary())
-    for row in done.imported[:_SHOWN]:
-        say_notes([f"{row.name}: {text}" for text in row.remarks], most=_NOTES, rest="--json lists all")
-    if not quiet:
-        for path, reason in done.failed:
-            say(f"failed  {path}: {reason}")
-        for row in done.imported[:1]:
-            say(f"next: {row.register_command or f'guardianflow metrics --run {row.run_id}'}")
-    result: dict[str, Any] = done.to_dict()
-    return result
