@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from guardianflow.exceptions import ParameterError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from guardianflow.scenario.schema import BaseScenario
 
 __all__ = [
-    "Asked", "FlatField", "describe_arguments", "explain", "flat_fields", "from_flat", "leaf_fields", "signature_of",
-    "to_flat", "to_yaml", "unknown_name",
+    "Asked", "FlatField", "asked", "describe_arguments", "explain", "flat_fields", "from_flat", "leaf_fields",
+    "signature_of", "to_flat", "to_yaml", "unknown_name",
 ]  # fmt: skip
 
 S = TypeVar("S", bound="BaseScenario")
@@ -52,6 +52,27 @@ class Asked:
     metavar: str = ""
     read: str = ""
     whole: bool = False
+
+
+def asked(
+    default: Any, sentence: str, option: str | None = "", *, keyword: str = "", read: str = "", **limits: Any
+) -> Any:
+    """Declare a field that is asked for.
+
+    Args:
+        default: Its default; ``...``: a value must be given.
+        sentence: What it is.
+        option: As it is typed: ``"--experiment -e NAME"``, with a short form and what stands for the value, or without.
+        keyword: See :class:`Asked`, as for ``read`` and for the meaning of an empty ``option``.
+        read: How the text of a command line becomes a value.
+        limits: Of its value, as pydantic's ``Field`` has them: ``ge``, ``lt``, ``min_length``.
+    """
+    long, *others = (option or "").split() or [option]
+    short = next((word for word in others if word.startswith("-")), "")
+    metavar = next((word for word in others if not word.startswith("-")), "")
+    info = Field(default, description=sentence, **limits)
+    info.metadata.append(Asked(keyword, long, short, metavar, read))
+    return info
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,135 +7,30 @@ Schema are made of it (see :mod:`guardianflow.scenario.fields`).
 
 from __future__ import annotations
 
-import difflib
-import re
 from typing import Annotated, Any, ClassVar, Literal, Self
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from guardianflow.core.metrics import CATALOGUE
-from guardianflow.scenario.fields import Asked, to_flat
+from guardianflow.scenario.blocks import (
+    STRIDE,
+    Block,
+    Confidence,
+    Dataset,
+    Env,
+    Imgsz,
+    Model,
+    Names,
+    Site,
+    Task,
+    split_names,
+)  # fmt: skip
+from guardianflow.scenario.fields import Asked, asked, to_flat
 
 __all__ = [
-    "BaseScenario",
-    "Dataset",
-    "Env",
-    "InferenceScenario",
-    "Model",
-    "QuantizationScenario",
-    "RegistryScenario",
-    "Site",
-    "Task",
-    "TrainingScenario",
-    "WrapScenario",
-]
+    "BaseScenario", "InferenceScenario", "QuantizationScenario", "RegistryScenario", "TrainingScenario", "WrapScenario",
+]  # fmt: skip
 
-STRIDE = 32  # of the coarsest feature map of the detectors that Ultralytics ships
-
-_REQUIREMENT = re.compile(r"\s*([a-z]\w*)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
-
-
-def _multiple_of_the_stride(value: int) -> int:
-    if value % STRIDE:
-        below = value - value % STRIDE
-        raise ValueError(f"must be a multiple of {STRIDE}, such as {max(below, STRIDE)} or {below + STRIDE}")
-    return value
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _known_zone(value: str) -> str:
-    if value:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, KeyError):
-            raise ValueError("is no time zone; write it as Asia/Seoul or UTC") from None
-    return value
-
-
-def _readable_requirement(value: str) -> str:
-    found = _REQUIREMENT.fullmatch(value)
-    if not found:
-        raise ValueError("is no requirement; write it as map50 >= 0.75 or latency_ms_p95 <= 30")
-    if found[1] not in CATALOGUE:
-        close = difflib.get_close_matches(found[1], CATALOGUE, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(CATALOGUE))}"
-        raise ValueError(f"names no metric of ours; {hint}")
-    float(found[3])
-    return f"{found[1]} {found[2]} {float(found[3]):g}"
-
-
-Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_stride)]
-Confidence = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Names = Annotated[list[str], BeforeValidator(_split)]
-"""Names; a text is taken apart at its commas, as on a command line."""
-Requirement = Annotated[str, AfterValidator(_readable_requirement)]
 Mode = Literal["single_stream", "offline", "server"]
-
-
-class Block(BaseModel):
-    """A group of fields; an unknown one is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
-
-
-class Site(Block):
-    """Where the cameras hang: a tag of every run and figure, nothing more."""
-
-    name: Annotated[str, Asked(option="--site", metavar="NAME")] = Field("", description="Name of the site.")
-    cameras: Annotated[Names, Asked(option="--camera", metavar="NAME")] = Field(
-        [], description="Cameras of the site that the data is from."
-    )
-    time_zone: Annotated[str, Asked(option=None), AfterValidator(_known_zone)] = Field(
-        "", description="Time zone of the site, such as Asia/Seoul."
-    )
-    conditions: Annotated[Names, Asked(option=None)] = Field(
-        [], description="What the pictures were taken in, such as night or rain."
-    )
-
-    @property
-    def camera(self) -> str | None:
-        """The camera that a figure is of; ``None`` where there are none or several."""
-        return self.cameras[0] if len(self.cameras) == 1 else None
-
-
-class Task(Block):
-    """What the model is for, and what it must reach there."""
-
-    kind: Annotated[Literal["detection", "tracking"], Asked(option=None)] = Field(
-        "detection", description="detection or tracking."
-    )
-    classes: Annotated[Names, Asked(option=None)] = Field(
-        [], description="Names of the classes that the data must have; none: as the data says."
-    )
-    requirements: Annotated[list[Requirement], Asked(option="--require", metavar="RULE")] = Field(
-        [], description="What the figures must reach, such as 'map50 >= 0.75'."
-    )
-
-
-class Model(Block):
-    """Which model, and what it is shown."""
-
-    imgsz: Annotated[Imgsz, Asked()] = Field(0, description="Side of the square input, in pixels; 0: the model's own.")
-
-
-class Env(Block):
-    """What it runs on."""
-
-    device: Annotated[str, Asked()] = Field("", description='"cpu", "0"; left out, the best one is chosen.')
-    seed: Annotated[Seed, Asked()] = Field(0, description="Of everything random.")
-
-
-class Dataset(Block):
-    """Which images."""
-
-    data_yaml: Annotated[str, Asked(option="--data", read="file")] = Field(
-        "", description="A data.yaml: labelled images."
-    )
 
 
 class BaseScenario(Block):
@@ -158,8 +53,12 @@ class BaseScenario(Block):
 
     schema_version: Literal[1] = 1
     kind: str
-    experiment: Annotated[str, Asked(keyword="experiment_name", option="--experiment", short="-e")] = Field(
-        min_length=1, description="Experiment in MLflow; created if it isn't there."
+    experiment: str = asked(
+        ...,
+        "Experiment in MLflow; created if it isn't there.",
+        "--experiment -e",
+        keyword="experiment_name",
+        min_length=1,
     )
     site: Annotated[Site, Asked(whole=True)] = Site()
     task: Annotated[Task, Asked(whole=True)] = Task()
@@ -175,47 +74,52 @@ class BaseScenario(Block):
 class TrainingModel(Model):
     """What is trained."""
 
-    architecture: Annotated[str, Asked(keyword="model_arch", option="--model", read="model")] = Field(
+    architecture: str = asked(
+        ...,
+        "Weights file, model YAML, a known name such as yolo11n.yaml, or models:/NAME@champion.",
+        "--model",
+        keyword="model_arch",
+        read="model",
         min_length=1,
-        description="Weights file, model YAML, a known name such as yolo11n.yaml, or models:/NAME@champion.",
     )
-    imgsz: Annotated[Imgsz, Field(ge=STRIDE), Asked()] = Field(640, description="Side of the square input, in pixels.")
-    new_head: Annotated[bool, Asked()] = Field(False, description="Start from weights of other classes.")
+    imgsz: Imgsz = asked(640, "Side of the square input, in pixels.", ge=STRIDE)
+    new_head: bool = asked(False, "Start from weights of other classes.")
 
 
 class TrainingEnv(Env):
     """What it is trained on."""
 
-    device: Annotated[str, Asked()] = Field("", description='"cpu", "0", "0,1"; left out, the best one is chosen.')
-    workers: Annotated[int, Field(ge=0, le=256), Asked()] = Field(8, description="Processes that load images.")
+    device: str = asked("", '"cpu", "0", "0,1"; left out, the best one is chosen.')
+    workers: int = asked(8, "Processes that load images.", ge=0, le=256)
 
 
 class TrainingDataset(Dataset):
     """What it is trained with."""
 
-    data_yaml: Annotated[str, Asked(option="--data", read="file")] = Field(
-        min_length=1, description="An Ultralytics data.yaml."
-    )
-    allow_bad: Annotated[float, Field(ge=0, lt=100), Asked(read="percent", metavar="N%")] = Field(
-        0.0, description="Percentage of bad images that is left out instead of refused."
+    data_yaml: str = asked(..., "An Ultralytics data.yaml.", "--data", read="file", min_length=1)
+    allow_bad: float = asked(
+        0.0,
+        "Percentage of bad images that is left out instead of refused.",
+        "--allow-bad N%",
+        read="percent",
+        ge=0,
+        lt=100,
     )
 
 
 class TrainingRun(Block):
     """How long, how, and what becomes of it."""
 
-    epochs: Annotated[int, Field(ge=1, le=100_000), Asked()] = Field(100, description="Passes over the training split.")
-    batch: Annotated[int, Field(ge=1, le=65_536), Asked()] = Field(16, description="Images per step.")
-    patience: Annotated[int, Field(ge=0), Asked()] = Field(
-        100, description="Epochs without improvement before stopping; 0 never stops."
+    epochs: int = asked(100, "Passes over the training split.", ge=1, le=100_000)
+    batch: int = asked(16, "Images per step.", ge=1, le=65_536)
+    patience: int = asked(100, "Epochs without improvement before stopping; 0 never stops.", ge=0)
+    register_as: str = asked(
+        "", "Register the best weights under this name and make them the candidate.", "--register-as NAME"
     )
-    register_as: Annotated[str, Asked(metavar="NAME")] = Field(
-        "", description="Register the best weights under this name and make them the candidate."
+    options: dict[str, Any] = asked(
+        {}, "Further Ultralytics training options, such as mosaic=0.0.", "--set KEY=VALUE", read="pairs"
     )
-    options: Annotated[dict[str, Any], Asked(option="--set", read="pairs", metavar="KEY=VALUE")] = Field(
-        {}, description="Further Ultralytics training options, such as mosaic=0.0."
-    )
-    resume: Annotated[str, Asked(option=None)] = Field("", description="Go on with this interrupted run.")
+    resume: str = asked("", "Go on with this interrupted run.", option=None)
 
 
 class TrainingScenario(BaseScenario):
@@ -239,72 +143,60 @@ class TrainingScenario(BaseScenario):
 class MeasuredModel(Model):
     """What is measured, and which of its boxes count."""
 
-    path: Annotated[str, Asked(keyword="model_path", option="--model", read="model")] = Field(
-        min_length=1, description="Model file or folder, run id, or models:/NAME@champion."
+    path: str = asked(
+        ...,
+        "Model file or folder, run id, or models:/NAME@champion.",
+        "--model",
+        keyword="model_path",
+        read="model",
+        min_length=1,
     )
-    confidence: Annotated[Confidence, Asked()] = Field(0.25, description="Operating confidence.")
-    iou: Annotated[float, Field(gt=0, le=1), Asked()] = Field(
-        0.7, description="Overlap above which the weaker box is dropped."
-    )
-    max_det: Annotated[int, Field(ge=1, le=100_000), Asked()] = Field(300, description="Boxes kept per image.")
-    classes_by_number: Annotated[bool, Asked()] = Field(
-        False, description="Class 0 is class 0, though model and data call it differently."
-    )
+    confidence: Confidence = asked(0.25, "Operating confidence.")
+    iou: float = asked(0.7, "Overlap above which the weaker box is dropped.", gt=0, le=1)
+    max_det: int = asked(300, "Boxes kept per image.", ge=1, le=100_000)
+    classes_by_number: bool = asked(False, "Class 0 is class 0, though model and data call it differently.")
 
 
 class MeasuringEnv(Env):
     """What it is measured on."""
 
-    precision: Annotated[Names, Asked()] = Field(
-        [], description="Such as fp32,int8; none: what the model is served at."
-    )
-    threads: Annotated[int, Field(ge=0, le=4096), Asked()] = Field(
-        0, description="CPU threads of the runtime; 0: its own choice."
-    )
-    memory_limit_mb: Annotated[int, Field(ge=0), Asked(option="--memory-limit", metavar="MB")] = Field(
-        0, description="End a cell that takes more MB; 0: nine tenths of what is free."
+    precision: Names = asked([], "Such as fp32,int8; none: what the model is served at.")
+    threads: int = asked(0, "CPU threads of the runtime; 0: its own choice.", ge=0, le=4096)
+    memory_limit_mb: int = asked(
+        0, "End a cell that takes more MB; 0: nine tenths of what is free.", "--memory-limit MB", ge=0
     )
 
 
 class MeasuredDataset(Dataset):
     """Which images it is measured on."""
 
-    split: Annotated[str, Asked()] = Field("val", description="Split of the dataset.")
-    source: Annotated[str, Asked(read="file")] = Field(
-        "", description="Video file, folder of images or MOT sequence, for tracking."
-    )
-    images: Annotated[int, Field(ge=0), Asked()] = Field(0, description="Score so many images at most; 0: all.")
+    split: str = asked("val", "Split of the dataset.")
+    source: str = asked("", "Video file, folder of images or MOT sequence, for tracking.", read="file")
+    images: int = asked(0, "Score so many images at most; 0: all.", ge=0)
 
 
 class MeasuringRun(Block):
     """What is measured, how long."""
 
-    backends: Annotated[Names, Asked()] = Field(
-        [], description="Such as torch,onnxruntime,openvino; none: the one that serves the model."
+    backends: Names = asked([], "Such as torch,onnxruntime,openvino; none: the one that serves the model.")
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], BeforeValidator(split_names)] = asked(
+        [1], "Images per forward pass.", min_length=1
     )
-    batch_sizes: Annotated[
-        list[Annotated[int, Field(ge=1, le=65_536)]], BeforeValidator(_split), Field(min_length=1), Asked()
-    ] = Field([1], description="Images per forward pass.")
-    modes: Annotated[list[Mode], BeforeValidator(_split), Field(min_length=1), Asked()] = Field(
+    modes: Annotated[list[Mode], BeforeValidator(split_names)] = asked(
         ["single_stream", "offline"],
-        description="Of single_stream (latency), offline (throughput), server (Poisson arrivals).",
+        "Of single_stream (latency), offline (throughput), server (Poisson arrivals).",
+        min_length=1,
     )
-    tracker: Annotated[str, Asked()] = Field("", description="Such as bytetrack; needs a source.")
-    seconds: Annotated[float, Field(gt=0, le=86_400), Asked()] = Field(
-        3.0, description="Least measured time of one repetition."
+    tracker: str = asked("", "Such as bytetrack; needs a source.")
+    seconds: float = asked(3.0, "Least measured time of one repetition.", gt=0, le=86_400)
+    repeats: int = asked(3, "Repetitions; their spread is the noise.", ge=1, le=100)
+    target_rate: float = asked(
+        0.0, "Server mode: arrivals per second; 0: 70 % of what it does back to back.", "--rate", ge=0
     )
-    repeats: Annotated[int, Field(ge=1, le=100), Asked()] = Field(
-        3, description="Repetitions; their spread is the noise."
+    latency_bound_ms: float = asked(
+        0.0, "Server mode: bound of the 99th percentile, in ms; 0: none.", "--latency-bound MS", ge=0
     )
-    target_rate: Annotated[float, Field(ge=0), Asked(option="--rate")] = Field(
-        0.0, description="Server mode: arrivals per second; 0: 70 % of what it does back to back."
-    )
-    latency_bound_ms: Annotated[float, Field(ge=0), Asked(option="--latency-bound", metavar="MS")] = Field(
-        0.0, description="Server mode: bound of the 99th percentile, in ms; 0: none."
-    )
-    cell_timeout_s: Annotated[float, Field(gt=0), Asked(option="--cell-timeout", metavar="SECONDS")] = Field(
-        3600.0, description="End a cell after so many seconds."
-    )
+    cell_timeout_s: float = asked(3600.0, "End a cell after so many seconds.", "--cell-timeout SECONDS", gt=0)
 
 
 class InferenceScenario(BaseScenario):
@@ -339,60 +231,49 @@ class InferenceScenario(BaseScenario):
 class QuantizedModel(Model):
     """What is made smaller."""
 
-    source: Annotated[str, Asked(keyword="source_run_id", option="--source", read="model")] = Field(
-        min_length=1, description="Run id, models:/NAME@champion, or a weights file."
+    source: str = asked(
+        ...,
+        "Run id, models:/NAME@champion, or a weights file.",
+        "--source",
+        keyword="source_run_id",
+        read="model",
+        min_length=1,
     )
-    confidence: Annotated[Confidence, Asked()] = Field(0.25, description="Operating confidence.")
-    max_det: Annotated[int, Field(ge=1, le=100_000), Asked()] = Field(300, description="Boxes kept per image.")
-    classes_by_number: Annotated[bool, Asked()] = Field(
-        False, description="Class 0 is class 0, though model and data call it differently."
-    )
+    confidence: Confidence = asked(0.25, "Operating confidence.")
+    max_det: int = asked(300, "Boxes kept per image.", ge=1, le=100_000)
+    classes_by_number: bool = asked(False, "Class 0 is class 0, though model and data call it differently.")
 
 
 class QuantizationEnv(Env):
     """What it is made for."""
 
-    precision: Annotated[Literal["int8", "fp16", "bf16"], Asked()] = Field("int8", description="int8, fp16 or bf16.")
+    precision: Literal["int8", "fp16", "bf16"] = asked("int8", "int8, fp16 or bf16.")
 
 
 class QuantizationDataset(Dataset):
     """Which images calibrate and compare."""
 
-    data_yaml: Annotated[str, Asked(option="--data", read="file")] = Field(
-        "", description="A data.yaml; left out, what the source was trained on."
-    )
-    split: Annotated[str, Asked()] = Field("val", description="Where original and quantized model are compared.")
+    data_yaml: str = asked("", "A data.yaml; left out, what the source was trained on.", "--data", read="file")
+    split: str = asked("val", "Where original and quantized model are compared.")
 
 
 class QuantizationRun(Block):
     """How it is made smaller, and what it may cost."""
 
-    backend: Annotated[str, Asked()] = Field("openvino", description="openvino, onnxruntime, tensorrt or torch.")
-    calibration_images: Annotated[int, Field(ge=1, le=100_000), Asked()] = Field(
-        128, description="Training images to calibrate with."
+    backend: str = asked("openvino", "openvino, onnxruntime, tensorrt or torch.")
+    calibration_images: int = asked(128, "Training images to calibrate with.", ge=1, le=100_000)
+    calibration_method: Literal["minmax", "entropy", "percentile"] = asked(
+        "minmax", "How activations are ranged: minmax, entropy or percentile."
     )
-    calibration_method: Annotated[Literal["minmax", "entropy", "percentile"], Asked()] = Field(
-        "minmax", description="How activations are ranged: minmax, entropy or percentile."
+    per_channel: bool = asked(True, "One scale a channel of the weights.")
+    max_drop: float = asked(0.0, "Accuracy-aware: greatest loss of mAP50-95; 0: plain.", ge=0, lt=1)
+    collapse: float = asked(0.5, "A class that loses more than this share of its AP fails it.", gt=0, le=1)
+    register_as: str = asked(
+        "", "Register the variant under this name; left out: the source's own model name.", "--register-as NAME"
     )
-    per_channel: Annotated[bool, Asked()] = Field(True, description="One scale a channel of the weights.")
-    max_drop: Annotated[float, Field(ge=0, lt=1), Asked()] = Field(
-        0.0, description="Accuracy-aware: greatest loss of mAP50-95; 0: plain."
-    )
-    collapse: Annotated[float, Field(gt=0, le=1), Asked()] = Field(
-        0.5, description="A class that loses more than this share of its AP fails it."
-    )
-    register_as: Annotated[str, Asked(metavar="NAME")] = Field(
-        "", description="Register the variant under this name; left out: the source's own model name."
-    )
-    seconds: Annotated[float, Field(gt=0, le=86_400), Asked()] = Field(
-        3.0, description="Least measured time of one repetition."
-    )
-    repeats: Annotated[int, Field(ge=1, le=100), Asked()] = Field(
-        3, description="Repetitions; their spread is the noise."
-    )
-    allow_damage: Annotated[bool, Asked()] = Field(
-        False, description="Register it even where the damage report fails it."
-    )
+    seconds: float = asked(3.0, "Least measured time of one repetition.", gt=0, le=86_400)
+    repeats: int = asked(3, "Repetitions; their spread is the noise.", ge=1, le=100)
+    allow_damage: bool = asked(False, "Register it even where the damage report fails it.")
 
 
 class QuantizationScenario(BaseScenario):
@@ -415,60 +296,51 @@ class QuantizationScenario(BaseScenario):
 class WrappedModel(Block):
     """Which of the script's files is the model."""
 
-    pattern: Annotated[str, Asked(keyword="model_pattern", option="--model", metavar="GLOB")] = Field(
-        "", description="Which artifact is the model; left out: the weights it made."
+    pattern: str = asked(
+        "", "Which artifact is the model; left out: the weights it made.", "--model GLOB", keyword="model_pattern"
     )
 
 
 class WrapEnv(Block):
     """What the script runs in."""
 
-    python: Annotated[str, Asked(metavar="PATH")] = Field(
-        "", description="Interpreter of Python scripts; left out: this one."
+    python: str = asked("", "Interpreter of Python scripts; left out: this one.", "--python PATH")
+    environment_allowed: list[str] = asked(
+        [], "Let only these variables (globs, and PATH and the like) reach the script; none: all.", "--env KEY"
     )
-    environment_allowed: Annotated[list[str], Asked(option="--env", metavar="KEY")] = Field(
-        [], description="Let only these variables (globs, and PATH and the like) reach the script; none: all."
-    )
-    memory_mb: Annotated[float, Field(ge=0), Asked(metavar="MB")] = Field(
-        0.0, description="Most memory of the script and all it starts, in MB; 0: no limit."
+    memory_mb: float = asked(
+        0.0, "Most memory of the script and all it starts, in MB; 0: no limit.", "--memory-mb MB", ge=0
     )
 
 
 class WrapRun(Block):
     """What is run, and what of it is kept."""
 
-    script_path: Annotated[str, Field(min_length=1), Asked(option=None)] = Field(
-        description="A Python file, notebook, shell script or program; with module, a module's dotted name."
+    script_path: str = asked(
+        ...,
+        "A Python file, notebook, shell script or program; with module, a module's dotted name.",
+        option=None,
+        min_length=1,
     )
-    working_dir: Annotated[str, Asked(short="-C", metavar="DIR")] = Field(
-        "", description="Folder that it runs in; left out: the current one."
+    working_dir: str = asked("", "Folder that it runs in; left out: the current one.", "--working-dir -C DIR")
+    args: list[str] = asked([], "The script's own arguments, word by word.", option=None)
+    module: bool = asked(False, "The script is a module, as in python -m.", "--module -m")
+    artifact_patterns: list[str] = asked([], "Files to keep; none: weights, figures and tables.", "--artifact -a GLOB")
+    metric_patterns: list[str] = asked(
+        [], r"Metrics in the output, such as 'loss: (?P<loss>[\d.]+)'.", "--metric REGEX"
     )
-    args: Annotated[list[str], Asked(option=None)] = Field([], description="The script's own arguments, word by word.")
-    module: Annotated[bool, Asked(short="-m")] = Field(False, description="The script is a module, as in python -m.")
-    artifact_patterns: Annotated[list[str], Asked(option="--artifact", short="-a", metavar="GLOB")] = Field(
-        [], description="Files to keep; none: weights, figures and tables."
+    metric_files: list[str] = asked(
+        [], "CSV files that hold metrics, beside those that are known by their names.", "--metric-file GLOB"
     )
-    metric_patterns: Annotated[list[str], Asked(option="--metric", metavar="REGEX")] = Field(
-        [], description=r"Metrics in the output, such as 'loss: (?P<loss>[\d.]+)'."
+    automatic_metrics: bool = asked(True, "Take 'name: value' and the like from the output, too.", "--auto-metrics")
+    constants: bool = asked(False, "Take module-level constants for parameters.")
+    buffered: bool = asked(False, "Leave Python's output buffered: less overhead, figures come late.")
+    timeout_s: float = asked(0.0, "Longest time, in seconds; 0: no limit.", "--timeout SECONDS", ge=0)
+    register_as: str = asked("", "Register the model that it makes.", "--register-as NAME")
+    experiments_file: str = asked(
+        "", "The experiments.yaml whose entry is run; its last run is noted there.", option=None
     )
-    metric_files: Annotated[list[str], Asked(option="--metric-file", metavar="GLOB")] = Field(
-        [], description="CSV files that hold metrics, beside those that are known by their names."
-    )
-    automatic_metrics: Annotated[bool, Asked(option="--auto-metrics")] = Field(
-        True, description="Take 'name: value' and the like from the output, too."
-    )
-    constants: Annotated[bool, Asked()] = Field(False, description="Take module-level constants for parameters.")
-    buffered: Annotated[bool, Asked()] = Field(
-        False, description="Leave Python's output buffered: less overhead, figures come late."
-    )
-    timeout_s: Annotated[float, Field(ge=0), Asked(option="--timeout", metavar="SECONDS")] = Field(
-        0.0, description="Longest time, in seconds; 0: no limit."
-    )
-    register_as: Annotated[str, Asked(metavar="NAME")] = Field("", description="Register the model that it makes.")
-    experiments_file: Annotated[str, Asked(option=None)] = Field(
-        "", description="The experiments.yaml whose entry is run; its last run is noted there."
-    )
-    entry: Annotated[str, Asked(option=None)] = Field("", description="Name of that entry.")
+    entry: str = asked("", "Name of that entry.", option=None)
 
 
 class WrapScenario(BaseScenario):
@@ -491,16 +363,12 @@ class WrapScenario(BaseScenario):
 class RegistryRun(Block):
     """What is changed in the registry, and why."""
 
-    action: Annotated[Literal["register", "promote", "rollback", "reject"], Asked()] = Field(
-        description="register, promote, rollback or reject."
-    )
-    model_name: Annotated[str, Field(min_length=1), Asked()] = Field(description="The registered model.")
-    version: Annotated[str, Asked()] = Field(
-        "", description="Version to promote or reject; left out, the candidate is promoted."
-    )
-    source_run_id: Annotated[str, Asked()] = Field("", description="The run whose weights are registered.")
-    reason: Annotated[str, Asked()] = Field("", description="Why; it is kept in the ledger.")
-    force: Annotated[bool, Asked()] = Field(False, description="Promote against the gate; needs a reason.")
+    action: Literal["register", "promote", "rollback", "reject"] = asked(..., "register, promote, rollback or reject.")
+    model_name: str = asked(..., "The registered model.", min_length=1)
+    version: str = asked("", "Version to promote or reject; left out, the candidate is promoted.")
+    source_run_id: str = asked("", "The run whose weights are registered.")
+    reason: str = asked("", "Why; it is kept in the ledger.")
+    force: bool = asked(False, "Promote against the gate; needs a reason.")
 
 
 class RegistryScenario(BaseScenario):

@@ -1,0 +1,113 @@
+"""The blocks that scenarios are made of: site, task, model, env, dataset, and what their values must be."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from guardianflow.core.metrics import CATALOGUE
+from guardianflow.scenario.fields import asked
+
+__all__ = [
+    "STRIDE", "Block", "Confidence", "Dataset", "Env", "Imgsz", "Model", "Names", "Site", "Task", "split_names",
+]  # fmt: skip
+
+STRIDE = 32  # of the coarsest feature map of the detectors that Ultralytics ships
+
+_REQUIREMENT = re.compile(r"\s*([a-z]\w*)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
+
+
+def _multiple_of_the_stride(value: int) -> int:
+    if value % STRIDE:
+        below = value - value % STRIDE
+        raise ValueError(f"must be a multiple of {STRIDE}, such as {max(below, STRIDE)} or {below + STRIDE}")
+    return value
+
+
+def split_names(value: object) -> object:
+    """A text taken apart at its commas; a list as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _known_zone(value: str) -> str:
+    if value:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError):
+            raise ValueError("is no time zone; write it as Asia/Seoul or UTC") from None
+    return value
+
+
+def _readable_requirement(value: str) -> str:
+    found = _REQUIREMENT.fullmatch(value)
+    if not found:
+        raise ValueError("is no requirement; write it as map50 >= 0.75 or latency_ms_p95 <= 30")
+    if found[1] not in CATALOGUE:
+        close = difflib.get_close_matches(found[1], CATALOGUE, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(CATALOGUE))}"
+        raise ValueError(f"names no metric of ours; {hint}")
+    float(found[3])
+    return f"{found[1]} {found[2]} {float(found[3]):g}"
+
+
+Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_stride)]
+Confidence = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Names = Annotated[list[str], BeforeValidator(split_names)]
+"""Names; a text is taken apart at its commas, as on a command line."""
+Requirement = Annotated[str, AfterValidator(_readable_requirement)]
+
+
+class Block(BaseModel):
+    """A group of fields; an unknown one is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
+
+
+class Site(Block):
+    """Where the cameras hang: a tag of every run and figure, nothing more."""
+
+    name: str = asked("", "Name of the site.", "--site NAME")
+    cameras: Names = asked([], "Cameras of the site that the data is from.", "--camera NAME")
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = asked(
+        "", "Time zone of the site, such as Asia/Seoul.", option=None
+    )
+    conditions: Names = asked([], "What the pictures were taken in, such as night or rain.", option=None)
+
+    @property
+    def camera(self) -> str | None:
+        """The camera that a figure is of; ``None`` where there are none or several."""
+        return self.cameras[0] if len(self.cameras) == 1 else None
+
+
+class Task(Block):
+    """What the model is for, and what it must reach there."""
+
+    kind: Literal["detection", "tracking"] = asked("detection", "detection or tracking.", option=None)
+    classes: Names = asked([], "Names of the classes that the data must have; none: as the data says.", option=None)
+    requirements: list[Requirement] = asked(
+        [], "What the figures must reach, such as 'map50 >= 0.75'.", "--require RULE"
+    )
+
+
+class Model(Block):
+    """Which model, and what it is shown."""
+
+    imgsz: Imgsz = asked(0, "Side of the square input, in pixels; 0: the model's own.")
+
+
+class Env(Block):
+    """What it runs on."""
+
+    device: str = asked("", '"cpu", "0"; left out, the best one is chosen.')
+    seed: Seed = asked(0, "Of everything random.")
+
+
+class Dataset(Block):
+    """Which images."""
+
+    data_yaml: str = asked("", "A data.yaml: labelled images.", "--data", read="file")
