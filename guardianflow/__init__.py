@@ -18,45 +18,39 @@ if TYPE_CHECKING:
     from guardianflow.exceptions import GuardianFlowError
     from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
     from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
-    from guardianflow.runners.training.result import TrainingResult
-    from guardianflow.runners.training.runner import TrainingRunner
+    from guardianflow.runners.training.runner import TrainingResult, TrainingRunner
+    from guardianflow.scenario.blocks import BaseScenario, Env, Model, Site, Task
     from guardianflow.scenario.file import load_scenario
-    from guardianflow.scenario.schema import (
-        BaseScenario,
-        InferenceScenario,
-        QuantizationScenario,
-        TrainingScenario,
-        WrapScenario,
-    )
+    from guardianflow.scenario.schema import InferenceScenario, QuantizationScenario, TrainingScenario, WrapScenario
 
 __version__ = "0.1.0"
 
-_NAMES = {
-    "guardianflow.adapters.experiment_registry": "ExperimentRegistry",
-    "guardianflow.adapters.generic_wrapper": "GenericWrapper WrapResult",
-    "guardianflow.core.config": "Settings",
-    "guardianflow.runners.inference.runner": "InferenceResult InferenceRunner",
-    "guardianflow.core.metrics": "MetricRecord get_gpu_metrics get_model_size",
-    "guardianflow.runners.quantization.runner": "QuantizationResult QuantizationRunner",
-    "guardianflow.core.registry": "ModelRegistry ModelVersion",
-    "guardianflow.runners.training.runner": "TrainingResult TrainingRunner",
-    "guardianflow.dashboard.metrics_store": "MetricsStore",
-    "guardianflow.data.dataset": "Dataset check_dataset read_dataset",
-    "guardianflow.evaluation.detection.evaluate": "evaluate_detection",
-    "guardianflow.evaluation.mot.evaluate": "evaluate_mot",
-    "guardianflow.exceptions": "GuardianFlowError",
-    "guardianflow.scenario.file": "load_scenario",
-    "guardianflow.scenario.schema": "BaseScenario InferenceScenario QuantizationScenario TrainingScenario WrapScenario",
-}
-_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(["__version__", *_HOMES])
+_HOMES = """
+    adapters.experiment_registry ExperimentRegistry
+    adapters.generic_wrapper GenericWrapper WrapResult
+    core.config Settings
+    core.metrics MetricRecord get_gpu_metrics get_model_size
+    core.registry ModelRegistry ModelVersion
+    dashboard.metrics_store MetricsStore
+    data.dataset Dataset check_dataset read_dataset
+    evaluation.detection.evaluate evaluate_detection
+    evaluation.mot.evaluate evaluate_mot
+    exceptions GuardianFlowError
+    runners.inference.runner InferenceResult InferenceRunner
+    runners.quantization.runner QuantizationResult QuantizationRunner
+    runners.training.runner TrainingResult TrainingRunner
+    scenario.blocks BaseScenario Env Model Site Task
+    scenario.file load_scenario
+    scenario.schema InferenceScenario QuantizationScenario TrainingScenario WrapScenario
+"""
+_HOME = {name: home for home, *names in map(str.split, _HOMES.strip().splitlines()) for name in names}
+__all__ = sorted(["__version__", *_HOME])
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that ``import guardianflow`` stays light."""
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(f"guardianflow.{_HOME[name]}"), name)
         return value
     raise AttributeError(f"module 'guardianflow' has no attribute {name!r}; it offers {sorted(__all__)}")
 

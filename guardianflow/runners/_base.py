@@ -24,8 +24,8 @@ from guardianflow.processes.interrupts import signals_raise
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.runs.tracking_store import look_at_store
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.fields import describe_arguments, from_flat, signature_of, to_yaml
-from guardianflow.scenario.schema import BaseScenario
 from guardianflow.state.database import Database
 from guardianflow.text.progress_bar import in_a_kernel
 

@@ -1,19 +1,20 @@
-"""The blocks that scenarios are made of: site, task, model, env, dataset, and what their values must be."""
+"""The blocks that every scenario is made of: site, task, model, env, dataset, and what their values must be."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from guardianflow.core.metrics import CATALOGUE
-from guardianflow.scenario.fields import asked
+from guardianflow.scenario.fields import Asked, asked, to_flat
 
 __all__ = [
-    "STRIDE", "Block", "Confidence", "Dataset", "Env", "Imgsz", "Model", "Names", "Site", "Task", "split_names",
+    "STRIDE", "BaseScenario", "Block", "Dataset", "Env", "Imgsz", "Model", "Names", "Site", "Task", "Text",
+    "split_names",
 ]  # fmt: skip
 
 STRIDE = 32  # of the coarsest feature map of the detectors that Ultralytics ships
@@ -55,8 +56,8 @@ def _readable_requirement(value: str) -> str:
 
 
 Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_stride)]
-Confidence = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[str], BeforeValidator(split_names)]
 """Names; a text is taken apart at its commas, as on a command line."""
 Requirement = Annotated[str, AfterValidator(_readable_requirement)]
@@ -111,3 +112,34 @@ class Dataset(Block):
     """Which images."""
 
     data_yaml: str = asked("", "A data.yaml: labelled images.", "--data", read="file")
+
+
+class BaseScenario(Block):
+    """One run: what it is asked, in blocks.
+
+    Attributes:
+        schema_version: Of the form of this file.
+        kind: Kind of run, which is the name of its template notebook.
+        experiment: Experiment in MLflow; created if it isn't there.
+        site: Where the cameras hang.
+        task: What the model is for.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("experiment_name",)
+    """Runner keywords that may be given by position, in this order."""
+    verb: ClassVar[str] = ""
+    """The command that makes such a scenario."""
+    usual_experiment: ClassVar[str] = ""
+    """Experiment of a command line that names none; empty: it must name one."""
+
+    schema_version: Literal[1] = 1
+    kind: str
+    experiment: Text = asked(
+        ..., "Experiment in MLflow; created if it isn't there.", "--experiment -e", keyword="experiment_name"
+    )
+    site: Annotated[Site, Asked(whole=True)] = Site()
+    task: Annotated[Task, Asked(whole=True)] = Task()
+
+    def flat(self) -> dict[str, Any]:
+        """What a runner, a notebook and a record are given: keyword → value, in plain JSON types."""
+        return to_flat(self)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from guardianflow.scenario.schema import BaseScenario
+from guardianflow.scenario.blocks import BaseScenario
 
 __all__ = ["RunPlan"]
 

@@ -12,10 +12,10 @@ from typing import Any
 from guardianflow._plugins import Registry
 from guardianflow.exceptions import InputError
 from guardianflow.runs.run_records import RunRecord
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.fields import from_flat
 from guardianflow.scenario.schema import (
-    BaseScenario,
     InferenceScenario,
     QuantizationScenario,
     RegistryScenario,

@@ -22,7 +22,7 @@ from guardianflow.exceptions import ParameterError
 from guardianflow.text.printable import printable
 
 if TYPE_CHECKING:
-    from guardianflow.scenario.schema import BaseScenario
+    from guardianflow.scenario.blocks import BaseScenario
 
 __all__ = [
     "Asked", "FlatField", "asked", "describe_arguments", "explain", "flat_fields", "from_flat", "leaf_fields",
@@ -67,11 +67,11 @@ def asked(
         read: How the text of a command line becomes a value.
         limits: Of its value, as pydantic's ``Field`` has them: ``ge``, ``lt``, ``min_length``.
     """
-    long, *others = (option or "").split() or [option]
-    short = next((word for word in others if word.startswith("-")), "")
-    metavar = next((word for word in others if not word.startswith("-")), "")
+    words = (option or "").split()
+    short = next((word for word in words[1:] if word.startswith("-")), "")
+    metavar = next((word for word in words if not word.startswith("-")), "")
     info = Field(default, description=sentence, **limits)
-    info.metadata.append(Asked(keyword, long, short, metavar, read))
+    info.metadata.append(Asked(keyword, words[0] if words else option, short, metavar, read))
     return info
 
 

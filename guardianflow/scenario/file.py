@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.factory import KINDS
 from guardianflow.scenario.fields import FlatField, explain, leaf_fields
-from guardianflow.scenario.schema import BaseScenario
 from guardianflow.text.option_values import absolute_if_file, plain_value
 from guardianflow.text.printable import printable
 

@@ -13,59 +13,22 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from guardianflow.scenario.blocks import (
     STRIDE,
+    BaseScenario,
     Block,
-    Confidence,
     Dataset,
     Env,
     Imgsz,
     Model,
     Names,
-    Site,
-    Task,
+    Text,
     split_names,
-)  # fmt: skip
-from guardianflow.scenario.fields import Asked, asked, to_flat
+)
+from guardianflow.scenario.fields import asked
 
-__all__ = [
-    "BaseScenario", "InferenceScenario", "QuantizationScenario", "RegistryScenario", "TrainingScenario", "WrapScenario",
-]  # fmt: skip
+__all__ = ["InferenceScenario", "QuantizationScenario", "RegistryScenario", "TrainingScenario", "WrapScenario"]
 
+Confidence = Annotated[float, Field(gt=0, lt=1)]
 Mode = Literal["single_stream", "offline", "server"]
-
-
-class BaseScenario(Block):
-    """One run: what it is asked, in blocks.
-
-    Attributes:
-        schema_version: Of the form of this file.
-        kind: Kind of run, which is the name of its template notebook.
-        experiment: Experiment in MLflow; created if it isn't there.
-        site: Where the cameras hang.
-        task: What the model is for.
-    """
-
-    positional: ClassVar[tuple[str, ...]] = ("experiment_name",)
-    """Runner keywords that may be given by position, in this order."""
-    verb: ClassVar[str] = ""
-    """The command that makes such a scenario."""
-    usual_experiment: ClassVar[str] = ""
-    """Experiment of a command line that names none; empty: it must name one."""
-
-    schema_version: Literal[1] = 1
-    kind: str
-    experiment: str = asked(
-        ...,
-        "Experiment in MLflow; created if it isn't there.",
-        "--experiment -e",
-        keyword="experiment_name",
-        min_length=1,
-    )
-    site: Annotated[Site, Asked(whole=True)] = Site()
-    task: Annotated[Task, Asked(whole=True)] = Task()
-
-    def flat(self) -> dict[str, Any]:
-        """What a runner, a notebook and a record are given: keyword → value, in plain JSON types."""
-        return to_flat(self)
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -74,13 +37,12 @@ class BaseScenario(Block):
 class TrainingModel(Model):
     """What is trained."""
 
-    architecture: str = asked(
+    architecture: Text = asked(
         ...,
         "Weights file, model YAML, a known name such as yolo11n.yaml, or models:/NAME@champion.",
         "--model",
         keyword="model_arch",
         read="model",
-        min_length=1,
     )
     imgsz: Imgsz = asked(640, "Side of the square input, in pixels.", ge=STRIDE)
     new_head: bool = asked(False, "Start from weights of other classes.")
@@ -96,7 +58,7 @@ class TrainingEnv(Env):
 class TrainingDataset(Dataset):
     """What it is trained with."""
 
-    data_yaml: str = asked(..., "An Ultralytics data.yaml.", "--data", read="file", min_length=1)
+    data_yaml: Text = asked(..., "An Ultralytics data.yaml.", "--data", read="file")
     allow_bad: float = asked(
         0.0,
         "Percentage of bad images that is left out instead of refused.",
@@ -143,13 +105,8 @@ class TrainingScenario(BaseScenario):
 class MeasuredModel(Model):
     """What is measured, and which of its boxes count."""
 
-    path: str = asked(
-        ...,
-        "Model file or folder, run id, or models:/NAME@champion.",
-        "--model",
-        keyword="model_path",
-        read="model",
-        min_length=1,
+    path: Text = asked(
+        ..., "Model file or folder, run id, or models:/NAME@champion.", "--model", keyword="model_path", read="model"
     )
     confidence: Confidence = asked(0.25, "Operating confidence.")
     iou: float = asked(0.7, "Overlap above which the weaker box is dropped.", gt=0, le=1)
@@ -231,13 +188,8 @@ class InferenceScenario(BaseScenario):
 class QuantizedModel(Model):
     """What is made smaller."""
 
-    source: str = asked(
-        ...,
-        "Run id, models:/NAME@champion, or a weights file.",
-        "--source",
-        keyword="source_run_id",
-        read="model",
-        min_length=1,
+    source: Text = asked(
+        ..., "Run id, models:/NAME@champion, or a weights file.", "--source", keyword="source_run_id", read="model"
     )
     confidence: Confidence = asked(0.25, "Operating confidence.")
     max_det: int = asked(300, "Boxes kept per image.", ge=1, le=100_000)
@@ -316,11 +268,8 @@ class WrapEnv(Block):
 class WrapRun(Block):
     """What is run, and what of it is kept."""
 
-    script_path: str = asked(
-        ...,
-        "A Python file, notebook, shell script or program; with module, a module's dotted name.",
-        option=None,
-        min_length=1,
+    script_path: Text = asked(
+        ..., "A Python file, notebook, shell script or program; with module, a module's dotted name.", option=None
     )
     working_dir: str = asked("", "Folder that it runs in; left out: the current one.", "--working-dir -C DIR")
     args: list[str] = asked([], "The script's own arguments, word by word.", option=None)
@@ -364,7 +313,7 @@ class RegistryRun(Block):
     """What is changed in the registry, and why."""
 
     action: Literal["register", "promote", "rollback", "reject"] = asked(..., "register, promote, rollback or reject.")
-    model_name: str = asked(..., "The registered model.", min_length=1)
+    model_name: Text = asked(..., "The registered model.")
     version: str = asked("", "Version to promote or reject; left out, the candidate is promoted.")
     source_run_id: str = asked("", "The run whose weights are registered.")
     reason: str = asked("", "Why; it is kept in the ledger.")

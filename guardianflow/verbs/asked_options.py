@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_origin
 import typer
 from pydantic import BeforeValidator
 
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.fields import FlatField, flat_fields, leaf_fields
-from guardianflow.scenario.schema import BaseScenario
 from guardianflow.text.option_values import absolute_if_file, key_values, percent
 
 __all__ = ["Given", "asks"]

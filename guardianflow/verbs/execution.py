@@ -23,12 +23,7 @@ _REMARKS = 12
 
 
 def execute_plan(
-    plan: Any,
-    *,
-    direct: bool,
-    as_json: bool,
-    draws_bar: bool = True,
-    on_run: Callable[[RunRecord], None] | None = None,
+    plan: Any, *, direct: bool, as_json: bool, draws_bar: bool = True, on_run: Callable[[RunRecord], None] | None = None
 ) -> None:
     """Execute a plan with progress on stderr, and show the outcome or print it as JSON.
 

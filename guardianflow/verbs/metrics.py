@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from guardianflow.console import print_json, print_table
 from guardianflow.text.option_values import moment_of
 from guardianflow.verbs.frame import Json, full_run_id, verb
 
@@ -53,6 +52,7 @@ def _where(*, start: str | None, end: str | None, run: str | None = None, **labe
 
 def _show(frame: Any, *, as_json: bool, empty: str = "no measurement fits", **more: Any) -> None:
     from guardianflow import listing
+    from guardianflow.console import print_json, print_table
 
     table = listing.figures_table(frame, empty=empty)
     if as_json:
@@ -79,6 +79,7 @@ def query(
     if context.invoked_subcommand is not None:
         return
     from guardianflow import listing
+    from guardianflow.console import print_json, print_table
 
     where = _where(run=run, start=start, end=end, model=model, site=site, experiment=experiment)
     table = listing.metrics_table(_store().query_metrics(**where, metric=metric, limit=limit, include_invalid=invalid))
@@ -180,6 +181,8 @@ def export(
     json: Json = False,
 ) -> None:
     """Write measurements to a Parquet file."""
+    from guardianflow.console import print_json, say
+
     where = _where(start=start, end=end, model=model, site=site, experiment=experiment)
     rows = _store().export_to_parquet(target, **where, metric=metric)
     if json:

@@ -49,8 +49,7 @@ scenario_app = typer.Typer(
 @scenario_app.command("new")
 @verb
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="train, infer, quantize or wrap.")],
-    json: Json = False,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="train, infer, quantize or wrap.")], json: Json = False
 ) -> None:
     """Print a scenario to begin with: every field with its default and a sentence."""
     from guardianflow.scenario.file import new_scenario
@@ -65,8 +64,7 @@ def new(
 @scenario_app.command("check")
 @verb
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Scenario files.")],
-    json: Json = False,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Scenario files.")], json: Json = False
 ) -> None:
     """Check scenario files: names, types, units; nothing is run."""
     from guardianflow.scenario.file import load_scenario

@@ -17,8 +17,7 @@ __all__ = ["demo", "doctor", "init"]
 
 @verb
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make the workspace in.")],
-    json: Json = False,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make the workspace in.")], json: Json = False
 ) -> None:
     """Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."""
     from guardianflow.workspace import create_workspace

@@ -20,10 +20,10 @@ from guardianflow.runners.inference.runner import InferenceRunner
 from guardianflow.runners.promotion.runner import RegistryRunner
 from guardianflow.runners.quantization.runner import QuantizationRunner
 from guardianflow.runners.training.runner import TrainingRunner
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.factory import KINDS, plan_run
 from guardianflow.scenario.fields import flat_fields, from_flat, leaf_fields
 from guardianflow.scenario.schema import (
-    BaseScenario,
     InferenceScenario,
     QuantizationScenario,
     RegistryScenario,
