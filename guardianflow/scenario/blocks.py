@@ -24,8 +24,8 @@ _REQUIREMENT = re.compile(r"\s*([a-z]\w*)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 
 def _multiple_of_the_stride(value: int) -> int:
     if value % STRIDE:
-        below = value - value % STRIDE
-        raise ValueError(f"must be a multiple of {STRIDE}, such as {max(below, STRIDE)} or {below + STRIDE}")
+        below = max(value - value % STRIDE, STRIDE)
+        raise ValueError(f"must be a multiple of {STRIDE}, such as {below} or {below + STRIDE}")
     return value
 
 
@@ -127,8 +127,6 @@ class BaseScenario(Block):
 
     positional: ClassVar[tuple[str, ...]] = ("experiment_name",)
     """Runner keywords that may be given by position, in this order."""
-    verb: ClassVar[str] = ""
-    """The command that makes such a scenario."""
     usual_experiment: ClassVar[str] = ""
     """Experiment of a command line that names none; empty: it must name one."""
 

@@ -38,9 +38,8 @@ class Asked:
 
     Attributes:
         keyword: Runner keyword; empty: the field's own name.
-        option: Option of the command line; empty: made of the keyword; ``None``: there is none.
-        short: Its short form, such as ``-e``.
-        metavar: What ``--help`` calls its value.
+        option: Option of the command line, such as ``"--artifact -a GLOB"``: with its short form and what ``--help``
+            calls its value, where there are any; empty: made of the keyword; ``None``: there is none.
         read: How the text of a command line becomes a value: ``""`` as it is, ``"file"`` and ``"model"`` made
             absolute, ``"percent"``, ``"pairs"`` (``KEY=VALUE``).
         whole: Of a block: runners get it as one dictionary instead of field by field.
@@ -48,8 +47,6 @@ class Asked:
 
     keyword: str = ""
     option: str | None = ""
-    short: str = ""
-    metavar: str = ""
     read: str = ""
     whole: bool = False
 
@@ -62,16 +59,13 @@ def asked(
     Args:
         default: Its default; ``...``: a value must be given.
         sentence: What it is.
-        option: As it is typed: ``"--experiment -e NAME"``, with a short form and what stands for the value, or without.
-        keyword: See :class:`Asked`, as for ``read`` and for the meaning of an empty ``option``.
-        read: How the text of a command line becomes a value.
+        option: See :class:`Asked`.
+        keyword: See there.
+        read: See there.
         limits: Of its value, as pydantic's ``Field`` has them: ``ge``, ``lt``, ``min_length``.
     """
-    words = (option or "").split()
-    short = next((word for word in words[1:] if word.startswith("-")), "")
-    metavar = next((word for word in words if not word.startswith("-")), "")
     info = Field(default, description=sentence, **limits)
-    info.metadata.append(Asked(keyword, words[0] if words else option, short, metavar, read))
+    info.metadata.append(Asked(keyword, option, read))
     return info
 
 
@@ -101,7 +95,9 @@ class FlatField:
     @property
     def option(self) -> str | None:
         """Its option, such as ``--max-det``."""
-        return f"--{self.keyword.replace('_', '-')}" if self.asked.option == "" else self.asked.option
+        if self.asked.option is None:
+            return None
+        return (self.asked.option or f"--{self.keyword.replace('_', '-')}").split()[0]
 
 
 @cache

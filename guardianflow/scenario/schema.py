@@ -44,7 +44,7 @@ class TrainingModel(Model):
         keyword="model_arch",
         read="model",
     )
-    imgsz: Imgsz = asked(640, "Side of the square input, in pixels.", ge=STRIDE)
+    imgsz: Annotated[Imgsz, Field(ge=STRIDE)] = asked(640, "Side of the square input, in pixels.")
     new_head: bool = asked(False, "Start from weights of other classes.")
 
 
@@ -90,7 +90,6 @@ class TrainingScenario(BaseScenario):
     positional: ClassVar[tuple[str, ...]] = (
         "experiment_name", "model_arch", "data_yaml", "epochs", "batch", "imgsz", "device", "seed", "register_as",
     )  # fmt: skip
-    verb: ClassVar[str] = "train"
 
     kind: Literal["train"] = "train"
     model: TrainingModel
@@ -162,7 +161,6 @@ class InferenceScenario(BaseScenario):
     positional: ClassVar[tuple[str, ...]] = (
         "experiment_name", "model_path", "data_yaml", "batch_sizes", "backends", "precision", "tracker",
     )  # fmt: skip
-    verb: ClassVar[str] = "infer"
     usual_experiment: ClassVar[str] = "benchmarks"
 
     kind: Literal["infer"] = "infer"
@@ -232,7 +230,6 @@ class QuantizationScenario(BaseScenario):
     """A quantization: a model made smaller, beside the original on the same images."""
 
     positional: ClassVar[tuple[str, ...]] = ("experiment_name", "source_run_id", "backend", "precision", "data_yaml")
-    verb: ClassVar[str] = "quant"
     usual_experiment: ClassVar[str] = "quantization"
 
     kind: Literal["quantize"] = "quantize"
@@ -298,7 +295,6 @@ class WrapScenario(BaseScenario):
     positional: ClassVar[tuple[str, ...]] = (
         "experiment_name", "script_path", "working_dir", "args", "artifact_patterns",
     )  # fmt: skip
-    verb: ClassVar[str] = "wrap"
 
     kind: Literal["wrap"] = "wrap"
     model: WrappedModel = WrappedModel()

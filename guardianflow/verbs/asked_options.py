@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_origin
 
-import typer
 from pydantic import BeforeValidator
+from typer import Option
 
 from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.fields import FlatField, flat_fields, leaf_fields
@@ -70,11 +70,12 @@ def _parameter(name: str, field: FlatField) -> inspect.Parameter:
     option = str(field.option)
     if kind is bool and default:
         option = f"{option}/--no-{option.removeprefix('--')}"
+    words = (asked.option or "").split()[1:]
     shown = "" if info.is_required() or default in ("", False, [], {}) else f"  [default: {_as_typed(default)}]"
-    declared = typer.Option(
-        *([option, asked.short] if asked.short else [option]),
+    declared = Option(
+        *[option, *(word for word in words if word.startswith("-"))],
         help=f"{info.description}{shown}",
-        metavar=asked.metavar or None,
+        metavar=next((word for word in words if not word.startswith("-")), None),
         show_default=False,
     )
     return inspect.Parameter(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from guardianflow.console import print_json, print_table
 from guardianflow.verbs.execution import Remarks
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["eval_app"]
 
-eval_app = typer.Typer(
-    name="eval", help="Score predictions that lie in files: detection, tracking.", no_args_is_help=True
-)
+eval_app = Typer(name="eval", help="Score predictions that lie in files: detection, tracking.", no_args_is_help=True)
 
 
 class PreprocessName(StrEnum):
@@ -34,12 +32,12 @@ class PreprocessName(StrEnum):
 @eval_app.command("detection")
 @verb
 def detection(
-    gt: Annotated[Path, typer.Argument(metavar="GT.json", help="Ground truth in COCO's format.")],
-    predictions: Annotated[Path, typer.Argument(metavar="PRED.json", help="Detections in COCO's results format.")],
+    gt: Annotated[Path, Argument(metavar="GT.json", help="Ground truth in COCO's format.")],
+    predictions: Annotated[Path, Argument(metavar="PRED.json", help="Detections in COCO's results format.")],
     confidence: Annotated[
-        float, typer.Option(help="Precision, recall and F1 are taken at this confidence.", min=0, max=1)
+        float, Option(help="Precision, recall and F1 are taken at this confidence.", min=0, max=1)
     ] = 0.25,
-    max_det: Annotated[int, typer.Option(help="At most so many detections an image, the best.", min=1)] = 300,
+    max_det: Annotated[int, Option(help="At most so many detections an image, the best.", min=1)] = 300,
     json: Json = False,
 ) -> None:
     """Average precision, precision, recall and F1 of detections against their ground truth."""
@@ -69,18 +67,18 @@ def _percent(value: float | None) -> str:
 @eval_app.command("mot")
 @verb
 def mot(
-    gt: Annotated[Path, typer.Argument(metavar="GT", help="Ground truth: a file, a sequence, or a folder of them.")],
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="The tracker's file, or a folder with NAME.txt.")],
+    gt: Annotated[Path, Argument(metavar="GT", help="Ground truth: a file, a sequence, or a folder of them.")],
+    result: Annotated[Path, Argument(metavar="RESULT", help="The tracker's file, or a folder with NAME.txt.")],
     preprocess: Annotated[
-        PreprocessName, typer.Option(help="Whose rules choose the boxes that are scored.")
+        PreprocessName, Option(help="Whose rules choose the boxes that are scored.")
     ] = PreprocessName.NONE,
     evaluator: Annotated[
-        str, typer.Option(help="Who counts: guardianflow, or the package motmetrics (without HOTA).")
+        str, Option(help="Who counts: guardianflow, or the package motmetrics (without HOTA).")
     ] = "guardianflow",
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Name or number of a class to score; may be repeated.")
+        list[str] | None, Option("--class", help="Name or number of a class to score; may be repeated.")
     ] = None,
-    match_iou: Annotated[float, typer.Option(help="IoU of a match in CLEAR and Identity.")] = 0.5,
+    match_iou: Annotated[float, Option(help="IoU of a match in CLEAR and Identity.")] = 0.5,
     json: Json = False,
 ) -> None:
     """HOTA, MOTA, IDF1 and their parts of a tracker's results, in MOTChallenge's or KITTI's text format."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
-import typer
+from typer import Argument, Exit, Option
 
 from guardianflow.console import print_json, say
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, ScriptFailedError
@@ -22,11 +22,11 @@ __all__ = ["Direct", "Json", "ModelName", "Reason", "RunId", "full_run_id", "rec
 
 Params = ParamSpec("Params")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; messages go to stderr.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why; it is kept in the ledger.")]
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Registered model name.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Run id, or the beginning of it.")]
-Direct = Annotated[bool, typer.Option("--direct", help="Run in this process, without a notebook (for debugging).")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout; messages go to stderr.")]
+Reason = Annotated[str | None, Option("--reason", help="Why; it is kept in the ledger.")]
+ModelName = Annotated[str, Argument(metavar="NAME", help="Registered model name.")]
+RunId = Annotated[str, Argument(metavar="RUN_ID", help="Run id, or the beginning of it.")]
+Direct = Annotated[bool, Option("--direct", help="Run in this process, without a notebook (for debugging).")]
 
 
 def verb(function: Callable[Params, None]) -> Callable[Params, None]:
@@ -39,10 +39,10 @@ def verb(function: Callable[Params, None]) -> Callable[Params, None]:
             function(*args, **kwargs)
         except GuardianFlowError as error:
             _report(error, as_json=bool(kwargs.get("json")))
-            raise typer.Exit(error.exit_code) from error
+            raise Exit(error.exit_code) from error
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
+            raise Exit(1) from None
 
     return wrapped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, echo
 
 from guardianflow.console import print_json, print_table, say
 from guardianflow.exceptions import InputError, RefusedError
@@ -18,8 +18,8 @@ __all__ = ["delete", "download", "history", "promote", "register", "reject", "ro
 @verb
 def register(
     name: ModelName,
-    run: Annotated[str, typer.Option("--run", metavar="RUN_ID", help="The run whose weights are registered.")],
-    artifact: Annotated[str, typer.Option("--artifact", help="Which of its artifacts.")] = "weights/best.pt",
+    run: Annotated[str, Option("--run", metavar="RUN_ID", help="The run whose weights are registered.")],
+    artifact: Annotated[str, Option("--artifact", help="Which of its artifacts.")] = "weights/best.pt",
     json: Json = False,
 ) -> None:
     """Register a run's weights as a new version and make it the candidate."""
@@ -32,10 +32,10 @@ def register(
 @verb
 def promote(
     name: ModelName,
-    version: Annotated[str | None, typer.Argument(help="Version; left out, the candidate.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Promote against the gate; needs --reason.")] = False,
+    version: Annotated[str | None, Argument(help="Version; left out, the candidate.")] = None,
+    force: Annotated[bool, Option("--force", help="Promote against the gate; needs --reason.")] = False,
     reason: Reason = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what the gate says, and change nothing.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what the gate says, and change nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Put a version in charge, if the gate lets it: it becomes the champion, the old champion the rollback."""
@@ -62,8 +62,8 @@ def rollback(name: ModelName, reason: Reason = None, json: Json = False) -> None
 @verb
 def reject(
     name: ModelName,
-    version: Annotated[str, typer.Argument(help="Version.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger.")],
+    version: Annotated[str, Argument(help="Version.")],
+    reason: Annotated[str, Option("--reason", help="Why; it is kept in the ledger.")],
     json: Json = False,
 ) -> None:
     """Mark a version as not to be promoted."""
@@ -76,7 +76,7 @@ def reject(
 @verb
 def delete(
     name: ModelName,
-    version: Annotated[str, typer.Argument(help="Version; one that is champion, candidate or rollback is refused.")],
+    version: Annotated[str, Argument(help="Version; one that is champion, candidate or rollback is refused.")],
     json: Json = False,
 ) -> None:
     """Delete a version here and in MLflow; its run and its line in the ledger stay."""
@@ -89,8 +89,8 @@ def delete(
 @verb
 def download(
     name: ModelName,
-    version: Annotated[str, typer.Option("--version", help="Version or alias.")] = "champion",
-    to: Annotated[Path | None, typer.Option("--to", metavar="PATH", help="File or folder to write to.")] = None,
+    version: Annotated[str, Option("--version", help="Version or alias.")] = "champion",
+    to: Annotated[Path | None, Option("--to", metavar="PATH", help="File or folder to write to.")] = None,
     json: Json = False,
 ) -> None:
     """Fetch a version's file, checked by its hash; prints where it lies (--json: and what serves it)."""
@@ -102,16 +102,14 @@ def download(
     if json:
         print_json(found.served_from(path).to_dict())
     else:
-        typer.echo(str(path))
+        echo(str(path))
 
 
 @verb
 def history(
     name: ModelName,
-    at: Annotated[
-        str | None, typer.Option("--at", metavar="TIME", help="Who was champion at this time (ISO 8601)?")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many events.", min=1)] = None,
+    at: Annotated[str | None, Option("--at", metavar="TIME", help="Who was champion at this time (ISO 8601)?")] = None,
+    limit: Annotated[int | None, Option(help="At most so many events.", min=1)] = None,
     json: Json = False,
 ) -> None:
     """Show a model's ledger: who changed what, when, why and on what evidence."""
@@ -152,4 +150,4 @@ def _show_verdict(verdict: Any, *, as_json: bool) -> None:
         print_table(("check", "outcome", "what was found"), rows)
         say(f"{verdict.sentence}; nothing was changed")
     if not verdict.passed:
-        raise typer.Exit(RefusedError.exit_code)
+        raise Exit(RefusedError.exit_code)

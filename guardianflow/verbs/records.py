@@ -6,7 +6,7 @@ import json as json_module
 from enum import StrEnum
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from guardianflow.console import print_json, print_table, say
 from guardianflow.exceptions import InputError
@@ -15,7 +15,7 @@ from guardianflow.verbs.frame import Json, RunId, record_of, verb
 __all__ = ["list_", "runs_app"]
 
 
-runs_app = typer.Typer(name="runs", help="Runs: their state, and those whose process died.", no_args_is_help=True)
+runs_app = Typer(name="runs", help="Runs: their state, and those whose process died.", no_args_is_help=True)
 
 
 class Listing(StrEnum):
@@ -29,12 +29,12 @@ class Listing(StrEnum):
 
 @verb
 def list_(
-    what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.RUNS,
-    name: Annotated[str | None, typer.Argument(help="For versions: the model name.")] = None,
-    experiment: Annotated[str | None, typer.Option("--experiment", "-e", help="Only runs of this experiment.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Only runs with this status.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
-    cells: Annotated[bool, typer.Option("--cells", help="Show the cells of benchmarks, too.")] = False,
+    what: Annotated[Listing, Argument(help="What to list.")] = Listing.RUNS,
+    name: Annotated[str | None, Argument(help="For versions: the model name.")] = None,
+    experiment: Annotated[str | None, Option("--experiment", "-e", help="Only runs of this experiment.")] = None,
+    status: Annotated[str | None, Option("--status", help="Only runs with this status.")] = None,
+    limit: Annotated[int, Option(help="At most so many.", min=1)] = 50,
+    cells: Annotated[bool, Option("--cells", help="Show the cells of benchmarks, too.")] = False,
     json: Json = False,
 ) -> None:
     """List experiments, runs, models, or the versions of a model."""
@@ -56,9 +56,7 @@ def list_(
 
 @runs_app.command("reap")
 @verb
-def reap(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False, json: Json = False
-) -> None:
+def reap(dry_run: Annotated[bool, Option("--dry-run", help="Only say which.")] = False, json: Json = False) -> None:
     """End the runs whose process died, and send what MLflow missed."""
     from guardianflow.core.config import Settings
     from guardianflow.execution.reaping import reap_runs

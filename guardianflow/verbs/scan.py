@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from guardianflow.console import err, print_json, print_table, say
 from guardianflow.text.command_lines import command
@@ -27,20 +27,18 @@ _NOTES = 4
 
 @verb
 def scan(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What to look through; nothing in it is run.")],
+    folder: Annotated[Path, Argument(metavar="DIR", help="What to look through; nothing in it is run.")],
     write: Annotated[
         Path | None,
-        typer.Option("--write", metavar="FILE", help="Add what is found to this experiments.yaml; your edits stay."),
+        Option("--write", metavar="FILE", help="Add what is found to this experiments.yaml; your edits stay."),
     ] = None,
     import_runs: Annotated[
-        bool, typer.Option("--import-runs", help="Bring finished runs into MLflow and the metrics store.")
+        bool, Option("--import-runs", help="Bring finished runs into MLflow and the metrics store.")
     ] = False,
-    experiment: Annotated[
-        str, typer.Option("--experiment", "-e", help="With --import-runs: into this experiment.")
-    ] = "",
-    min_score: Annotated[float, typer.Option("--min-score", help="Least score of a script, 0 to 1.")] = 0.5,
+    experiment: Annotated[str, Option("--experiment", "-e", help="With --import-runs: into this experiment.")] = "",
+    min_score: Annotated[float, Option("--min-score", help="Least score of a script, 0 to 1.")] = 0.5,
     include_ignored: Annotated[
-        bool, typer.Option("--include-ignored", help="Look at what .gitignore leaves out, too.")
+        bool, Option("--include-ignored", help="Look at what .gitignore leaves out, too.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -114,8 +112,7 @@ def _write_entries(path: Path, report: ScanReport, *, quiet: bool) -> dict[str, 
         if update.added:
             where = [] if path == Path(_REGISTRY_FILE) else ["--experiments", str(path)]
             say(f"next: {command('wrap', '--experiment', update.added[0], *where, '--dry-run')}")
-    result: dict[str, Any] = update.to_dict()
-    return result
+    return update.to_dict()
 
 
 def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, Any]:
@@ -144,5 +141,4 @@ def _import(report: ScanReport, experiment: str, *, quiet: bool) -> dict[str, An
             say(f"failed  {path}: {reason}")
         for row in done.imported[:1]:
             say(f"next: {row.register_command or f'guardianflow metrics --run {row.run_id}'}")
-    result: dict[str, Any] = done.to_dict()
-    return result
+    return done.to_dict()

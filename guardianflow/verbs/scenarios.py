@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, Typer, echo
 
 from guardianflow.console import print_json, print_table, say
 from guardianflow.exceptions import GuardianFlowError, InputError
@@ -18,13 +18,13 @@ __all__ = ["run", "scenario_app"]
 @verb
 def run(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A scenario file; `guardianflow scenario new` makes one.")
+        Path | None, Argument(metavar="[FILE]", help="A scenario file; `guardianflow scenario new` makes one.")
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change of the scenario, such as model.imgsz=320."),
+        Option("--set", metavar="FIELD=VALUE", help="Change of the scenario, such as model.imgsz=320."),
     ] = None,
-    again: Annotated[str | None, typer.Option("--again", metavar="RUN_ID", help="The run to repeat.")] = None,
+    again: Annotated[str | None, Option("--again", metavar="RUN_ID", help="The run to repeat.")] = None,
     direct: Direct = False,
     json: Json = False,
 ) -> None:
@@ -41,15 +41,13 @@ def run(
     execute_plan(plan, direct=direct, as_json=json)
 
 
-scenario_app = typer.Typer(
-    name="scenario", help="Scenario files: what a run is asked, in blocks.", no_args_is_help=True
-)
+scenario_app = Typer(name="scenario", help="Scenario files: what a run is asked, in blocks.", no_args_is_help=True)
 
 
 @scenario_app.command("new")
 @verb
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="train, infer, quantize or wrap.")], json: Json = False
+    kind: Annotated[str, Argument(metavar="KIND", help="train, infer, quantize or wrap.")], json: Json = False
 ) -> None:
     """Print a scenario to begin with: every field with its default and a sentence."""
     from guardianflow.scenario.file import new_scenario
@@ -58,14 +56,12 @@ def new(
     if json:
         print_json({"kind": kind, "scenario": text})
     else:
-        typer.echo(text, nl=False)
+        echo(text, nl=False)
 
 
 @scenario_app.command("check")
 @verb
-def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Scenario files.")], json: Json = False
-) -> None:
+def check(files: Annotated[list[Path], Argument(metavar="FILE…", help="Scenario files.")], json: Json = False) -> None:
     """Check scenario files: names, types, units; nothing is run."""
     from guardianflow.scenario.file import load_scenario
 
@@ -80,16 +76,14 @@ def check(
     for row in found if not json else ():
         say((row["error"] and f"error: {row['error']}") or f"ok     {row['file']} · {row['kind']}")
     if any(row["error"] for row in found):
-        raise typer.Exit(2)
+        raise Exit(2)
 
 
 @scenario_app.command("show")
 @verb
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change of the scenario.")
-    ] = None,
+    file: Annotated[Path, Argument(metavar="FILE", help="A scenario file.")],
+    changes: Annotated[list[str] | None, Option("--set", metavar="FIELD=VALUE", help="Change of the scenario.")] = None,
     json: Json = False,
 ) -> None:
     """Show a scenario with every default filled in."""

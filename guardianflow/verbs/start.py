@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option
 
 from guardianflow.console import print_json, say
 from guardianflow.text.command_lines import program
@@ -17,7 +17,7 @@ __all__ = ["demo", "doctor", "init"]
 
 @verb
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make the workspace in.")], json: Json = False
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder to make the workspace in.")], json: Json = False
 ) -> None:
     """Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."""
     from guardianflow.workspace import create_workspace
@@ -45,17 +45,15 @@ def doctor(json: Json = False) -> None:
     else:
         render(report)
     if not report.ok:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 @verb
 def demo(
     work_dir: Annotated[
-        Path | None, typer.Option("--work-dir", help="Where the demo's runs go (default: the settings' work_dir).")
+        Path | None, Option("--work-dir", help="Where the demo's runs go (default: the settings' work_dir).")
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do everything anew instead of reusing an earlier demo.")
-    ] = False,
+    fresh: Annotated[bool, Option("--fresh", help="Do everything anew instead of reusing an earlier demo.")] = False,
     json: Json = False,
 ) -> None:
     """Train two small models on generated scenes, register, promote, roll back, promote again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from guardianflow.exceptions import InputError
 from guardianflow.scenario.schema import InferenceScenario, QuantizationScenario, TrainingScenario
@@ -19,9 +19,7 @@ __all__ = ["infer", "quant", "train"]
 @asks(TrainingScenario)
 def train(
     given: Given,
-    resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN_ID", help="Go on with an interrupted run.")
-    ] = None,
+    resume: Annotated[str | None, Option("--resume", metavar="RUN_ID", help="Go on with an interrupted run.")] = None,
     direct: Direct = False,
     json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Context, Option, Typer
 from typer.core import TyperCommand
 
 from guardianflow.console import print_json, print_table, say
@@ -35,7 +35,7 @@ __all__ = ["wrap_app"]
 _SCRIPT_ARGS = "guardianflow.script_args"
 _REGISTRY_FILE = "experiments.yaml"
 
-wrap_app = typer.Typer()
+wrap_app = Typer()
 
 
 class WrapCommand(TyperCommand):
@@ -53,23 +53,21 @@ class WrapCommand(TyperCommand):
 @verb
 @asks(WrapScenario)
 def wrap(
-    context: typer.Context,
+    context: Context,
     given: Given,
     script: Annotated[
-        str | None, typer.Argument(metavar="[SCRIPT]", help="A Python file, notebook, shell script or program.")
+        str | None, Argument(metavar="[SCRIPT]", help="A Python file, notebook, shell script or program.")
     ] = None,
     needed: Annotated[
-        bool, typer.Option("--needed", help="Skip it where the same code, arguments and data ended well before.")
+        bool, Option("--needed", help="Skip it where the same code, arguments and data ended well before.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run and kept; run nothing.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what would be run and kept; run nothing.")] = False,
     sample: Annotated[
-        Path | None, typer.Option("--sample", metavar="LOG", help="With --dry-run: look for metrics in this log.")
+        Path | None, Option("--sample", metavar="LOG", help="With --dry-run: look for metrics in this log.")
     ] = None,
     experiments: Annotated[
         Path,
-        typer.Option(
-            "--experiments", metavar="FILE", help="Without SCRIPT: where the entry that --experiment names is."
-        ),
+        Option("--experiments", metavar="FILE", help="Without SCRIPT: where the entry that --experiment names is."),
     ] = Path(_REGISTRY_FILE),
     direct: Direct = False,
     json: Json = False,

@@ -118,7 +118,8 @@ def test_the_flat_form_comes_back(scenario: type[BaseScenario], values: dict[str
     ("change", "sentence"),
     [
         ({"imgsz": 300}, "parameter imgsz = 300 is not allowed: must be a multiple of 32, such as 288 or 320"),
-        ({"imgsz": 16}, "imgsz = 16"),
+        ({"imgsz": 16}, "imgsz = 16 is not allowed: must be a multiple of 32, such as 32 or 64"),
+        ({"imgsz": 0}, "imgsz = 0 is not allowed: input should be greater than or equal to 32"),
         ({"epochs": 0}, "parameter epochs = 0 is not allowed: input should be greater than or equal to 1"),
         ({"batch": 0}, "batch = 0"),
         ({"epochs": "ten"}, "epochs = 'ten'"),
@@ -141,6 +142,16 @@ def test_what_cant_be_is_refused_in_one_sentence(change: dict[str, object], sent
         from_flat(TrainingScenario, {**NEEDED, **change})
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"batch_sizes": []}, {"batch_sizes": [0]}, {"modes": []}, {"model_path": ""}, {"confidence": 1}, {"imgsz": -32}],
+    ids=str,
+)
+def test_limits_of_a_type_and_limits_of_a_field_both_hold(change: dict[str, object]) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(change))} = .* is not allowed"):
+        from_flat(InferenceScenario, {"experiment_name": "x", "model_path": "m.pt", "data_yaml": "d", **change})
 
 
 def test_a_missing_parameter_is_named() -> None:
