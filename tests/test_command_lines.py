@@ -76,7 +76,7 @@ def test_every_command_of_readme_can_be_typed_in_a_fresh_folder(
     monkeypatch.chdir(place)
     monkeypatch.setenv("HOME", str(tmp_path))
     commands = readme_commands()
-    assert len(commands) == 10
+    assert len(commands) == 13
     for line in commands:
         words = [word.replace("~", str(tmp_path), 1) if word[0] == "~" else word for word in shlex.split(line)]
         if words[0] == "make":
@@ -84,8 +84,11 @@ def test_every_command_of_readme_can_be_typed_in_a_fresh_folder(
             assert done.returncode == 0, done.stderr
             continue
         assert words[0] == ".venv/bin/guardianflow"
-        result = CliRunner().invoke(app, words[1:])
-        ours = words[1] in {"wrap", "scan"}  # the others want the reader's data or model, which isn't there
+        typed_words, target = (words[:-2], words[-1]) if ">" in words else (words, "")
+        result = CliRunner().invoke(app, typed_words[1:])
+        if target:
+            Path(target).write_text(result.stdout, encoding="utf-8")
+        ours = words[1] in {"wrap", "scan", "scenario"}  # the others want the reader's data or model, which isn't there
         assert result.exit_code == (0 if ours else 2), (line, result.stdout, result.stderr)
         assert ours or result.stderr.startswith("error: "), (line, result.stderr)
     by_name = shell(".venv/bin/guardianflow history my-detector", place)

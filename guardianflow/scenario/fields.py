@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, get_args, 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from guardianflow.exceptions import ParameterError
 from guardianflow.text.printable import printable
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from guardianflow.scenario.blocks import BaseScenario
 
 __all__ = [
-    "Asked", "FlatField", "asked", "describe_arguments", "explain", "flat_fields", "from_flat", "leaf_fields",
-    "signature_of", "to_flat", "to_yaml", "unknown_name",
+    "Asked", "FlatField", "asked", "describe_arguments", "explain", "first_fault", "flat_fields", "from_flat",
+    "leaf_fields", "signature_of", "to_flat", "to_yaml", "unknown_name",
 ]  # fmt: skip
 
 S = TypeVar("S", bound="BaseScenario")
@@ -184,6 +185,11 @@ def _unknown(name: str, known: Mapping[str, Any]) -> str:
     return f"there is no parameter {name!r}; {hint}"
 
 
+def first_fault(error: ValidationError) -> ErrorDetails:
+    """The fault to speak of: a name that there is not before one that is missing, which it may stand for."""
+    return min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+
+
 def explain(scenario: type[BaseScenario], error: ValidationError, name_of: Callable[[FlatField], str]) -> str:
     """The first fault in one sentence: what was given, and the rule that it breaks.
 
@@ -192,13 +198,16 @@ def explain(scenario: type[BaseScenario], error: ValidationError, name_of: Calla
         error: pydantic's own report.
         name_of: What the reader calls a field.
     """
-    fault = error.errors()[0]
+    fault = first_fault(error)
     place = tuple(str(part) for part in fault["loc"])
     rule = str(fault["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
     if fault["type"] == "extra_forbidden":
         return unknown_name(scenario, place)
     field = next((field for field in leaf_fields(scenario) if place[: len(field.path)] == field.path), None)
+    if field is None and fault["type"] == "missing":
+        kind = scenario.model_fields["kind"].default
+        return f"{'.'.join(place)} is missing; `guardianflow scenario new {kind}` shows what it holds"
     if field is None:
         return rule if not place else f"{'.'.join(place)}: {rule}"
     inside = f" at {'.'.join(place[len(field.path) :])}" if len(place) > len(field.path) else ""

@@ -15,7 +15,7 @@ from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.factory import KINDS
-from guardianflow.scenario.fields import FlatField, explain, leaf_fields
+from guardianflow.scenario.fields import FlatField, explain, first_fault, leaf_fields
 from guardianflow.text.option_values import absolute_if_file, plain_value
 from guardianflow.text.printable import printable
 
@@ -88,8 +88,7 @@ def _make_absolute(values: dict[Any, Any], field: FlatField, folder: Path) -> No
 def _located(
     file: Path, scenario: type[BaseScenario], error: ValidationError, lines: Mapping[tuple[str, ...], int]
 ) -> str:
-    fault = error.errors()[0]
-    place = tuple(str(part) for part in fault["loc"])
+    place = tuple(str(part) for part in first_fault(error)["loc"])
     known = next((place[:count] for count in range(len(place), 0, -1) if place[:count] in lines), None)
     where = _where(file, lines[known] if known else 1)
     return f"{where}: {explain(scenario, error, lambda field: '.'.join(field.path))}"
@@ -105,9 +104,10 @@ def new_scenario(kind: str, *, experiment: str = "my-site") -> str:
     Raises:
         NotFoundError: No such kind.
     """
-    scenario = KINDS.get(kind).scenario
-    head = [f"# {(scenario.__doc__ or '').splitlines()[0]} Run it: guardianflow run FILE"]
-    return "\n".join([*head, "schema_version: 1", f"kind: {kind}", *_lines(scenario, experiment, 0)]) + "\n"
+    found = KINDS.get(kind)
+    head = f"# {(found.scenario.__doc__ or '').splitlines()[0]} Run it: guardianflow run FILE"
+    fields = _lines(found.scenario, experiment, 0)
+    return "\n".join([head, "schema_version: 1", f"kind: {found.name}", *fields]) + "\n"
 
 
 def _lines(block: type[BaseModel], experiment: str, depth: int) -> Iterator[str]:

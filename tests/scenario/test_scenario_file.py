@@ -93,6 +93,15 @@ def test_what_is_written_back_is_the_same_scenario(write: Any, tmp_path: Path) -
             ":3: kind must be one of train, infer, quantize, wrap, registry, it is 'trian'",
         ),
         (("experiment: gate\n", ""), ":1: experiment is missing; give it a value"),
+        (("model:\n", "modle:\n"), ":11: there is no 'modle'; did you mean 'model'?"),
+        (
+            ("  architecture:", "  architectur:"),
+            ":12: there is no 'model.architectur'; did you mean 'model.architecture'",
+        ),
+        (
+            ("dataset:\n  data_yaml: 데이터/data.yaml\n", ""),
+            ":1: dataset is missing; `guardianflow scenario new train`",
+        ),
         (("site:", "sites:"), ":5: there is no 'sites'; did you mean 'site'?"),
         (
             ("map50 >= 0.75", "map5 >= 0.75"),
@@ -136,6 +145,10 @@ def test_a_new_scenario_holds_every_field_and_is_valid(kind: str, tmp_path: Path
     scenario = load_scenario(path, changes)
     shown = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert shown.keys() == set(scenario.model_dump())
+
+
+def test_a_scenario_of_a_cell_is_that_of_a_benchmark() -> None:
+    assert yaml.safe_load(new_scenario("cell"))["kind"] == "infer"
 
 
 def test_every_kind_stands_in_the_schema_for_editors() -> None:
