@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.text.units import file_size
@@ -41,6 +42,17 @@ class Listed:
     items: Sequence[Mapping[str, Any]]
     empty: str
     remarks: Sequence[str] = ()
+
+
+Columns = Mapping[str, Callable[[Any], object]]
+"""Title of a column → its cell for a thing that is listed."""
+
+
+def _listed(
+    things: Sequence[Any], columns: Columns, items: Sequence[Mapping[str, Any]], empty: str, remarks: Sequence[str] = ()
+) -> Listed:
+    rows = [[cell(thing) for cell in columns.values()] for thing in things]
+    return Listed(tuple(columns), rows, items, empty, remarks)
 
 
 def experiments(settings: Settings, filters: Filters) -> Listed:
@@ -102,20 +114,16 @@ def models(settings: Settings, filters: Filters) -> Listed:
                 "champion_map50": champion.metrics.get("map50") if champion else None,
             }
         )
-    rows = [
-        (
-            item["name"],
-            item["versions"],
-            item["champion"],
-            format_metric("map50", item["champion_map50"]),
-            item["candidate"],
-            item["rollback"],
-        )
-        for item in items
-    ]
-    columns = ("model", "versions", "champion", "its mAP50", "candidate", "rollback")
+    columns: Columns = {
+        "model": itemgetter("name"),
+        "versions": itemgetter("versions"),
+        "champion": itemgetter("champion"),
+        "its mAP50": lambda item: format_metric("map50", item["champion_map50"]),
+        "candidate": itemgetter("candidate"),
+        "rollback": itemgetter("rollback"),
+    }
     empty = "no model yet; `guardianflow register NAME --run RUN_ID` makes one"
-    return Listed(columns, rows, items, empty, () if items else registry.signs_of_loss())
+    return _listed(items, columns, items, empty, () if items else registry.signs_of_loss())
 
 
 def versions(settings: Settings, filters: Filters) -> Listed:
@@ -123,35 +131,20 @@ def versions(settings: Settings, filters: Filters) -> Listed:
     from guardianflow.core.registry import ModelRegistry
 
     found = ModelRegistry(settings).list_versions(filters.name or "")[: filters.limit]
-    rows = [
-        (
-            version.version,
-            ", ".join(version.aliases),
-            version.status,
-            version.run_id[:_SHORT],
-            *(format_metric(metric, version.metrics.get(metric)) for metric in ("map50", "map50_95")),
-            f"{version.serving.backend} {version.serving.precision}",
-            file_size(version.size_bytes),
-            version.sha256[:_SHORT],
-            _local(version.created),
-            version.created_by,
-        )
-        for version in found
-    ]
-    columns = (
-        "version",
-        "aliases",
-        "status",
-        "run",
-        "mAP50",
-        "mAP50-95",
-        "served by",
-        "size",
-        "sha256",
-        "created",
-        "by",
-    )
-    return Listed(columns, rows, [version.to_dict() for version in found], f"{filters.name!r} has no version")
+    columns: Columns = {
+        "version": lambda version: version.version,
+        "aliases": lambda version: ", ".join(version.aliases),
+        "status": lambda version: version.status,
+        "run": lambda version: version.run_id[:_SHORT],
+        "mAP50": lambda version: format_metric("map50", version.metrics.get("map50")),
+        "mAP50-95": lambda version: format_metric("map50_95", version.metrics.get("map50_95")),
+        "served by": lambda version: f"{version.serving.backend} {version.serving.precision}",
+        "size": lambda version: file_size(version.size_bytes),
+        "sha256": lambda version: version.sha256[:_SHORT],
+        "created": lambda version: _local(version.created),
+        "by": lambda version: version.created_by,
+    }
+    return _listed(found, columns, [version.to_dict() for version in found], f"{filters.name!r} has no version")
 
 
 TABLES: Mapping[str, Callable[[Settings, Filters], Listed]] = {
@@ -164,21 +157,17 @@ TABLES: Mapping[str, Callable[[Settings, Filters], Listed]] = {
 
 def history_table(events: Sequence[ModelEvent]) -> Listed:
     """A model's ledger."""
-    rows = [
-        (
-            _local(event.time),
-            event.action,
-            event.version,
-            event.champion,
-            event.candidate,
-            event.rollback,
-            event.actor,
-            event.reason,
-        )
-        for event in events
-    ]
-    columns = ("when", "what", "version", "champion", "candidate", "rollback", "who", "why")
-    return Listed(columns, rows, [event.to_dict() for event in events], "no event yet")
+    columns: Columns = {
+        "when": lambda event: _local(event.time),
+        "what": attrgetter("action"),
+        "version": attrgetter("version"),
+        "champion": attrgetter("champion"),
+        "candidate": attrgetter("candidate"),
+        "rollback": attrgetter("rollback"),
+        "who": attrgetter("actor"),
+        "why": attrgetter("reason"),
+    }
+    return _listed(events, columns, [event.to_dict() for event in events], "no event yet")
 
 
 def metrics_table(frame: pd.DataFrame) -> Listed:
@@ -186,23 +175,16 @@ def metrics_table(frame: pd.DataFrame) -> Listed:
     import json
 
     items = json.loads(frame.to_json(orient="records", date_format="iso"))
-    rows = [
-        (
-            _local(item["time"]),
-            item["metric"],
-            _figure(item["metric"], item["value"]),
-            item["model"],
-            item["version"],
-            item["site"],
-            item["experiment"],
-            (item["run_id"] or "")[:_SHORT],
-            item["source"],
-            _tags(item["tags"]),
-        )
-        for item in items
-    ]
-    columns = ("time", "metric", "value", "model", "version", "site", "experiment", "run", "source", "tags")
-    return Listed(columns, rows, items, "no measurement fits")
+    columns: Columns = {
+        "time": lambda item: _local(item["time"]),
+        "metric": itemgetter("metric"),
+        "value": lambda item: _figure(item["metric"], item["value"]),
+        **{name: itemgetter(name) for name in ("model", "version", "site", "experiment")},
+        "run": lambda item: (item["run_id"] or "")[:_SHORT],
+        "source": itemgetter("source"),
+        "tags": lambda item: " ".join(f"{key}={value}" for key, value in (item["tags"] or {}).items()),
+    }
+    return _listed(items, columns, items, "no measurement fits")
 
 
 def figures_table(frame: pd.DataFrame, *, empty: str) -> Listed:
@@ -228,10 +210,6 @@ def _shown(name: str, value: Any, metric: str) -> object:
 
 def _figure(metric: str, value: float | None) -> str:
     return "invalid" if value is None else format_metric(metric, value)
-
-
-def _tags(tags: Mapping[str, str] | None) -> str:
-    return " ".join(f"{key}={value}" for key, value in (tags or {}).items())
 
 
 def _local(moment: datetime | str) -> str:

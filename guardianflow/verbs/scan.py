@@ -71,32 +71,25 @@ def _counting(unit: str) -> Iterator[Any]:
 
 def _show_scan(report: ScanReport) -> None:
 
-    rows = [
-        (
-            f"{found.score:.2f}",
-            found.role,
-            found.framework,
-            str(found.path),
-            "; ".join(r.text for r in found.reasons[:3]),
-        )
-        for found in report.scripts[:_SHOWN]
-    ]
-    print_table(
-        ("score", "role", "framework", "script", "why"), rows, title="Scripts", empty="no training script was found"
-    )
+    rows = []
+    for found in report.scripts[:_SHOWN]:
+        why = "; ".join(reason.text for reason in found.reasons[:3])
+        rows.append((f"{found.score:.2f}", found.role, found.framework, str(found.path), why))
+    columns = ("score", "role", "framework", "script", "why")
+    print_table(columns, rows, title="Scripts", empty="no training script was found")
     data = [(str(found.path), str(found.classes)) for found in report.datasets[:_SHOWN]]
     weights = [(str(found.path), found.format, file_size(found.size)) for found in report.weights[:_SHOWN]]
     runs = [(found.kind, str(found.path)) for found in report.runs[:_SHOWN]]
-    for title, columns, shown in (
+    for title, titles, shown in (
         ("Datasets", ("file", "classes"), data),
         ("Weights", ("file", "format", "size"), weights),
         ("Finished runs", ("kind", "folder"), runs),
     ):
         if shown:
-            print_table(columns, shown, title=title)
-    for thing, found in (("scripts", report.scripts), ("weights", report.weights), ("runs", report.runs)):
-        if len(found) > _SHOWN:
-            say(f"and {len(found) - _SHOWN} more {thing}; --json lists all")
+            print_table(titles, shown, title=title)
+    for thing, listed in (("scripts", report.scripts), ("weights", report.weights), ("runs", report.runs)):
+        if len(listed) > _SHOWN:
+            say(f"and {len(listed) - _SHOWN} more {thing}; --json lists all")
     say(f"{report.files:,} files in {report.folders:,} folders, {report.seconds:.1f} s; nothing was run")
 
 

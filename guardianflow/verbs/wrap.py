@@ -152,16 +152,14 @@ def _live_output(*, as_json: bool) -> Iterator[None]:
     from guardianflow.processes.supervision.live_output import LiveOutput
 
     with LiveOutput(sys.stderr.buffer if as_json else sys.stdout.buffer, sys.stderr.buffer) as live:
-        before = {name: os.environ.get(name) for name in live.environment}
+        before = {name: os.environ[name] for name in live.environment if name in os.environ}
         os.environ.update(live.environment)
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            for name in live.environment:
+                os.environ.pop(name, None)
+            os.environ.update(before)
 
 
 def _raise_with_result(error: RunFailedError, begun: list[RunRecord]) -> None:
