@@ -106,7 +106,6 @@ def mot(
 
 
 def _show(found: MotResult) -> None:
-
     columns, rows = found.table()
     frames = found.combined.clear.frames
     title = (

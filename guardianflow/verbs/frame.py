@@ -48,7 +48,6 @@ def verb(function: Callable[Params, None]) -> Callable[Params, None]:
 
 
 def _report(error: GuardianFlowError, *, as_json: bool) -> None:
-
     say(f"error: {error}")
     if as_json:
         document: dict[str, Any] = {

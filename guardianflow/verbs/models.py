@@ -134,7 +134,6 @@ def history(
 
 
 def _show_version(version: Any, sentence: str, *, as_json: bool) -> None:
-
     if as_json:
         print_json(version.to_dict())
     else:
@@ -142,7 +141,6 @@ def _show_version(version: Any, sentence: str, *, as_json: bool) -> None:
 
 
 def _show_verdict(verdict: Any, *, as_json: bool) -> None:
-
     if as_json:
         print_json(verdict.to_dict())
     else:

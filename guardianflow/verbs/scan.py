@@ -70,7 +70,6 @@ def _counting(unit: str) -> Iterator[Any]:
 
 
 def _show_scan(report: ScanReport) -> None:
-
     rows = []
     for found in report.scripts[:_SHOWN]:
         why = "; ".join(reason.text for reason in found.reasons[:3])

@@ -193,7 +193,6 @@ def _done_before(wrapper: GenericWrapper, *, as_json: bool) -> bool:
 
 
 def _show_preview(preview: WrapPreview, *, as_json: bool) -> None:
-
     if as_json:
         print_json(preview.to_dict())
         return
