@@ -56,7 +56,6 @@ def _readable_requirement(value: str) -> str:
 
 
 Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_stride)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[str], BeforeValidator(split_names)]
 """Names; a text is taken apart at its commas, as on a command line."""
@@ -105,7 +104,7 @@ class Env(Block):
     """What it runs on."""
 
     device: str = asked("", '"cpu", "0"; left out, the best one is chosen.')
-    seed: Seed = asked(0, "Of everything random.")
+    seed: int = asked(0, "Of everything random.", ge=0, lt=2**31)
 
 
 class Dataset(Block):

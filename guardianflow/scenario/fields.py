@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Asked", "FlatField", "asked", "describe_arguments", "explain", "first_fault", "flat_fields", "from_flat",
-    "leaf_fields", "signature_of", "to_flat", "to_yaml", "unknown_name",
+    "leaf_fields", "signature_of", "to_flat", "to_yaml",
 ]  # fmt: skip
 
 S = TypeVar("S", bound="BaseScenario")
@@ -203,7 +203,7 @@ def explain(scenario: type[BaseScenario], error: ValidationError, name_of: Calla
     rule = str(fault["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
     if fault["type"] == "extra_forbidden":
-        return unknown_name(scenario, place)
+        return _unknown_name(scenario, place)
     field = next((field for field in leaf_fields(scenario) if place[: len(field.path)] == field.path), None)
     if field is None and fault["type"] == "missing":
         kind = scenario.model_fields["kind"].default
@@ -217,7 +217,7 @@ def explain(scenario: type[BaseScenario], error: ValidationError, name_of: Calla
     return f"{name_of(field)} = {shown}{inside} is not allowed: {rule}"
 
 
-def unknown_name(scenario: type[BaseModel], place: Sequence[str]) -> str:
+def _unknown_name(scenario: type[BaseModel], place: Sequence[str]) -> str:
     """What to say of a name that a block doesn't have: the nearest one that it has."""
     block: type[BaseModel] = scenario
     for name in place[:-1]:
