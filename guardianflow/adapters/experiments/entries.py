@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,6 @@ __all__ = [
     "LastRun",
     "entry_values",
     "found_values",
-    "names_of",
     "read_entry",
 ]
 
@@ -285,8 +284,3 @@ def entry_values(entry: ExperimentEntry) -> dict[str, Any]:
 def found_values(entry: ExperimentEntry) -> dict[str, Any]:
     """What the scan keeps of an entry."""
     return {"role": entry.role, "score": entry.score, "reasons": list(entry.reasons), "content": entry.content}
-
-
-def names_of(entries: Iterable[ExperimentEntry]) -> tuple[str, ...]:
-    """The names, in order."""
-    return tuple(entry.name for entry in entries)

@@ -29,7 +29,6 @@ __all__ = [
     "kept_files",
     "moment",
     "plain_file",
-    "read_finished_run",
     "read_finished_runs",
 ]
 
@@ -147,21 +146,6 @@ def read_finished_runs(found: FoundRun, root: Path) -> Iterator[FinishedRun | Un
     if not path.exists():
         raise InputError(f"{printable(path)} is no longer there; scan the folder again")
     yield from reader(path, base)
-
-
-def read_finished_run(found: FoundRun, root: Path) -> FinishedRun:
-    """The one run behind a finding.
-
-    Raises:
-        InputError: There is none, or several (an MLflow store; use :func:`read_finished_runs`).
-    """
-    runs = list(read_finished_runs(found, root))
-    if len(runs) != 1:
-        raise InputError(f"{printable(found.path)} holds {len(runs)} runs; read them with read_finished_runs")
-    run = runs[0]
-    if isinstance(run, UnreadableRun):
-        raise InputError(f"{printable(run.path)}: {run.reason}")
-    return run
 
 
 def plain_file(path: Path, folder: Path) -> bool:

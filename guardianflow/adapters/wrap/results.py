@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputTail", "WrapResult"]
 
-_SHOWN_METRICS, _SHOWN_ARTIFACTS, _SHOWN_PARAMETERS = 12, 12, 40
+_SHOWN_METRICS, _SHOWN_ARTIFACTS = 12, 12
 _LEFT = 'style="text-align:left"'
 
 
@@ -132,10 +132,6 @@ class WrapResult(Result):
         """The end of what it printed."""
         return OutputTail(dict(self.output), self.folder)
 
-    def show_parameters(self) -> ParameterTable:
-        """What it was run with."""
-        return ParameterTable(dict(self.parameters))
-
     def show_artifacts(self) -> ArtifactTable:
         """The files that it made or changed, and those that were left out."""
         return ArtifactTable(list(self.artifacts), list(self.left_out))
@@ -198,24 +194,6 @@ class OutputTail:
                     f'<pre style="max-height:24em;overflow:auto">{escape(text)}</pre>'
                 )
         return "".join(parts) or "<p>It printed nothing.</p>"
-
-
-@dataclass(frozen=True)
-class ParameterTable:
-    """What a script was run with, for a notebook."""
-
-    parameters: Mapping[str, Any]
-
-    def _repr_html_(self) -> str:
-        if not self.parameters:
-            return "<p>No parameters were found.</p>"
-        items = list(self.parameters.items())
-        rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(str(name))}</code></td><td {_LEFT}>{escape(str(value))}</td></tr>"
-            for name, value in items[:_SHOWN_PARAMETERS]
-        )
-        more = len(items) - _SHOWN_PARAMETERS
-        return f"<table>{rows}</table>" + (f"<p>and {more} more</p>" if more > 0 else "")
 
 
 @dataclass(frozen=True)

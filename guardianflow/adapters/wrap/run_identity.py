@@ -48,10 +48,6 @@ class RunIdentity:
         """All parts in one."""
         return hashlib.sha256(json.dumps(dict(self.parts), sort_keys=True).encode()).hexdigest()
 
-    def differences(self, other: RunIdentity) -> list[str]:
-        """The parts in which the two differ."""
-        return [name for name, value in self.parts.items() if other.parts.get(name) != value]
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {"digest": self.digest, "parts": dict(self.parts)}

@@ -60,7 +60,6 @@ class WrappedScript:
 
     def __init__(self, wrapper: GenericWrapper, run: TrackedRun, sink: MetricSink) -> None:
         self._asked = wrapper.scenario
-        self._wrapper = wrapper
         self._run = run
         self._settings = wrapper.settings
         self._folder = wrapper.working_dir
@@ -115,7 +114,7 @@ class WrappedScript:
 
     def _make_environment(self) -> dict[str, str]:
         base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE} | outer_environment()
-        theirs = child_environment(base, allow=list(self._asked.env.environment_allowed) or None, extra={})
+        theirs = child_environment(base, allow=list(self._asked.env.environment_allowed) or None)
         theirs, remarks = without_foreign_runs(self._settings, theirs)
         self._remarks += remarks
         run = self._run

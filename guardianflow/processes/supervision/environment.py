@@ -70,15 +70,12 @@ def outer_environment() -> dict[str, str]:
     return {OUTER: json.dumps({name: first.get(name) for name in _changed_names()})}
 
 
-def child_environment(
-    base: Mapping[str, str], *, allow: Sequence[str] | None, extra: Mapping[str, str]
-) -> dict[str, str]:
+def child_environment(base: Mapping[str, str], *, allow: Sequence[str] | None) -> dict[str, str]:
     """The whole environment of a wrapped script.
 
     Args:
         base: That of the process which starts it, usually ``os.environ``.
         allow: Names that it may see, besides :data:`MINIMUM`; globs such as ``CUDA_*`` are fine. ``None``: all.
-        extra: What it gets in any case, whatever stands in ``base`` or ``allow``.
 
     Raises:
         InputError: A name that no environment can hold.
@@ -87,10 +84,6 @@ def child_environment(
     if allow is not None:
         patterns = [*MINIMUM, *(_checked(name) for name in allow)]
         found = {name: value for name, value in found.items() if _matches(name, patterns)}
-    for name, value in extra.items():
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            raise InputError(f"environment variable {name!r} can't be set: no `=` in its name, no NUL anywhere")
-        found[name] = value
     return found
 
 

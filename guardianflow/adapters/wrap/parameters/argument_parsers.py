@@ -64,7 +64,6 @@ class Parser:
     parsed: bool = False  # its parse_args() is called
     inner: bool = False  # a subcommand's, or another parser's parent
     loose: bool = False  # made somewhere that can't be seen
-    returned: bool = False
 
     def everything(self) -> Iterator[Argument]:
         """Its arguments and those of its subcommands."""

@@ -152,10 +152,7 @@ class _Search:
             case ast.Expr(value=value):
                 self._expression(value, scope)
             case ast.Return(value=ast.expr() as value):
-                found = self._expression(value, scope)
-                if isinstance(found, Parser):
-                    found.returned = True
-                return found
+                return self._expression(value, scope)
             case ast.If(test=test, body=body, orelse=orelse):
                 self._expression(test, scope)
                 return self._branches([body, orelse], scope, sure="__name__" in shown(test))
