@@ -30,7 +30,6 @@ class ExperimentFile:
 
     Args:
         path: The file; it need not exist.
-        lock_timeout_s: How long a change waits for another process's.
     """
 
     def __init__(self, path: Path) -> None:

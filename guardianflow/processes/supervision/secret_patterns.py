@@ -9,27 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = [
-    "CLOSERS",
-    "FIGURE",
-    "IN_HEADER",
-    "IN_JSON",
-    "IN_QUERY",
-    "KEY_BEGIN",
-    "KEY_END",
-    "NAME_BYTES",
-    "NAME_LENGTH",
-    "PLAIN_VALUES",
-    "QUERY_HEADS",
-    "QUOTED",
-    "SCHEME",
-    "SHAPES",
-    "SPECIAL_TOKEN",
-    "TO_BLANK",
-    "TO_LINE_END",
-    "WORD_HEADS",
-]
-
 NAME_LENGTH = 64
 NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 

@@ -7,9 +7,10 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["UNKNOWN", "Unknown", "Unreadable", "dotted", "evaluate", "shown"]
+__all__ = ["UNKNOWN", "Reading", "Unknown", "Unreadable", "dotted", "evaluate", "known", "shown"]
 
 
 class Unknown:
@@ -91,6 +92,33 @@ def evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
     except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError, MemoryError):
         raise Unreadable(shown(node)) from None
     return value
+
+
+def known(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    """The value of an expression, or :data:`UNKNOWN`."""
+    try:
+        return evaluate(node, names)
+    except Unreadable:
+        return UNKNOWN
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader of a script's text knows of it, and whom it tells what it couldn't know.
+
+    Attributes:
+        names: Name → value of what the module assigns.
+        classes: Name → class, of the whole script.
+        remark: Takes a sentence.
+    """
+
+    names: Mapping[str, Any]
+    classes: Mapping[str, ast.ClassDef]
+    remark: Callable[[str], None]
+
+    def value(self, node: ast.expr | None) -> Any:
+        """The value of an expression: ``None`` where there is none, :data:`UNKNOWN` where nobody can tell."""
+        return None if node is None else known(node, self.names)
 
 
 def _weigh(value: Any, budget: int) -> int:

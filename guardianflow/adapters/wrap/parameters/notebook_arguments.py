@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import json
 import keyword
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from guardianflow.adapters.wrap.parameters.notebook_flow import (
     has_parameters_cell,
 )
 from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_notebook
+from guardianflow.adapters.wrap.parameters.word_arguments import read_literal
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
@@ -220,14 +220,8 @@ def _notebook_value(declared: DeclaredParameter | None, text: str) -> Any:
         return {"True": True, "False": False, "None": None}[text]
     if kind == "bool" and text.lower() in {"true", "false"}:
         return text.lower() == "true"
-    if text[:1] in "[{" and text:
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(text)
-            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-                continue
-            if isinstance(value, (list, dict)):
-                return value
+    if text[:1] in "[{" and isinstance(value := read_literal(text), (list, dict)):
+        return value
     for number in (int, float):
         try:
             return number(text)

@@ -229,17 +229,15 @@ class _Walk(ast.NodeVisitor):
             else:
                 self._set(alias.asname or alias.name, node.lineno, None)
 
-    def visit_If(self, node: ast.If) -> None:
+    def visit_If(self, node: ast.If | ast.While) -> None:
         self.visit(node.test)
         self._maybe([*node.body, *node.orelse])
+
+    visit_While = visit_If  # noqa: N815 - the name that ast asks for
 
     def visit_For(self, node: ast.For) -> None:
         self.visit(node.iter)
         self.visit(node.target)
-        self._maybe([*node.body, *node.orelse])
-
-    def visit_While(self, node: ast.While) -> None:
-        self.visit(node.test)
         self._maybe([*node.body, *node.orelse])
 
     def visit_Try(self, node: ast.Try) -> None:
