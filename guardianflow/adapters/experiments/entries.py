@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from guardianflow.adapters.experiments.fields import FieldReader
 from guardianflow.adapters.experiments.yaml_text import Node, Pair
 from guardianflow.text.names import validate_name
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import plain_values, printable
 
 __all__ = [
     "ArgumentSpec",
@@ -72,10 +71,6 @@ class LastRun:
     status: str
     ended: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form."""
-        return {"run_id": self.run_id, "status": self.status, "ended": self.ended}
-
 
 @dataclass(frozen=True)
 class ExperimentEntry:
@@ -120,33 +115,11 @@ class ExperimentEntry:
     content: str = ""
     line: int = field(default=0, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A read-only mapping can't be pickled, and an entry may travel to a worker process.
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        return (type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values))
-
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return {
-            "name": self.name,
-            "script": self.script,
-            "working_dir": self.working_dir,
-            "framework": self.framework,
-            "module": self.module,
-            "arguments": {name: spec.to_dict() for name, spec in self.arguments.items()},
-            "args": list(self.args),
-            "data": list(self.data),
-            "outputs": list(self.outputs),
-            "tags": list(self.tags),
-            "last_run": self.last_run.to_dict() if self.last_run else None,
-            "missing": self.missing,
-            "role": self.role,
-            "score": self.score,
-            "reasons": list(self.reasons),
-        }
+        said: dict[str, Any] = plain_values(asdict(self))
+        said["arguments"] = {name: spec.to_dict() for name, spec in self.arguments.items()}
+        return {name: value for name, value in said.items() if name not in {"content", "line"}}
 
     def _repr_html_(self) -> str:
         return ExperimentTable([self])._repr_html_()
@@ -277,7 +250,7 @@ def entry_values(entry: ExperimentEntry) -> dict[str, Any]:
     if entry.missing:
         values["missing"] = True
     if entry.last_run:
-        values["last_run"] = entry.last_run.to_dict()
+        values["last_run"] = asdict(entry.last_run)
     return values
 
 

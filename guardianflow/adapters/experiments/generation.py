@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import unicodedata
@@ -15,6 +14,7 @@ from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEn
 from guardianflow.adapters.scan.findings import FoundScript, ScanReport
 from guardianflow.core.config import mask_secrets
 from guardianflow.exceptions import InputError
+from guardianflow.files.content import hash_file
 from guardianflow.text.names import validate_name
 from guardianflow.text.printable import has_unprintable, printable
 from guardianflow.text.redaction import redact
@@ -152,8 +152,7 @@ def _json(value: Any) -> Any:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_file(path)
     except OSError:
         return ""
 

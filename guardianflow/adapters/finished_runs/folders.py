@@ -38,7 +38,6 @@ Points = Sequence[tuple[int, float, int | None]]
 MAX_FILES = 200
 MAX_BYTES = 2_000_000_000
 _MAX_ENTRIES = 20_000
-_CHUNK = 1 << 20
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".onnx", ".safetensors", ".keras", ".h5", ".engine")
 _TABLES = (".csv", ".yaml", ".yml", ".json", ".txt")
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -172,20 +171,14 @@ def content_digest(kind: str, parts: Iterable[bytes | Path]) -> str:
     """
     digest = hashlib.sha256(kind.encode())
     for part in parts:
-        inner = hashlib.sha256()
-        if isinstance(part, bytes):
-            inner.update(part)
-        else:
-            _add_file(inner, part)
-        digest.update(inner.digest())
+        digest.update(hashlib.sha256(part).digest() if isinstance(part, bytes) else _digest_of(part))
     return digest.hexdigest()
 
 
-def _add_file(digest: Any, path: Path) -> None:
+def _digest_of(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise InputError(
             f"{printable(path)} can't be read ({error.strerror or error}); check the path and its rights"
