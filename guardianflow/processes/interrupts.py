@@ -14,7 +14,7 @@ from types import FrameType
 
 from guardianflow.exceptions import RunInterruptedError
 
-__all__ = ["Signalled", "signals_raise", "signals_wait"]
+__all__ = ["Signalled", "handled_by", "signals_raise", "signals_wait"]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _MEANING = {"SIGINT": "interrupted by Ctrl-C", "SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
@@ -42,7 +42,7 @@ def signals_raise(*names: str) -> Iterator[None]:
         raise Signalled(signum)
 
     try:
-        with _handled_by(stop, names or _NAMES):
+        with handled_by(stop, names or _NAMES):
             yield
     except Signalled as error:
         raise RunInterruptedError(str(error), signum=error.signum) from error
@@ -64,14 +64,15 @@ def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise:
         if on_signal is not None:
             on_signal()
 
-    with _handled_by(note, _NAMES):
+    with handled_by(note):
         yield
     if received and and_then_raise:
         signal.raise_signal(received[-1])
 
 
 @contextmanager
-def _handled_by(handler: Handler, names: Sequence[str]) -> Iterator[None]:
+def handled_by(handler: Handler, names: Sequence[str] = _NAMES) -> Iterator[None]:
+    """Inside the block signals go to ``handler``; in the main thread only, and one that is ignored stays ignored."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for name in names:

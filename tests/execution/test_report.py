@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.execution.engine.notebook import execute_notebook, render_html
+from guardianflow.execution.engine.notebook import execute_notebook
+from guardianflow.execution.engine.report import render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

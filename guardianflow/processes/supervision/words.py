@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from guardianflow.processes.supervision.frames import Facts
 
 __all__ = ["as_on_screen", "last_words", "reason_of", "signal_name"]
 
@@ -35,7 +35,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, said: str) -> str:
+def reason_of(facts: Facts, *, timeout_s: float, memory_mb: float, said: str) -> str:
     """Why it didn't end well; empty where it did.
 
     Args:
@@ -44,23 +44,23 @@ def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, s
         memory_mb: How much it might hold.
         said: Its last words on stderr.
     """
-    stopped = facts["stopped"]
-    by_force = "; it didn't listen and was killed" if facts["killed"] else ""
-    stuck = f"; {facts['hopeless']} of its processes could not be killed" if facts["hopeless"] else ""
+    stopped = facts.stopped
+    by_force = "; it didn't listen and was killed" if facts.killed else ""
+    stuck = f"; {facts.hopeless} of its processes could not be killed" if facts.hopeless else ""
     if stopped == "timeout":
         return f"it took longer than {timeout_s:g} s and was ended; allow it more with --timeout{by_force}{stuck}"
     if stopped == "out_of_memory":
         return (
-            f"it and its children held {facts['held_mb']:,.0f} MB of memory, more than the {memory_mb:,.0f} MB "
+            f"it and its children held {facts.held_mb:,.0f} MB of memory, more than the {memory_mb:,.0f} MB "
             f"that they may take, and were ended; let it use less, or allow it more with --memory-mb{stuck}"
         )
     if stopped:
         return {"interrupted": "it was interrupted by Ctrl-C"}.get(stopped, "it was told to end") + by_force + stuck
-    if facts["signal"]:
-        name = signal_name(facts["signal"])
+    if facts.signal:
+        name = signal_name(facts.signal)
         return _MEANING.get(name, f"it was ended by {name}") + (f": {said}" if said else "") + stuck
-    if facts["exit_code"]:
-        return f"it ended with exit code {facts['exit_code']}" + (f": {said}" if said else "") + stuck
+    if facts.exit_code:
+        return f"it ended with exit code {facts.exit_code}" + (f": {said}" if said else "") + stuck
     return stuck.removeprefix("; ")
 
 
