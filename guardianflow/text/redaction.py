@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from guardianflow.text.names import free_name
+
 __all__ = ["MASK", "flatten_params", "is_secret_name", "redact", "secret_places"]
 
 MASK = "***"
@@ -52,12 +54,7 @@ def flatten_params(params: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in _leaves(params, ""):
         text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, tuple)) else str(value)
-        key = base = _legal(name)
-        number = 2
-        while key in flat:
-            key = f"{base[:240]}_{number}"
-            number += 1
-        flat[key] = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
+        flat[free_name(_legal(name), flat)] = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
     return flat
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guardianflow.processes.supervision.frames import Facts
 
-__all__ = ["as_on_screen", "last_words", "reason_of", "signal_name"]
+__all__ = ["as_on_screen", "end_of_log", "last_words", "reason_of", "signal_name"]
 
 _TAIL_BYTES = 20_000
 _LONGEST = 300
@@ -70,15 +70,19 @@ def as_on_screen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
-def last_words(log: Path) -> str:
-    """What Python raised last, else the last line of a log that says something; empty where there is none."""
+def end_of_log(log: Path) -> str:
+    """The end of a log as a terminal shows it; empty where it can't be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
+            return as_on_screen(file.read().decode("utf-8", errors="replace"))
     except OSError:
         return ""
-    text = as_on_screen(text)
+
+
+def last_words(log: Path) -> str:
+    """What Python raised last, else the last line of a log that says something; empty where there is none."""
+    text = end_of_log(log)
     raised = _RAISED.findall(text) if "Traceback (most recent call last):" in text else []
     lines = raised or [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:_LONGEST] if lines else ""
