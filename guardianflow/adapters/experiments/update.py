@@ -11,12 +11,7 @@ from typing import Any
 
 from guardianflow.adapters.experiments.content import Content
 from guardianflow.adapters.experiments.edits import TextEdits
-from guardianflow.adapters.experiments.entries import (
-    ExperimentEntry,
-    ExperimentTable,
-    entry_values,
-    found_values,
-)
+from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, entry_values, found_values
 from guardianflow.adapters.experiments.generation import Draft, named, script_files
 from guardianflow.adapters.experiments.yaml_text import plain
 from guardianflow.adapters.scan.findings import ScanReport

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardianflow._plugins import Registry
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.text.printable import printable
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "content_digest",
     "kept_files",
     "moment",
+    "or_remark",
     "plain_file",
     "read_finished_runs",
 ]
@@ -35,6 +36,7 @@ __all__ = [
 Points = Sequence[tuple[int, float, int | None]]
 """What one metric was, in order: step, value, milliseconds since 1970 (``None`` where nobody wrote the time)."""
 
+_T = TypeVar("_T")
 MAX_FILES = 200
 MAX_BYTES = 2_000_000_000
 _MAX_ENTRIES = 20_000
@@ -155,12 +157,21 @@ def plain_file(path: Path, folder: Path) -> bool:
         return False
 
 
-def moment(seconds: float) -> datetime | None:
+def moment(seconds: float | None) -> datetime | None:
     """A time since 1970 in UTC; ``None`` for one that no calendar has."""
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def or_remark(read: Callable[[], _T], remarks: list[str], otherwise: _T) -> _T:
+    """What is read; where it can't be, a remark says why, and something else stands for it."""
+    try:
+        return read()
+    except GuardianFlowError as error:
+        remarks.append(str(error))
+        return otherwise
 
 
 def content_digest(kind: str, parts: Iterable[bytes | Path]) -> str:

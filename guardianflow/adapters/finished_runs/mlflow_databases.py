@@ -103,7 +103,7 @@ class _Reader:
             if str(row["experiment_id"]) in names and row["run_uuid"]:
                 yield self._run(row, names[str(row["experiment_id"])])
 
-    def _run(self, row: dict[str, Any], experiment: str) -> SourceRun:
+    def _run(self, row: sqlite3.Row, experiment: str) -> SourceRun:
         run_id = str(row["run_uuid"])
         run = SourceRun(run_id=run_id, place=self._path, experiment=experiment)
         run.tags = self._texts("tags", run_id)
@@ -135,7 +135,7 @@ class _Reader:
 
     def _rows(
         self, table: str, wanted: tuple[str, ...], run_id: str | None = None, order: tuple[str, ...] = ()
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[sqlite3.Row]:
         """The wanted columns of a table, all names our own; a column that this MLflow doesn't have is ``None``."""
         if table not in self._tables:
             return
@@ -148,8 +148,7 @@ class _Reader:
             query += " WHERE run_uuid = ?"
         if sorts := ", ".join(name for name in order if name in known):
             query += f" ORDER BY {sorts}"
-        for row in self._connection.execute(query, () if run_id is None else (run_id,)):
-            yield dict(row)
+        yield from self._connection.execute(query, () if run_id is None else (run_id,))
 
 
 def _whole(value: Any) -> int | None:

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.adapters.wrap.artifacts import ArtifactRow
 from guardianflow.exceptions import ScriptFailedError
 from guardianflow.runners._result import Result
 from guardianflow.text.units import duration, file_size
@@ -78,7 +79,7 @@ class WrapResult(Result):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     histories: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    artifacts: Sequence[Mapping[str, Any]] = ()
+    artifacts: Sequence[ArtifactRow] = ()
     left_out: Sequence[Mapping[str, str]] = ()
     adopted: Sequence[Mapping[str, Any]] = ()
     resources: Sequence[Mapping[str, float]] = ()
@@ -200,14 +201,14 @@ class OutputTail:
 class ArtifactTable:
     """Files that a script made or changed, for a notebook."""
 
-    artifacts: Sequence[Mapping[str, Any]]
+    artifacts: Sequence[ArtifactRow]
     left_out: Sequence[Mapping[str, str]]
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{file_size(row['size'])}</td>"
+            f"<tr><td {_LEFT}><code>{escape(row['name'])}</code></td><td>{file_size(row['size'])}</td>"
             f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
-            f"<td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
+            f"<td><code>{escape(row['sha256'][:12])}</code></td></tr>"
             for row in self.artifacts[:_SHOWN_ARTIFACTS]
         )
         head = f"<tr><th {_LEFT}>File</th><th>Size</th><th></th><th>sha256</th></tr>"

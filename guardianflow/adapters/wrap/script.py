@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
-from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactWatch
+from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactRow, ArtifactWatch
 from guardianflow.adapters.wrap.commands import Command
 from guardianflow.adapters.wrap.model import model_among, register_model, whole_model
 from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters
@@ -308,7 +308,7 @@ def _end_tags(ended: Ended) -> Mapping[str, str]:
     return tags
 
 
-def _artifact_rows(report: ArtifactReport) -> list[dict[str, Any]]:
+def _artifact_rows(report: ArtifactReport) -> list[ArtifactRow]:
     return [{"name": row.name, "size": row.size, "sha256": row.sha256, "new": row.new} for row in report.artifacts]
 
 

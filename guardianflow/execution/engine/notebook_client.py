@@ -118,13 +118,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
     """papermill's client, driving one kernel for a :class:`NotebookSession`."""
 
     def __init__(self, state: NotebookState, workspace: KernelWorkspace, **options: Any) -> None:
-        super().__init__(
-            state,
-            coalesce_streams=True,
-            iopub_timeout=_OUTPUT_TIMEOUT_S,
-            log=log,
-            **options,
-        )
+        super().__init__(state, coalesce_streams=True, iopub_timeout=_OUTPUT_TIMEOUT_S, log=log, **options)
         self.session = state.session
         self.workspace = workspace
         self._current: int | None = None

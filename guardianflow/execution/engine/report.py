@@ -129,12 +129,7 @@ def _export(document: Any, notebook: Path) -> str:
 
     config = Config()
     config.NbConvertBase.display_data_priority = _SHOWN
-    exporter = HTMLExporter(
-        config=config,
-        raw_template=_TEMPLATE,
-        embed_images=True,
-        log=log,
-    )
+    exporter = HTMLExporter(config=config, raw_template=_TEMPLATE, embed_images=True, log=log)
     document.metadata.pop("widgets", None)
     resources = {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
     page, _ = exporter.from_notebook_node(document, resources=resources)

@@ -254,7 +254,7 @@ class Supervisor:
         now = time.monotonic()
         if now < self._pump_due:
             return
-        gone = self._childless or self._ending.given_up
+        gone = self._childless or self._ending.hopeless
         self._gone_at = self._gone_at or (now if gone else 0.0)
         patience = _LIVE_PATIENCE_STOPPED_S if self._ending.stopped else _LIVE_PATIENCE_S
         most = 0
@@ -284,9 +284,9 @@ class Supervisor:
             self._lose_parent()
 
     def _over(self) -> bool:
-        if self._status is None and not self._ending.given_up:
+        if self._status is None and not self._ending.hopeless:
             return False
-        if not self._childless and not self._ending.given_up:
+        if not self._childless and not self._ending.hopeless:
             return False
         if any(stream.open or stream.live.pending for stream in self._streams):
             return False
