@@ -6,15 +6,16 @@ taken in the main thread only, and one that the process ignores (``nohup``) stay
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from types import FrameType
 
 from guardianflow.exceptions import RunInterruptedError
 
-__all__ = ["Signalled", "handled_by", "signals_raise", "signals_wait"]
+__all__ = ["Signalled", "handled_by", "send_to_group", "signals_raise", "signals_wait"]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _MEANING = {"SIGINT": "interrupted by Ctrl-C", "SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
@@ -30,7 +31,7 @@ class Signalled(BaseException):
         self.signum = signum
 
 
-@contextmanager
+@contextlib.contextmanager
 def signals_raise(*names: str) -> Iterator[None]:
     """A signal ends the block, which then raises :class:`~guardianflow.exceptions.RunInterruptedError`.
 
@@ -48,7 +49,7 @@ def signals_raise(*names: str) -> Iterator[None]:
         raise RunInterruptedError(str(error), signum=error.signum) from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise: bool = True) -> Iterator[None]:
     """Inside the block a signal only calls ``on_signal``; at the end it does what it does otherwise.
 
@@ -70,7 +71,7 @@ def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise:
         signal.raise_signal(received[-1])
 
 
-@contextmanager
+@contextlib.contextmanager
 def handled_by(handler: Handler, names: Sequence[str] = _NAMES) -> Iterator[None]:
     """Inside the block signals go to ``handler``; in the main thread only, and one that is ignored stays ignored."""
     before = {}
@@ -84,3 +85,12 @@ def handled_by(handler: Handler, names: Sequence[str] = _NAMES) -> Iterator[None
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def send_to_group(pid: int, signum: int) -> None:
+    """Send a signal to a process and its group, or where there are no groups to it alone; it may be gone already."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signum)
+        else:
+            os.kill(pid, signum)

@@ -51,10 +51,13 @@ def flatten_params(params: Mapping[str, Any]) -> dict[str, str]:
     Values are cut at 500 characters, ``None`` is left out. Two names that become the same one are
     kept apart by a number at the end.
     """
+    from guardianflow.core.metrics import legal_metric_name
+
     flat: dict[str, str] = {}
     for name, value in _leaves(params, ""):
         text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, tuple)) else str(value)
-        flat[free_name(_legal(name), flat)] = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
+        key = free_name(legal_metric_name(name), flat)
+        flat[key] = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
     return flat
 
 
@@ -111,9 +114,3 @@ def _masked(text: str) -> str:
     from guardianflow.core.config import mask_secrets
 
     return mask_secrets(text)
-
-
-def _legal(name: str) -> str:
-    from guardianflow.core.metrics import legal_metric_name
-
-    return legal_metric_name(name)

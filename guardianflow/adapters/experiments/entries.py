@@ -18,6 +18,7 @@ __all__ = [
     "ExperimentTable",
     "LastRun",
     "entry_values",
+    "fits",
     "found_values",
     "read_entry",
 ]
@@ -39,6 +40,7 @@ _ENTRY_KEYS = (
     "missing",
     "last_run",
 )
+_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 _KIND_OF = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
@@ -53,14 +55,8 @@ class ArgumentSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form, without what says nothing."""
-        said: dict[str, Any] = {"type": self.type}
-        if self.default is not None:
-            said["default"] = self.default
-        if self.required:
-            said["required"] = True
-        if self.help:
-            said["help"] = self.help
-        return said
+        said = {**asdict(self), "required": self.required or None, "help": self.help or None}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -197,7 +193,7 @@ def _read_arguments(node: Node | None, place: str, reader: FieldReader) -> dict[
         given = fields.get("default")
         default = None if given is None else reader.plain(given, f"{here}.default")
         kind = reader.text(fields.get("type"), f"{here}.type") or _kind_of(default)
-        if given is not None and not _fits(kind, default):
+        if given is not None and not fits(kind, default):
             reader.fail(given, f"{here}.default", f"a value of the type {kind}")
         arguments[name] = ArgumentSpec(
             kind,
@@ -220,18 +216,13 @@ def _kind_of(value: Any) -> str:
     return _KIND_OF.get(type(first), "str")
 
 
-def _fits(kind: str, value: Any) -> bool:
-    if value is None:
-        return True
+def fits(kind: str, value: Any) -> bool:
+    """Whether a default is of the type that its argument has; lists by their items, unknown types always."""
     if isinstance(value, list):
-        return all(_fits(kind, item) for item in value)
-    if kind == "bool":
-        return isinstance(value, bool)
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return True
+        return all(fits(kind, item) for item in value)
+    if value is None or kind not in _TYPES:
+        return True
+    return isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
 
 
 def entry_values(entry: ExperimentEntry) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _KEPT_TAGS = ("mlflow.source.name", "mlflow.source.type", "mlflow.source.git.com
               "guardianflow.dataset_fingerprint")  # fmt: skip
 _OWN = ("mlflow.", "guardianflow.")
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+_MAX_RUNS = 20_000
 _INFINITE = 1.7976931348623157e308  # what MLflow's databases keep for infinity
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".onnx", ".safetensors")
 
@@ -43,7 +44,10 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
         InputError: It is no such store, or can't be read.
     """
     runs: list[SourceRun] = []
-    for found in read_folder(path, root) if path.is_dir() else read_database(path):
+    for number, found in enumerate(read_folder(path, root) if path.is_dir() else read_database(path)):
+        if number >= _MAX_RUNS:
+            yield UnreadableRun(path, f"it holds more than {_MAX_RUNS:,} runs; the others are left out")
+            break
         if isinstance(found, UnreadableRun):
             yield found
         else:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from guardianflow.adapters.wrap.artifact_patterns import Patterns, Places, default_patterns
+from guardianflow.adapters.wrap.artifact_patterns import Patterns, Places
 
-__all__ = ["Artifact", "ArtifactReport", "ArtifactRow", "ArtifactWatch", "LeftOut", "default_patterns"]
+__all__ = ["Artifact", "ArtifactReport", "ArtifactRow", "ArtifactWatch", "LeftOut"]
 
 HASHED_BEFORE = 64_000_000
 """Larger files aren't hashed before a run; such a one counts as changed as soon as its times differ."""

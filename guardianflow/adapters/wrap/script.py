@@ -125,7 +125,7 @@ class WrappedScript:
         run.log_params(self._resolved.values)
         run.set_tags(_tags(self._command, self._resolved, self._folder, self._asked.run.entry))
         run.log_artifact(write_json(folder / "environment.json", self._facts()), "source")
-        source = source_state(self._code_folder())
+        source = source_state(self._command.script.parent if self._command.script else self._folder)
         if source.commit:
             run.set_tags({"mlflow.source.git.commit": source.commit, f"{TAG}git_dirty": str(source.dirty).lower()})
         if source.remark and "in no git repository" not in source.remark:  # most folders are in none
@@ -133,9 +133,6 @@ class WrappedScript:
         if source.diff:
             run.log_artifact(write_text(folder / "uncommitted.diff", self._redactor.text(source.diff)), "source")
         self._keep_script()
-
-    def _code_folder(self) -> Path:
-        return self._command.script.parent if self._command.script else self._folder
 
     def _keep_script(self) -> None:
         """The script as it was; secrets in its text are taken out of the copy."""

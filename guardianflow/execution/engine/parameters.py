@@ -144,7 +144,9 @@ def _plain(name: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return _plain_float(name, value)
+        if not math.isfinite(value):
+            raise ParameterError(f"parameter {name!r} = {value!r} is no finite number. Pass None to leave it out.")
+        return float(value)
     if isinstance(value, PurePath):
         return _plain_text(name, str(value))
     if isinstance(value, list | tuple):
@@ -167,12 +169,6 @@ def _plain_text(name: str, value: str) -> str:
             "Correct the text, or rename the file."
         ) from error
     return text
-
-
-def _plain_float(name: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise ParameterError(f"parameter {name!r} = {value!r} is no finite number. Pass None to leave it out.")
-    return float(value)
 
 
 def _key(name: str, key: object) -> str:

@@ -158,11 +158,8 @@ def _figure(bundle: Any) -> str:
     place = f"figure-{uuid.uuid4().hex}"
     layout = dict(bundle.get("layout") or {})
     # "<" would let a label such as "</script>" end the script.
-    parts = [
-        _json(bundle.get("data") or []),
-        _json(layout),
-        _json({"responsive": True, **(bundle.get("config") or {})}),
-    ]
+    config = {"responsive": True, **(bundle.get("config") or {})}
+    parts = [_json(part) for part in (bundle.get("data") or [], layout, config)]
     height = layout.get("height") if isinstance(layout.get("height"), int | float) else 450
     return (
         f'<div id="{place}" style="width:100%;min-height:{height}px"></div>'

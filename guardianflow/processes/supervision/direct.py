@@ -7,7 +7,6 @@ that nobody saw before its parent ended, and end the script when this process is
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import IO
 
 import psutil
 
+from guardianflow.processes.interrupts import send_to_group
 from guardianflow.processes.memory_watch import MemoryWatch
 from guardianflow.processes.supervision.frames import INTERRUPT, STARTED, STDERR, STDOUT, Facts, Job
 from guardianflow.processes.supervision.link import Message
@@ -189,7 +189,7 @@ class DirectLink:
                 if number in {signal.SIGTERM, _KILL}:
                     watch.signal(number)
                 else:
-                    _interrupt(process.pid, number)
+                    send_to_group(process.pid, number)
                 due = now + grace
 
     def _steps(self, stopped: str) -> list[tuple[signal.Signals, float]]:
@@ -215,12 +215,3 @@ class DirectLink:
             unread_bytes=self._backlog.lost,
             remarks=[written.failed for written in self._logs.values() if written.failed],
         )
-
-
-def _interrupt(pid: int, number: signal.Signals) -> None:
-    """As a terminal does it: once, to the script's group."""
-    with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)

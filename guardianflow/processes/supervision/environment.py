@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ def child_environment(base: Mapping[str, str], *, allow: Sequence[str] | None) -
     found = _restored(base)
     if allow is not None:
         patterns = [*MINIMUM, *(_checked(name) for name in allow)]
-        found = {name: value for name, value in found.items() if _matches(name, patterns)}
+        seen = {name for name in found if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+        found = {name: value for name, value in found.items() if name in seen}
     return found
 
 
@@ -160,7 +161,3 @@ def _checked(name: str) -> str:
             f"{name!r} is no name of an environment variable; give names or globs such as CUDA_*, without a value"
         )
     return name
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -117,17 +117,17 @@ def argument_of(call: ast.Call, parser: Parser, reading: Reading) -> Argument | 
         return None
     prefixes = parser.settings.get("prefix_chars", "-")
     flags = tuple(word for word in words if word[0] in prefixes)
-    if words and not flags and len(words) == 1:
-        argument = Argument((), words[0], line=call.lineno)
+    named = _literal(keywords.get("dest"), reading)
+    if len(words) == 1 and not flags:
+        dest = words[0]
+    elif isinstance(named, str):
+        dest = named
     elif flags:
-        dest = _literal(keywords.get("dest"), reading)
-        argument = Argument(flags, dest if isinstance(dest, str) else _dest(flags, prefixes), line=call.lineno)
+        dest = _dest(flags, prefixes)
     else:
-        dest = _literal(keywords.get("dest"), reading)
-        if not isinstance(dest, str):
-            reading.remark(f"{where}: an argument without a name was left out")
-            return None
-        argument = Argument((), dest, line=call.lineno)
+        reading.remark(f"{where}: an argument without a name was left out")
+        return None
+    argument = Argument(flags, dest, line=call.lineno)
     _fill(argument, keywords, reading)
     if argument.default is NOTHING and argument.dest in parser.defaults:
         argument.default = parser.defaults[argument.dest]

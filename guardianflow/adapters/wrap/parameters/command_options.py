@@ -117,10 +117,7 @@ def _click(functions: Mapping[str, Function], reading: Reading) -> CommandOption
             owner, _, kind = dotted(call).rpartition(".")
             if kind not in {"command", "group"}:
                 continue
-            words = _words(decorator)
-            given = decorator.args[0] if isinstance(decorator, ast.Call) and decorator.args else words.get("name")
-            text = reading.value(given)
-            own = text if isinstance(text, str) else _command_name(function.name)
+            own = _given_name(decorator, reading) or _command_name(function.name)
             command = CommandOptions("click", own, _click_options(function, reading), group=kind == "group")
             commands[name] = command
             if owner in commands and owner not in {"click", ""}:
@@ -131,6 +128,11 @@ def _click(functions: Mapping[str, Function], reading: Reading) -> CommandOption
     if len(tops) > 1:
         reading.remark(f"the script has {len(tops)} click commands; the parameters are those of {tops[0].name}")
     return tops[0] if tops else None
+
+
+def _given_name(decorator: ast.expr, reading: Reading) -> str:
+    first = decorator.args[0] if isinstance(decorator, ast.Call) and decorator.args else _words(decorator).get("name")
+    return text if isinstance(text := reading.value(first), str) else ""
 
 
 def _command_name(name: str) -> str:
@@ -294,10 +296,7 @@ def _typer_command(function: Function, apps: Mapping[str, CommandOptions], readi
         if kind == "callback":
             apps[owner].group, apps[owner].options = True, options
             continue
-        words = _words(decorator)
-        given = decorator.args[0] if isinstance(decorator, ast.Call) and decorator.args else words.get("name")
-        text = reading.value(given)
-        name = text if isinstance(text, str) else function.name.lower().replace("_", "-")
+        name = _given_name(decorator, reading) or function.name.lower().replace("_", "-")
         apps[owner].commands[name] = CommandOptions("typer", name, options)
 
 
@@ -336,13 +335,11 @@ def _parameter(argument: ast.arg, default: ast.expr | None, reading: Reading, st
         text = reading.value(_words(made).get("help"))
         option.help = text if isinstance(text, str) else ""
         option.count = reading.value(_words(made).get("count")) is True
-    if style == "fire":
-        option.flags = (f"--{argument.arg}", f"--{argument.arg.replace('_', '-')}")
-        if argument.annotation is None and isinstance(option.default, (bool, int, float)):
-            option.type = type(option.default).__name__
-        return option
     if argument.annotation is None and isinstance(option.default, (bool, int, float)):
         option.type = type(option.default).__name__
+    if style == "fire":
+        option.flags = (f"--{argument.arg}", f"--{argument.arg.replace('_', '-')}")
+        return option
     _typer_flags(option, [reading.value(one) for one in names], positional=positional)
     return option
 

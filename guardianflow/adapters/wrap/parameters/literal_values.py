@@ -157,8 +157,8 @@ def shown(node: ast.AST, longest: int = 60) -> str:
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(value=value):
-            return _plain(node, value)
+        case ast.Constant(value=None | bool() | int() | float() | str() as value):
+            return value
         case ast.Name() | ast.Attribute():
             return _named(node, names)
         case ast.List(elts=items) | ast.Set(elts=items):
@@ -179,12 +179,6 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return _called(node, names)
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _value(body, names) if _value(test, names) else _value(orelse, names)
-    raise Unreadable(shown(node))
-
-
-def _plain(node: ast.expr, value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     raise Unreadable(shown(node))
 
 
