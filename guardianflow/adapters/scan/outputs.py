@@ -167,6 +167,7 @@ def _is_shallow(node: ast.AST) -> bool:
 
 
 def _called(node: ast.AST) -> str:
+    """``a.b`` of what is called; the last name alone where the rest is no plain name."""
     return dotted(node) or getattr(node, "attr", "")
 
 

@@ -173,7 +173,7 @@ class WrappedScript:
         self._run.log_metrics(self._own_figures(ended))
         self._run.set_tags(_end_tags(ended))
         for name in ("stdout.log", "stderr.log", "executed.ipynb"):
-            if (path := self._run.folder / name).is_file() or name.endswith(".log"):
+            if (path := self._run.folder / name).is_file():
                 self._run.log_artifact(path, "output")
         for artifact in report.artifacts:
             parent = Path(artifact.name).parent.as_posix()

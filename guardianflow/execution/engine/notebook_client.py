@@ -140,6 +140,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
         self.reset_execution_trackers()
         with self.workspace.log_path.open("wb") as output:
             try:
+                # What the process writes past its cells (a fault handler, C libraries) must not reach our stdout.
                 with self.setup_kernel(
                     env=self.session.processes.environment(options.environment),
                     cwd=str(options.cwd or Path.cwd()),

@@ -42,7 +42,7 @@ class Ending:
         self._job = job
         self._tree = tree
         self._steps: deque[Step] = deque()
-        self.due = float("inf")
+        self.due = float("inf")  # when tick() has something to do, by the monotonic clock
         self._killing_until = 0.0
         self._cleans_up = False
 
