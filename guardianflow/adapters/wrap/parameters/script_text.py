@@ -118,10 +118,11 @@ def read_notebook(path: Path) -> Notebook:
     about = notebook.get("metadata")
     spec = about.get("kernelspec") if isinstance(about, dict) else None
     spec = spec if isinstance(spec, dict) else {}
-    return Notebook(list(_code_cells(notebook["cells"])), bool(spec.get("name")), bool(spec.get("language")))
+    return Notebook(list(code_cells(notebook["cells"])), bool(spec.get("name")), bool(spec.get("language")))
 
 
-def _code_cells(cells: list[Any]) -> Iterator[CodeCell]:
+def code_cells(cells: list[Any]) -> Iterator[CodeCell]:
+    """The code cells among the cells of a notebook's JSON."""
     for cell in cells:
         if not isinstance(cell, dict) or cell.get("cell_type", "code") != "code":
             continue
