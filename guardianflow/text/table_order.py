@@ -70,8 +70,9 @@ class RowOrder:
         """
         found = []
         if self.restarts:
-            rows = "row before it is" if before == 1 else f"{before:,} rows before it are"
-            left = "" if before is None else f"; the {rows} left out"
+            left = ""
+            if before is not None:
+                left = f"; the {'row before it is' if before == 1 else f'{before:,} rows before it are'} left out"
             found.append(
                 f"{len(self.restarts) + 1} trainings stand in it, the {unit} starts over at "
                 f"{some_lines(self.restarts)}: the last one is the run{left}"

@@ -50,15 +50,6 @@ def test_a_label_cannot_end_the_script(page):
     assert "\\u003c/script>\\u003cb>한글" in drawn[0]
 
 
-def test_code_can_be_left_out(page):
-    assert "graph_objects" in page.read_text()
-    copy = page.with_name("hidden.ipynb")
-    shutil.copy(page.with_suffix(".ipynb"), copy)
-    hidden = render_html(copy, hide_code=True).read_text()
-    assert "graph_objects" not in hidden
-    assert "done" in hidden
-
-
 def test_widgets_that_need_a_network_fall_back_to_text(tmp_path):
     data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "100%|██| 3/3"}
     cell = nbformat.v4.new_code_cell("bar", outputs=[nbformat.v4.new_output("display_data", data)])
