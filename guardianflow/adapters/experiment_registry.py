@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -208,7 +208,7 @@ class ExperimentRegistry:
                     f"(`*…`) and can't keep a run of its own; write its lines out"
                 )
             edits = TextEdits(text, content.tree)
-            edits.put(place, "last_run", last.to_dict())
+            edits.put(place, "last_run", asdict(last))
             return edits.result()
 
         self._file.change(edit)

@@ -8,7 +8,8 @@ import logging
 import re
 from pathlib import Path
 
-from guardianflow.adapters.wrap.artifacts import ArtifactWatch, default_patterns
+from guardianflow.adapters.wrap.artifact_patterns import DEFAULT_PATTERNS
+from guardianflow.adapters.wrap.artifacts import ArtifactWatch
 from guardianflow.adapters.wrap.commands import Command, read_command
 from guardianflow.adapters.wrap.metrics.lines import MetricLines
 from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, resolve_parameters
@@ -56,7 +57,7 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
     @property
     def patterns(self) -> list[str]:
         """Globs of what is kept."""
-        asked = list(self.scenario.run.artifact_patterns) or list(default_patterns())
+        asked = list(self.scenario.run.artifact_patterns) or list(DEFAULT_PATTERNS)
         model = self.scenario.model.pattern
         return asked if not model or model in asked else [*asked, model]
 

@@ -15,13 +15,14 @@ from typing import Any
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
-from guardianflow.execution.engine.notebook import check_parameters, execute_notebook, template_path
+from guardianflow.execution.engine.notebook import execute_notebook, template_path
 from guardianflow.execution.engine.outcome import (
     NotebookEvent,
     NotebookFailedError,
     NotebookInterruptedError,
     NotebookResult,
 )
+from guardianflow.execution.engine.parameters import check_parameters
 from guardianflow.processes.interrupts import signals_raise
 from guardianflow.processes.supervision.environment import outer_environment
 from guardianflow.runners._base import RESULT_FILE, Runner, keep_scenario

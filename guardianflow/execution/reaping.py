@@ -49,9 +49,6 @@ class ReapReport:
     def __len__(self) -> int:
         return len(self.ended)
 
-    def __bool__(self) -> bool:
-        return bool(self.ended)
-
     def sentences(self) -> list[str]:
         """What else happened, and what is still to be done, for people."""
         said = []

@@ -6,9 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Measured", "measure", "members"]
-
-_CHUNK = 1 << 20
+__all__ = ["Measured", "hash_file", "measure", "members"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,10 @@ class Measured:
 def measure(path: Path) -> Measured:
     """Hash a model file, or a model folder (as OpenVINO writes one)."""
     if path.is_file():
-        return Measured(_hash_file(path), path.stat().st_size)
+        return Measured(hash_file(path), path.stat().st_size)
     digest, size = hashlib.sha256(), 0
     for item in members(path):
-        digest.update(f"{item.relative_to(path).as_posix()}\0{_hash_file(item)}\n".encode())
+        digest.update(f"{item.relative_to(path).as_posix()}\0{hash_file(item)}\n".encode())
         size += item.stat().st_size
     return Measured(digest.hexdigest(), size)
 
@@ -40,9 +38,7 @@ def members(folder: Path) -> list[Path]:
     return sorted((item for item in folder.rglob("*") if item.is_file()), key=lambda item: item.as_posix())
 
 
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's bytes."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,15 +6,16 @@ taken in the main thread only, and one that the process ignores (``nohup``) stay
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from types import FrameType
 
 from guardianflow.exceptions import RunInterruptedError
 
-__all__ = ["Signalled", "signals_raise", "signals_wait"]
+__all__ = ["Signalled", "handled_by", "send_to_group", "signals_raise", "signals_wait"]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _MEANING = {"SIGINT": "interrupted by Ctrl-C", "SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
@@ -30,7 +31,7 @@ class Signalled(BaseException):
         self.signum = signum
 
 
-@contextmanager
+@contextlib.contextmanager
 def signals_raise(*names: str) -> Iterator[None]:
     """A signal ends the block, which then raises :class:`~guardianflow.exceptions.RunInterruptedError`.
 
@@ -42,13 +43,13 @@ def signals_raise(*names: str) -> Iterator[None]:
         raise Signalled(signum)
 
     try:
-        with _handled_by(stop, names or _NAMES):
+        with handled_by(stop, names or _NAMES):
             yield
     except Signalled as error:
         raise RunInterruptedError(str(error), signum=error.signum) from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise: bool = True) -> Iterator[None]:
     """Inside the block a signal only calls ``on_signal``; at the end it does what it does otherwise.
 
@@ -64,14 +65,15 @@ def signals_wait(on_signal: Callable[[], None] | None = None, *, and_then_raise:
         if on_signal is not None:
             on_signal()
 
-    with _handled_by(note, _NAMES):
+    with handled_by(note):
         yield
     if received and and_then_raise:
         signal.raise_signal(received[-1])
 
 
-@contextmanager
-def _handled_by(handler: Handler, names: Sequence[str]) -> Iterator[None]:
+@contextlib.contextmanager
+def handled_by(handler: Handler, names: Sequence[str] = _NAMES) -> Iterator[None]:
+    """Inside the block signals go to ``handler``; in the main thread only, and one that is ignored stays ignored."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for name in names:
@@ -83,3 +85,12 @@ def _handled_by(handler: Handler, names: Sequence[str]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def send_to_group(pid: int, signum: int) -> None:
+    """Send a signal to a process and its group, or where there are no groups to it alone; it may be gone already."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signum)
+        else:
+            os.kill(pid, signum)

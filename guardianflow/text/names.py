@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Container
 
 from guardianflow.exceptions import InvalidNameError
 
-__all__ = ["MAX_NAME", "validate_name"]
+__all__ = ["MAX_NAME", "free_name", "validate_name"]
 
 MAX_NAME = 200
 
@@ -39,6 +40,14 @@ def validate_name(name: str, what: str = "name") -> str:
         shown = repr(text if len(text) <= 60 else text[:57] + "...")
         raise InvalidNameError(f"{what} {shown} {problem}. Choose another {what}, for example 'gate-camera'.")
     return text
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or where it is taken the first of ``name_2``, ``name_3`` … that isn't."""
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name[:240]}_{number}", number + 1
+    return free
 
 
 def _problem(text: str) -> str | None:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from guardianflow.text.names import free_name
+
 __all__ = ["MASK", "flatten_params", "is_secret_name", "redact", "secret_places"]
 
 MASK = "***"
@@ -49,14 +51,12 @@ def flatten_params(params: Mapping[str, Any]) -> dict[str, str]:
     Values are cut at 500 characters, ``None`` is left out. Two names that become the same one are
     kept apart by a number at the end.
     """
+    from guardianflow.core.metrics import legal_metric_name
+
     flat: dict[str, str] = {}
     for name, value in _leaves(params, ""):
         text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, tuple)) else str(value)
-        key = base = _legal(name)
-        number = 2
-        while key in flat:
-            key = f"{base[:240]}_{number}"
-            number += 1
+        key = free_name(legal_metric_name(name), flat)
         flat[key] = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
     return flat
 
@@ -114,9 +114,3 @@ def _masked(text: str) -> str:
     from guardianflow.core.config import mask_secrets
 
     return mask_secrets(text)
-
-
-def _legal(name: str) -> str:
-    from guardianflow.core.metrics import legal_metric_name
-
-    return legal_metric_name(name)

@@ -70,7 +70,9 @@ class RowOrder:
         """
         found = []
         if self.restarts:
-            left = "" if before is None else f"; the {_rows(before)} before it {_are(before)} left out"
+            left = ""
+            if before is not None:
+                left = f"; the {'row before it is' if before == 1 else f'{before:,} rows before it are'} left out"
             found.append(
                 f"{len(self.restarts) + 1} trainings stand in it, the {unit} starts over at "
                 f"{some_lines(self.restarts)}: the last one is the run{left}"
@@ -106,11 +108,3 @@ def some_lines(lines: Iterable[int]) -> str:
     more = len(listed) - _SHOWN_LINES
     shown = ", ".join(str(line) for line in listed[:_SHOWN_LINES])
     return f"line{'s' if len(listed) > 1 else ''} {shown}" + (f" and {more} more" if more > 0 else "")
-
-
-def _rows(count: int) -> str:
-    return "row" if count == 1 else f"{count:,} rows"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

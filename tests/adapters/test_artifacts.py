@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardianflow.adapters.wrap import artifacts as module
-from guardianflow.adapters.wrap.artifact_patterns import Patterns
-from guardianflow.adapters.wrap.artifacts import ArtifactReport, ArtifactWatch, default_patterns
+from guardianflow.adapters.wrap.artifact_patterns import DEFAULT_PATTERNS, Patterns
+from guardianflow.adapters.wrap.artifacts import ArtifactReport, ArtifactWatch
 from guardianflow.exceptions import InputError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links and FIFOs")
@@ -328,7 +328,7 @@ def test_a_folder_with_too_many_files_goes_by_times(tmp_path: Path, monkeypatch:
 
 
 def test_default_patterns_take_weights_first_and_pictures_last(tmp_path: Path) -> None:
-    watch = watching(tmp_path, *default_patterns())
+    watch = watching(tmp_path, *DEFAULT_PATTERNS)
     for name in ("a.png", "results.csv", "weights/best.pt", "data.txt", "m_openvino_model/m.bin", "photo.jpg"):
         write(tmp_path / name)
     assert names(watch.collect()) == ["weights/best.pt", "m_openvino_model/m.bin", "results.csv", "a.png"]

@@ -14,10 +14,9 @@ import pytest
 
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
 from guardianflow.adapters.experiments.content import Content, read_content
-from guardianflow.adapters.experiments.edits import TextEdits
+from guardianflow.adapters.experiments.edits import TextEdits, flow
 from guardianflow.adapters.experiments.entries import ExperimentEntry
 from guardianflow.adapters.experiments.file import MAX_BYTES, ExperimentFile
-from guardianflow.adapters.experiments.words import flow
 from guardianflow.adapters.experiments.yaml_text import YamlProblem, plain, read_tree
 from guardianflow.exceptions import ConflictError, InputError, SchemaTooNewError
 

@@ -581,7 +581,7 @@ def test_a_result_is_shown_and_read_back_whole(settings: Settings, folder: Path)
     assert WrapResult.from_dict(json.loads(json.dumps(result.to_dict()))).to_dict() == json.loads(
         json.dumps(result.to_dict())
     )
-    page = result._repr_html_() + result.show_artifacts()._repr_html_() + result.show_parameters()._repr_html_()
+    page = result._repr_html_() + result.show_artifacts()._repr_html_()
     assert result.run_id in page
     assert "<b>loss" not in OutputTail(result.output, result.folder)._repr_html_().replace("<b>stdout", "")
 

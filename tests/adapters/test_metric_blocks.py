@@ -126,7 +126,7 @@ def handed_out(series: MetricSeries, steps: list[list[Measurement | MeasuredLine
         series.add(found, source=("stderr", "stdout")[number % 3 > 0])
         if number in take:
             seen += series.take()
-    return [*seen, *series.close(), series.summary(), series.thinned, series.remarks, series.dropped_names]
+    return [*seen, *series.close(), series.summary(), series.thinned, series.remarks]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -59,7 +59,6 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends(often: int) -> None:
     assert "thinned" in series.remarks[0]
     known = series.summary()["loss"]
     assert (known.count, known.first, known.last, known.last_step) == (100_000, 0.0, 99_999.0, 99_999)
-    assert (known.minimum, known.maximum) == (-1.0, 99_999.0)
 
 
 def test_a_flood_between_two_takes_is_thinned_evenly() -> None:
@@ -76,7 +75,6 @@ def test_names_have_a_cap_and_those_that_were_asked_for_have_room() -> None:
     series.add([Measurement(f"n{number}", 1.0, 1) for number in range(50)], source="stdout")
     series.add([Measurement("mine", 2.0, 1, asked=True)], source="stdout")
     assert set(series.last) == {"n0", "n1", "n2", "mine"}
-    assert series.dropped_names == 47
     assert "47 more metric names were left out, among them n3, n4" in series.remarks[0]
 
 
@@ -85,7 +83,7 @@ def test_the_names_of_a_flood_of_names_are_bounded() -> None:
     for number in range(30_000):
         series.add([Measurement(f"n{number}", 1.0), Measurement(f"a{number}", 1.0, asked=True)], source="stdout")
     assert len(series.last) == 1_200
-    assert series.dropped_names == 10_000
+    assert "10000 more metric names" in series.remarks[0]
 
 
 def test_a_file_goes_before_stdout_and_stdout_before_stderr() -> None:
@@ -99,21 +97,18 @@ def test_a_file_goes_before_stdout_and_stdout_before_stderr() -> None:
     series.add(curve("loss", [0.9], start=3), source="other.csv")
     assert series.take() == [Point("loss", 0.2111, 2)]  # step 1 was logged before the file came
     assert series.close() == []
-    assert series.summary()["loss"].source == "results.csv"
     assert series.summary()["loss"].count == 2
     assert "loss in stderr" in series.remarks[0]
     assert "loss in other.csv" in series.remarks[0]
 
 
-def test_nan_and_infinity_pass_and_are_no_minimum() -> None:
+def test_nan_and_infinity_pass() -> None:
     series = MetricSeries()
     series.add(curve("loss", [math.nan, math.inf, 1.0, math.nan]), source="stdout")
     series.add(curve("none", [math.nan]), source="stdout")
     points = series.take()
     assert math.isnan(points[0].value)
     assert points[1].value == math.inf
-    assert series.summary()["loss"].minimum == 1.0
-    assert math.isnan(series.summary()["none"].maximum)
     assert series.close() == []
 
 
@@ -161,5 +156,3 @@ def test_whatever_comes_caps_hold_and_the_last_value_is_handed_out(rows, max_poi
         values = [point.value for point in points if point.name == name]
         assert values[-1] == last
         assert len(values) <= max_points + 1
-    summary = series.summary()
-    assert all(known.minimum <= known.last <= known.maximum for known in summary.values())

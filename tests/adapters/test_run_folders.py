@@ -19,7 +19,6 @@ from guardianflow.adapters.finished_runs.folders import (
     FinishedRun,
     UnreadableRun,
     kept_files,
-    read_finished_run,
     read_finished_runs,
 )
 from guardianflow.adapters.scan.findings import FoundRun
@@ -157,7 +156,9 @@ def found(path: Path, kind: str) -> FoundRun:
 
 
 def read(path: Path, kind: str) -> FinishedRun:
-    return read_finished_run(found(path, kind), path.parent)
+    (run,) = read_finished_runs(found(path, kind), path.parent)
+    assert isinstance(run, FinishedRun)
+    return run
 
 
 def read_all(path: Path, root: Path | None = None) -> list[FinishedRun]:
@@ -338,7 +339,7 @@ class TestLightning:
     def test_hyperparameters_figures_and_checkpoints(self, tmp_path: Path) -> None:
         folder = write_lightning(tmp_path / "lightning_logs" / "version_0")
 
-        run = read_finished_run(FoundRun(Path("version_0"), "lightning", "x", 1.0), folder.parent)
+        run = read(folder, "lightning")
 
         assert run.parameters == {"lr": 0.01, "max_epochs": 3}
         assert [(step, value) for step, value, _ in run.history["val_loss"]] == [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from guardianflow.adapters.wrap import source_state as module
-from guardianflow.adapters.wrap.source_state import MAX_DIFF, MAX_UNTRACKED, source_state
+from guardianflow.adapters.wrap.source_state import MAX_DIFF, source_state
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +41,7 @@ def repository(tmp_path: Path) -> Path:
 def test_a_clean_repository(repository: Path) -> None:
     state = source_state(repository)
     assert state.commit == git(repository, "rev-parse", "HEAD")
-    assert (state.branch, state.dirty, state.diff, state.untracked, state.remark) == ("main", False, "", (), "")
-    assert state.root == repository
+    assert (state.dirty, state.diff, state.remark) == (False, "", "")
 
 
 def test_changes_are_shown_with_secrets_masked_and_binaries_named_only(repository: Path) -> None:
@@ -53,7 +52,6 @@ def test_changes_are_shown_with_secrets_masked_and_binaries_named_only(repositor
     assert state.dirty is True
     assert "-lr = 1\n+lr = 2\n+API_KEY = '***'\n" in state.diff
     assert "Binary files a/모델.bin and b/모델.bin differ" in state.diff
-    assert state.untracked == ("새 파일.txt",)
 
 
 def test_staged_changes_count_too_and_a_sub_folder_sees_the_whole(repository: Path) -> None:
@@ -63,7 +61,6 @@ def test_staged_changes_count_too_and_a_sub_folder_sees_the_whole(repository: Pa
     state = source_state(repository / "sub")
     assert state.dirty is True
     assert "+x = 1" in state.diff
-    assert state.root == repository
 
 
 def test_a_large_diff_is_cut_at_a_line(repository: Path) -> None:
@@ -75,27 +72,14 @@ def test_a_large_diff_is_cut_at_a_line(repository: Path) -> None:
     assert "cut" in state.remark
 
 
-def test_many_untracked_files_are_counted_and_some_are_named(repository: Path) -> None:
-    for number in range(MAX_UNTRACKED + 5):
-        (repository / f"new{number:03d}").touch()
-    state = source_state(repository)
-    assert len(state.untracked) == MAX_UNTRACKED
-    assert "205 untracked" in state.remark
-
-
 def test_invalid_utf8_in_a_diff_is_no_obstacle(repository: Path) -> None:
     (repository / "train.py").write_bytes(b"\xff\xfe latin \xe9\n")
     assert "latin" in source_state(repository).diff
-    if os.name == "posix":
-        Path(os.fsdecode(os.fsencode(repository) + b"/\xff\xfe.txt")).touch()
-        assert len(source_state(repository).untracked) == 1
 
 
-def test_a_detached_head_has_no_branch(repository: Path) -> None:
+def test_a_detached_head_has_its_commit(repository: Path) -> None:
     git(repository, "checkout", "-q", "--detach")
-    state = source_state(repository)
-    assert state.branch == ""
-    assert len(state.commit) == 40
+    assert len(source_state(repository).commit) == 40
 
 
 def test_before_the_first_commit_everything_staged_is_the_change(tmp_path: Path) -> None:
@@ -103,7 +87,7 @@ def test_before_the_first_commit_everything_staged_is_the_change(tmp_path: Path)
     (tmp_path / "fresh" / "a.py").write_text("x = 1\n")
     git(tmp_path / "fresh", "add", "a.py")
     state = source_state(tmp_path / "fresh")
-    assert (state.commit, state.branch, state.dirty) == ("", "main", True)
+    assert (state.commit, state.dirty) == ("", True)
     assert "+x = 1" in state.diff
     assert "no commit yet" in state.remark
 

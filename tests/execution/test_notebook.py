@@ -15,15 +15,8 @@ import psutil
 import pytest
 
 from guardianflow.exceptions import InputError, NotebookError, NotFoundError, ParameterError
-from guardianflow.execution.engine.notebook import (
-    NotebookFailedError,
-    NotebookInterruptedError,
-    NotebookResult,
-    execute_notebook,
-    list_templates,
-    template_folder,
-    template_path,
-)
+from guardianflow.execution.engine.notebook import execute_notebook, list_templates, template_folder, template_path
+from guardianflow.execution.engine.outcome import NotebookFailedError, NotebookInterruptedError, NotebookResult
 
 
 def is_running(pid: int) -> bool:

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.execution.engine.notebook import execute_notebook, render_html
+from guardianflow.execution.engine.notebook import execute_notebook
+from guardianflow.execution.engine.report import render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -47,15 +48,6 @@ def test_a_page_without_figures_carries_no_plotly(notebooks, tmp_path):
 def test_a_label_cannot_end_the_script(page):
     drawn = re.findall(r"Plotly\.newPlot\(.*?</script>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert "\\u003c/script>\\u003cb>한글" in drawn[0]
-
-
-def test_code_can_be_left_out(page):
-    assert "graph_objects" in page.read_text()
-    copy = page.with_name("hidden.ipynb")
-    shutil.copy(page.with_suffix(".ipynb"), copy)
-    hidden = render_html(copy, hide_code=True).read_text()
-    assert "graph_objects" not in hidden
-    assert "done" in hidden
 
 
 def test_widgets_that_need_a_network_fall_back_to_text(tmp_path):

@@ -44,17 +44,17 @@ KERNEL = {
 
 
 def test_without_a_list_everything_stays() -> None:
-    assert child_environment(SHELL, allow=None, extra={}) == SHELL
+    assert child_environment(SHELL, allow=None) == SHELL
 
 
 def test_what_a_kernel_set_is_put_back_to_what_the_shell_had() -> None:
     noted = {name: SHELL.get(name) for name in KERNEL if name != "JPY_PARENT_PID"}
     base = {**SHELL, **KERNEL, OUTER: json.dumps(noted)}
-    assert child_environment(base, allow=None, extra={}) == SHELL
+    assert child_environment(base, allow=None) == SHELL
 
 
 def test_without_a_note_the_kernels_own_values_go() -> None:
-    found = child_environment({**SHELL, **KERNEL}, allow=None, extra={})
+    found = child_environment({**SHELL, **KERNEL}, allow=None)
     assert found == {
         **{name: value for name, value in SHELL.items() if name != "PAGER"},
         "TERM": "xterm-color",
@@ -64,22 +64,22 @@ def test_without_a_note_the_kernels_own_values_go() -> None:
 
 def test_a_warning_filter_of_the_users_own_stays() -> None:
     base = {"JPY_PARENT_PID": "1", "PYTHONWARNINGS": "error,ignore:IProgress not found", "MPLBACKEND": "agg"}
-    assert child_environment(base, allow=None, extra={}) == {"PYTHONWARNINGS": "error", "MPLBACKEND": "agg"}
+    assert child_environment(base, allow=None) == {"PYTHONWARNINGS": "error", "MPLBACKEND": "agg"}
 
 
 def test_outside_a_kernel_colours_and_pagers_are_the_users() -> None:
     base = {"FORCE_COLOR": "1", "PAGER": "cat", "GUARDIANFLOW_GATE": "off"}
-    assert child_environment(base, allow=None, extra={}) == base
+    assert child_environment(base, allow=None) == base
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "3", '{"PATH": "/evil", "MY_VAR": null, "TERM": 3}'])
 def test_a_broken_or_foreign_note_changes_nothing_else(note: str) -> None:
-    assert child_environment({**SHELL, OUTER: note}, allow=None, extra={}) == SHELL
+    assert child_environment({**SHELL, OUTER: note}, allow=None) == SHELL
 
 
 def test_a_list_lets_only_its_names_and_the_minimum_through() -> None:
     base = {**SHELL, "CUDA_HOME": "/cuda", "CUDA_VISIBLE_DEVICES": "0", "LC_ALL": "C.UTF-8", "cuda_x": "1"}
-    found = child_environment(base, allow=["CUDA_*", "MISSING"], extra={"NEW": "1"})
+    found = child_environment(base, allow=["CUDA_*", "MISSING"])
     assert found == {
         "PATH": "/bin",
         "HOME": "/home/김",
@@ -87,30 +87,18 @@ def test_a_list_lets_only_its_names_and_the_minimum_through() -> None:
         "CUDA_HOME": "/cuda",
         "CUDA_VISIBLE_DEVICES": "0",
         "LC_ALL": "C.UTF-8",
-        "NEW": "1",
     }
     assert "HF_TOKEN" not in MINIMUM
 
 
 def test_an_empty_list_leaves_the_minimum() -> None:
-    assert set(child_environment(SHELL, allow=[], extra={})) == {"PATH", "HOME", "TERM"}
-
-
-def test_extra_wins_over_everything() -> None:
-    assert child_environment(SHELL, allow=[], extra={"PATH": "/x", "HF_TOKEN": "y"})["PATH"] == "/x"
+    assert set(child_environment(SHELL, allow=[])) == {"PATH", "HOME", "TERM"}
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0B"])
 def test_names_that_no_environment_holds_are_refused(name: str) -> None:
     with pytest.raises(InputError):
-        child_environment({}, allow=[name], extra={})
-    with pytest.raises(InputError):
-        child_environment({}, allow=None, extra={name: "x"})
-
-
-def test_a_value_with_a_nul_is_refused() -> None:
-    with pytest.raises(InputError, match="NUL"):
-        child_environment({}, allow=None, extra={"A": "x\0y"})
+        child_environment({}, allow=[name])
 
 
 def test_the_summary_shows_names_and_hides_secrets() -> None:
@@ -127,7 +115,7 @@ def test_what_the_shell_had_is_known_in_spite_of_what_the_process_changed(tmp_pa
         "import json, os\n"
         "os.environ['PAGER'] = 'cat'; os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'] = '6'; os.environ['OTHER'] = 'mine'\n"
         "from guardianflow.processes.supervision.environment import child_environment, outer_environment\n"
-        "print(json.dumps(child_environment({**os.environ, **outer_environment()}, allow=None, extra={})))\n",
+        "print(json.dumps(child_environment({**os.environ, **outer_environment()}, allow=None)))\n",
         encoding="utf-8",
     )
     base = {name: value for name, value in os.environ.items() if name not in {"PAGER", "MLFLOW_HTTP_REQUEST_TIMEOUT"}}

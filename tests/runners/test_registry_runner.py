@@ -148,6 +148,7 @@ def test_an_unknown_model_makes_no_run(settings: Settings) -> None:
 
 
 def test_the_template_asks_what_the_schema_knows() -> None:
-    from guardianflow.execution.engine.notebook import declared_parameters, template_path
+    from guardianflow.execution.engine.notebook import template_path
+    from guardianflow.execution.engine.parameters import declared_parameters
 
     assert set(declared_parameters(template_path("registry"))) == {*flat_fields(RegistryScenario), "run_id"}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from guardianflow.adapters.experiments.fields import FieldReader
 from guardianflow.adapters.experiments.yaml_text import Node, Pair
 from guardianflow.text.names import validate_name
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import plain_values, printable
 
 __all__ = [
     "ArgumentSpec",
@@ -19,8 +18,8 @@ __all__ = [
     "ExperimentTable",
     "LastRun",
     "entry_values",
+    "fits",
     "found_values",
-    "names_of",
     "read_entry",
 ]
 
@@ -41,6 +40,7 @@ _ENTRY_KEYS = (
     "missing",
     "last_run",
 )
+_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 _KIND_OF = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
@@ -55,14 +55,8 @@ class ArgumentSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form, without what says nothing."""
-        said: dict[str, Any] = {"type": self.type}
-        if self.default is not None:
-            said["default"] = self.default
-        if self.required:
-            said["required"] = True
-        if self.help:
-            said["help"] = self.help
-        return said
+        said = {**asdict(self), "required": self.required or None, "help": self.help or None}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -72,10 +66,6 @@ class LastRun:
     run_id: str
     status: str
     ended: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form."""
-        return {"run_id": self.run_id, "status": self.status, "ended": self.ended}
 
 
 @dataclass(frozen=True)
@@ -121,33 +111,11 @@ class ExperimentEntry:
     content: str = ""
     line: int = field(default=0, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A read-only mapping can't be pickled, and an entry may travel to a worker process.
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        return (type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values))
-
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return {
-            "name": self.name,
-            "script": self.script,
-            "working_dir": self.working_dir,
-            "framework": self.framework,
-            "module": self.module,
-            "arguments": {name: spec.to_dict() for name, spec in self.arguments.items()},
-            "args": list(self.args),
-            "data": list(self.data),
-            "outputs": list(self.outputs),
-            "tags": list(self.tags),
-            "last_run": self.last_run.to_dict() if self.last_run else None,
-            "missing": self.missing,
-            "role": self.role,
-            "score": self.score,
-            "reasons": list(self.reasons),
-        }
+        said: dict[str, Any] = plain_values(asdict(self))
+        said["arguments"] = {name: spec.to_dict() for name, spec in self.arguments.items()}
+        return {name: value for name, value in said.items() if name not in {"content", "line"}}
 
     def _repr_html_(self) -> str:
         return ExperimentTable([self])._repr_html_()
@@ -225,7 +193,7 @@ def _read_arguments(node: Node | None, place: str, reader: FieldReader) -> dict[
         given = fields.get("default")
         default = None if given is None else reader.plain(given, f"{here}.default")
         kind = reader.text(fields.get("type"), f"{here}.type") or _kind_of(default)
-        if given is not None and not _fits(kind, default):
+        if given is not None and not fits(kind, default):
             reader.fail(given, f"{here}.default", f"a value of the type {kind}")
         arguments[name] = ArgumentSpec(
             kind,
@@ -248,18 +216,13 @@ def _kind_of(value: Any) -> str:
     return _KIND_OF.get(type(first), "str")
 
 
-def _fits(kind: str, value: Any) -> bool:
-    if value is None:
-        return True
+def fits(kind: str, value: Any) -> bool:
+    """Whether a default is of the type that its argument has; lists by their items, unknown types always."""
     if isinstance(value, list):
-        return all(_fits(kind, item) for item in value)
-    if kind == "bool":
-        return isinstance(value, bool)
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return True
+        return all(fits(kind, item) for item in value)
+    if value is None or kind not in _TYPES:
+        return True
+    return isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
 
 
 def entry_values(entry: ExperimentEntry) -> dict[str, Any]:
@@ -278,15 +241,10 @@ def entry_values(entry: ExperimentEntry) -> dict[str, Any]:
     if entry.missing:
         values["missing"] = True
     if entry.last_run:
-        values["last_run"] = entry.last_run.to_dict()
+        values["last_run"] = asdict(entry.last_run)
     return values
 
 
 def found_values(entry: ExperimentEntry) -> dict[str, Any]:
     """What the scan keeps of an entry."""
     return {"role": entry.role, "score": entry.score, "reasons": list(entry.reasons), "content": entry.content}
-
-
-def names_of(entries: Iterable[ExperimentEntry]) -> tuple[str, ...]:
-    """The names, in order."""
-    return tuple(entry.name for entry in entries)

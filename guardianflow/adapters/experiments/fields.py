@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,21 +16,12 @@ __all__ = ["MERGE", "FieldReader", "Fields"]
 MERGE = "<<"
 
 
-class Fields(Mapping[str, Node]):
+class Fields(dict[str, Node]):
     """The values of a mapping by key, merge keys followed."""
 
     def __init__(self, own: Mapping[str, Node], merged: Mapping[str, Node]) -> None:
+        super().__init__({**merged, **own})
         self._own = own
-        self._all = {**merged, **own}
-
-    def __getitem__(self, key: str) -> Node:
-        return self._all[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
 
     def own(self, key: str) -> Node | None:
         """The value that stands in the mapping itself."""

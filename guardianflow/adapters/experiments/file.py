@@ -19,6 +19,7 @@ __all__ = ["MAX_BYTES", "ExperimentFile"]
 
 MAX_BYTES = 5_000_000
 _ATTEMPTS = 5
+_LOCK_TIMEOUT_S = 30
 _BOM = "\ufeff"
 
 
@@ -29,12 +30,10 @@ class ExperimentFile:
 
     Args:
         path: The file; it need not exist.
-        lock_timeout_s: How long a change waits for another process's.
     """
 
-    def __init__(self, path: Path, *, lock_timeout_s: float = 30) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock_timeout_s = lock_timeout_s
 
     @property
     def lock_path(self) -> Path:
@@ -93,7 +92,7 @@ class ExperimentFile:
             )
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(process_lock(self.lock_path, timeout_s=self._lock_timeout_s, what=target.name))
+                held.enter_context(process_lock(self.lock_path, timeout_s=_LOCK_TIMEOUT_S, what=target.name))
             except OSError as error:
                 raise InputError(
                     f"{printable(self.path)} can't be changed ({error.strerror or error} at its lock "

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry
+from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry, fits
 from guardianflow.adapters.scan.findings import FoundScript, ScanReport
 from guardianflow.core.config import mask_secrets
 from guardianflow.exceptions import InputError
+from guardianflow.files.content import hash_file
 from guardianflow.text.names import validate_name
 from guardianflow.text.printable import has_unprintable, printable
 from guardianflow.text.redaction import redact
@@ -26,7 +26,6 @@ _MAX_REASONS = 5
 _MAX_TEXT = 120
 _MAX_NAME = 80
 _NOT_IN_NAMES = re.compile(r"[\s/\\:@?#%-]+")
-_DEFAULT_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,7 @@ def _default(name: str, value: Any, kind: str) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         items = [_default(name, item, kind) for item in (sorted(value, key=repr) if isinstance(value, set) else value)]
         return None if None in items or len(items) > 20 else items
-    if value is None or redact({name: value}).get(name) != _json(value):
-        return None
-    wanted = _DEFAULT_TYPES.get(kind)
-    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool")):
+    if value is None or redact({name: value}).get(name) != _json(value) or not fits(kind, value):
         return None
     if isinstance(value, (bool, int, float)):
         return value
@@ -152,8 +148,7 @@ def _json(value: Any) -> Any:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_file(path)
     except OSError:
         return ""
 

@@ -11,12 +11,7 @@ from typing import Any
 
 from guardianflow.adapters.experiments.content import Content
 from guardianflow.adapters.experiments.edits import TextEdits
-from guardianflow.adapters.experiments.entries import (
-    ExperimentEntry,
-    ExperimentTable,
-    entry_values,
-    found_values,
-)
+from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, entry_values, found_values
 from guardianflow.adapters.experiments.generation import Draft, named, script_files
 from guardianflow.adapters.experiments.yaml_text import plain
 from guardianflow.adapters.scan.findings import ScanReport
@@ -34,8 +29,7 @@ class RegistryUpdate:
     """What a scan changed in the file, or would.
 
     Attributes:
-        added: Names of new entries.
-        entries: The new entries themselves.
+        entries: The new entries.
         found_again: Names whose script is back.
         missing: Names whose script is not there.
         updated: Names whose ``found:`` was brought up to date, for the script changed.
@@ -47,7 +41,6 @@ class RegistryUpdate:
         report: The scan itself; None before it is put to it.
     """
 
-    added: tuple[str, ...]
     entries: tuple[ExperimentEntry, ...]
     found_again: tuple[str, ...]
     missing: tuple[str, ...]
@@ -59,18 +52,19 @@ class RegistryUpdate:
     remarks: tuple[str, ...] = ()
     report: ScanReport | None = field(default=None, repr=False)
 
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Names of the new entries."""
+        return tuple(entry.name for entry in self.entries)
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form."""
+        lists = ("found_again", "missing", "updated", "unchanged", "ignored", "remarks")
         return {
             "added": [entry.to_dict() for entry in self.entries],
-            "found_again": list(self.found_again),
-            "missing": list(self.missing),
-            "updated": list(self.updated),
-            "unchanged": list(self.unchanged),
-            "ignored": list(self.ignored),
             "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
-            "remarks": list(self.remarks),
             "changed": self.changed,
+            **{name: list(getattr(self, name)) for name in lists},
         }
 
     def _repr_html_(self) -> str:
@@ -107,7 +101,6 @@ def updated(text: str, content: Content, drafts: Sequence[Draft], *, folder: Pat
     result = edits.result() if added or changes.changed else text
     touched = {*changes.found_again, *changes.missing, *changes.updated}
     update = RegistryUpdate(
-        added=tuple(entry.name for entry in added),
         entries=tuple(added),
         found_again=tuple(changes.found_again),
         missing=tuple(changes.missing),

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardianflow._plugins import Registry
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.text.printable import printable
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ __all__ = [
     "content_digest",
     "kept_files",
     "moment",
+    "or_remark",
     "plain_file",
-    "read_finished_run",
     "read_finished_runs",
 ]
 
 Points = Sequence[tuple[int, float, int | None]]
 """What one metric was, in order: step, value, milliseconds since 1970 (``None`` where nobody wrote the time)."""
 
+_T = TypeVar("_T")
 MAX_FILES = 200
 MAX_BYTES = 2_000_000_000
 _MAX_ENTRIES = 20_000
-_CHUNK = 1 << 20
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".onnx", ".safetensors", ".keras", ".h5", ".engine")
 _TABLES = (".csv", ".yaml", ".yml", ".json", ".txt")
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -149,21 +149,6 @@ def read_finished_runs(found: FoundRun, root: Path) -> Iterator[FinishedRun | Un
     yield from reader(path, base)
 
 
-def read_finished_run(found: FoundRun, root: Path) -> FinishedRun:
-    """The one run behind a finding.
-
-    Raises:
-        InputError: There is none, or several (an MLflow store; use :func:`read_finished_runs`).
-    """
-    runs = list(read_finished_runs(found, root))
-    if len(runs) != 1:
-        raise InputError(f"{printable(found.path)} holds {len(runs)} runs; read them with read_finished_runs")
-    run = runs[0]
-    if isinstance(run, UnreadableRun):
-        raise InputError(f"{printable(run.path)}: {run.reason}")
-    return run
-
-
 def plain_file(path: Path, folder: Path) -> bool:
     """Whether something is a regular file that lies in a folder, also when it is reached over a link."""
     try:
@@ -172,12 +157,21 @@ def plain_file(path: Path, folder: Path) -> bool:
         return False
 
 
-def moment(seconds: float) -> datetime | None:
+def moment(seconds: float | None) -> datetime | None:
     """A time since 1970 in UTC; ``None`` for one that no calendar has."""
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def or_remark(read: Callable[[], _T], remarks: list[str], otherwise: _T) -> _T:
+    """What is read; where it can't be, a remark says why, and something else stands for it."""
+    try:
+        return read()
+    except GuardianFlowError as error:
+        remarks.append(str(error))
+        return otherwise
 
 
 def content_digest(kind: str, parts: Iterable[bytes | Path]) -> str:
@@ -188,20 +182,14 @@ def content_digest(kind: str, parts: Iterable[bytes | Path]) -> str:
     """
     digest = hashlib.sha256(kind.encode())
     for part in parts:
-        inner = hashlib.sha256()
-        if isinstance(part, bytes):
-            inner.update(part)
-        else:
-            _add_file(inner, part)
-        digest.update(inner.digest())
+        digest.update(hashlib.sha256(part).digest() if isinstance(part, bytes) else _digest_of(part))
     return digest.hexdigest()
 
 
-def _add_file(digest: Any, path: Path) -> None:
+def _digest_of(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise InputError(
             f"{printable(path)} can't be read ({error.strerror or error}); check the path and its rights"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import plain_values, printable
 from guardianflow.views.result_page import format_metric
 
 __all__ = ["FailedImport", "ImportReport", "ImportedRun"]
@@ -60,19 +59,7 @@ class ImportedRun:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types; a figure that is no number is text."""
-        return {
-            "path": printable(self.path, longest=4096),
-            "kind": self.kind,
-            "run_id": self.run_id,
-            "name": self.name,
-            "experiment": self.experiment,
-            "status": self.status,
-            "epochs": self.epochs,
-            "metrics": {name: value if math.isfinite(value) else str(value) for name, value in self.metrics.items()},
-            "artifact": self.artifact,
-            "updated": self.updated,
-            "remarks": list(self.remarks),
-        }
+        return {**plain_values(vars(self)), "path": printable(self.path, longest=4096)}
 
 
 class FailedImport(NamedTuple):

@@ -9,19 +9,20 @@ import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun, Points
 from guardianflow.core.metrics import MetricRecord, legal_metric_name
 from guardianflow.exceptions import InvalidNameError
 from guardianflow.text.names import MAX_NAME, validate_name
+from guardianflow.text.printable import storable
 
 if TYPE_CHECKING:
     from guardianflow.runs.mlflow_import import StoredPoints
 
 __all__ = [
     "KIND", "MAX_POINTS", "as_stored", "ended_ms", "legal_experiment", "metric_records", "moment_of", "new_rows",
-    "plain_params", "plain_values", "started_ms", "storable",
+    "started_ms",
 ]  # fmt: skip
 
 KIND = "import"
@@ -123,27 +124,3 @@ def legal_experiment(name: str) -> str:
     with contextlib.suppress(InvalidNameError):
         return validate_name(kept, "experiment name")
     return "imported"
-
-
-def storable(text: str) -> str:
-    """Text that every database takes: names of files may be no Unicode, and hold NUL in a store's own words."""
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "")
-
-
-def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as plain JSON types."""
-    found: dict[str, Any] = plain_values(dict(params))
-    return found
-
-
-def plain_values(value: Any) -> Any:
-    """A value as every database's JSON takes it."""
-    if isinstance(value, Mapping):
-        return {storable(str(key)): plain_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain_values(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    return storable(str(value))

@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.finished_runs.folders import FinishedRun, content_digest, kept_files, moment, plain_file
+from guardianflow.adapters.finished_runs.folders import (
+    FinishedRun,
+    content_digest,
+    kept_files,
+    moment,
+    or_remark,
+    plain_file,
+)
 from guardianflow.adapters.finished_runs.tensorboard import EVENTS, EventRuns, event_files, event_stem, read_events
-from guardianflow.adapters.wrap.metrics.csv_files import CsvHistory, read_csv_metrics
-from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.adapters.wrap.metrics.csv_files import read_csv_metrics
+from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.text.printable import printable
@@ -29,9 +36,16 @@ def read_lightning_run(path: Path, root: Path) -> list[FinishedRun]:
     events = event_files(path, root)
     if not files and not events:
         raise InputError(f"{printable(path)} holds no hparams.yaml, metrics.csv or event file; it is no Lightning run")
-    params, remarks = _read_hparams(files.get(_HPARAMS))
-    table = _read_metrics(files.get(_METRICS), remarks)
-    logged = _read_logged(events, remarks)
+    remarks: list[str] = []
+    settings = files.get(_HPARAMS)
+    params: dict[Any, Any] = {}
+    if settings and settings.stat().st_size > 0 and settings.read_bytes()[:16].strip() != b"{}":
+        # One that holds an object of Python's is remarked; it is never built.
+        params = or_remark(lambda: load_yaml_mapping(settings, what=_HPARAMS), remarks, {})
+    table = or_remark(lambda: read_csv_metrics(files[_METRICS]), remarks, None) if _METRICS in files else None
+    remarks.extend(table.remarks if table else ())
+    # Without the package `tensorboard` the table still counts.
+    logged = or_remark(lambda: read_events(events), remarks, EventRuns())
     history = {**logged.history, **(table.metrics if table else {})}
     epochs = _epochs(history)
     status, why = _status({**logged.hparams, **params}, epochs, bool(history))
@@ -50,42 +64,13 @@ def read_lightning_run(path: Path, root: Path) -> list[FinishedRun]:
             started=moment(logged.started if logged.started is not None else min(written)),
             ended=moment(logged.ended if logged.ended is not None else max(written)),
             digest=content_digest("lightning", [*files.values(), *events]),
-            stem=_stem(files.get(_HPARAMS), events),
+            stem=content_digest("lightning stem", [settings or b"", event_stem(events)]),
             artifacts=kept.files,
             artifact_root=path,
             weights=_weights(kept.files),
             remarks=(*why, *remarks, *logged.remarks, *kept.remarks),
         )
     ]
-
-
-def _read_hparams(file: Path | None) -> tuple[dict[Any, Any], list[str]]:
-    if file is None or file.stat().st_size == 0 or file.read_bytes()[:16].strip() == b"{}":
-        return {}, []
-    try:
-        return load_yaml_mapping(file, what=_HPARAMS), []
-    except InputError as error:  # also an object of Python's in it, which is never built
-        return {}, [str(error)]
-
-
-def _read_metrics(file: Path | None, remarks: list[str]) -> CsvHistory | None:
-    if file is None:
-        return None
-    try:
-        table = read_csv_metrics(file)
-    except InputError as error:
-        remarks.append(str(error))
-        return None
-    remarks.extend(table.remarks)
-    return table
-
-
-def _read_logged(files: list[Path], remarks: list[str]) -> EventRuns:
-    try:
-        return read_events(files) if files else EventRuns()
-    except GuardianFlowError as error:  # without the package `tensorboard` the table still counts
-        remarks.append(str(error))
-        return EventRuns()
 
 
 def _epochs(history: dict[str, list[tuple[int, float, int | None]]]) -> int:
@@ -103,10 +88,6 @@ def _status(params: dict[Any, Any], epochs: int, has_figures: bool) -> tuple[str
     if asked and epochs < asked:
         return RunStatus.FINISHED, [f"it has {epochs} of {asked} epochs; its files don't say why it ended"]
     return RunStatus.FINISHED, [] if asked else ["its files don't say whether it ended well"]
-
-
-def _stem(hparams: Path | None, events: list[Path]) -> str:
-    return content_digest("lightning stem", [hparams or b"", event_stem(events)])
 
 
 def _weights(files: tuple[Path, ...]) -> Path | None:

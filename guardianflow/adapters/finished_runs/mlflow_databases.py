@@ -9,24 +9,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from guardianflow.adapters.finished_runs.folders import UnreadableRun
-from guardianflow.adapters.finished_runs.mlflow_source import SourceRun
+from guardianflow.adapters.finished_runs.mlflow_source import MAX_VALUE, SourceRun, whole
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
 __all__ = ["read_database"]
 
-_MAX_RUNS = 20_000
 _MAX_POINTS = 5_000_000
-_MAX_VALUE = 16_384
 _PATIENCE_S = 120.0
 _LARGEST_COPY = 4_000_000_000
 _SIDECARS = ("-wal", "-journal")
 
 
-def read_database(path: Path) -> Iterator[SourceRun | UnreadableRun]:
+def read_database(path: Path) -> Iterator[SourceRun]:
     """The active runs in a database.
 
     Raises:
@@ -87,7 +83,7 @@ class _Reader:
         if not {"experiments", "runs"} <= self._tables:
             raise InputError(f"{printable(path)} has no tables `experiments` and `runs`: it is no database of MLflow")
 
-    def runs(self) -> Iterator[SourceRun | UnreadableRun]:
+    def runs(self) -> Iterator[SourceRun]:
         names = {
             str(row["experiment_id"]): str(row["name"] or "")
             for row in self._rows("experiments", ("experiment_id", "name", "lifecycle_stage"))
@@ -96,21 +92,18 @@ class _Reader:
         columns = ("run_uuid", "name", "experiment_id", "status", "start_time", "end_time", "artifact_uri",
                    "lifecycle_stage")  # fmt: skip
         rows = [row for row in self._rows("runs", columns) if row["lifecycle_stage"] in (None, "active")]
-        for number, row in enumerate(rows):
-            if number >= _MAX_RUNS:
-                yield UnreadableRun(self._path, f"it holds more than {_MAX_RUNS:,} runs; the others are left out")
-                return
+        for row in rows:
             if str(row["experiment_id"]) in names and row["run_uuid"]:
                 yield self._run(row, names[str(row["experiment_id"])])
 
-    def _run(self, row: dict[str, Any], experiment: str) -> SourceRun:
+    def _run(self, row: sqlite3.Row, experiment: str) -> SourceRun:
         run_id = str(row["run_uuid"])
         run = SourceRun(run_id=run_id, place=self._path, experiment=experiment)
         run.tags = self._texts("tags", run_id)
         run.params = self._texts("params", run_id)
         run.name = str(row["name"] or run.tags.get("mlflow.runName", ""))
         run.status = str(row["status"] or "")
-        run.start_ms, run.end_ms = _whole(row["start_time"]), _whole(row["end_time"])
+        run.start_ms, run.end_ms = whole(row["start_time"]), whole(row["end_time"])
         run.artifacts = str(row["artifact_uri"] or "")
         self._add_metrics(run)
         return run
@@ -124,18 +117,18 @@ class _Reader:
                 return
             try:
                 value = float("nan") if row["is_nan"] else float(row["value"])
-                point = (int(row["step"] or 0), value, _whole(row["timestamp"]))
+                point = (int(row["step"] or 0), value, whole(row["timestamp"]))
             except (TypeError, ValueError, OverflowError):
                 continue
             run.metrics.setdefault(str(row["key"]), []).append(point)
 
     def _texts(self, table: str, run_id: str) -> dict[str, str]:
         rows = self._rows(table, ("key", "value"), run_id)
-        return {str(row["key"]): str(row["value"] or "")[:_MAX_VALUE] for row in rows}
+        return {str(row["key"]): str(row["value"] or "")[:MAX_VALUE] for row in rows}
 
     def _rows(
         self, table: str, wanted: tuple[str, ...], run_id: str | None = None, order: tuple[str, ...] = ()
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[sqlite3.Row]:
         """The wanted columns of a table, all names our own; a column that this MLflow doesn't have is ``None``."""
         if table not in self._tables:
             return
@@ -148,9 +141,4 @@ class _Reader:
             query += " WHERE run_uuid = ?"
         if sorts := ", ".join(name for name in order if name in known):
             query += f" ORDER BY {sorts}"
-        for row in self._connection.execute(query, () if run_id is None else (run_id,)):
-            yield dict(row)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+        yield from self._connection.execute(query, () if run_id is None else (run_id,))

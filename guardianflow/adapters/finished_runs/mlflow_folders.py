@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import UnreadableRun, plain_file
-from guardianflow.adapters.finished_runs.mlflow_source import STATUSES, SourceRun
+from guardianflow.adapters.finished_runs.mlflow_source import MAX_VALUE, STATUSES, SourceRun, whole
 from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.text.printable import printable
@@ -16,9 +16,7 @@ from guardianflow.text.printable import printable
 __all__ = ["read_folder"]
 
 _META = "meta.yaml"
-_MAX_RUNS = 20_000
 _MAX_FILES = 5_000
-_MAX_VALUE = 16_384
 _MAX_METRIC = 256 << 20
 
 
@@ -35,7 +33,6 @@ def read_folder(path: Path, root: Path) -> Iterator[SourceRun | UnreadableRun]:
         return
     experiments = [path] if meta is not None else _folders(path)
     found = False
-    seen = 0
     for place in experiments:
         try:
             facts = meta if meta is not None else _meta(place, root)
@@ -47,12 +44,7 @@ def read_folder(path: Path, root: Path) -> Iterator[SourceRun | UnreadableRun]:
         found = True
         if facts.get("lifecycle_stage", "active") != "active":
             continue
-        for run in _runs_of(place, str(facts.get("name", place.name)), root):
-            seen += 1
-            if seen > _MAX_RUNS:
-                yield UnreadableRun(path, f"it holds more than {_MAX_RUNS:,} runs; the others are left out")
-                return
-            yield run
+        yield from _runs_of(place, str(facts.get("name", place.name)), root)
     if not found:
         raise InputError(f"{printable(path)} holds no experiment of MLflow (a folder with a meta.yaml)")
 
@@ -92,7 +84,7 @@ def _read_run(folder: Path, meta: dict[Any, Any], experiment: str, root: Path) -
     run.name = str(meta.get("run_name") or meta.get("name") or run.tags.get("mlflow.runName", ""))
     status = meta.get("status")
     run.status = STATUSES.get(status, "") if isinstance(status, int) else str(status or "")
-    run.start_ms, run.end_ms = _whole(meta.get("start_time")), _whole(meta.get("end_time"))
+    run.start_ms, run.end_ms = whole(meta.get("start_time")), whole(meta.get("end_time"))
     run.artifacts = str(meta.get("artifact_uri") or "")
     for name, file in _named_files(folder / "metrics", root, run.remarks):
         points = _points(file, name, run.remarks)
@@ -122,7 +114,7 @@ def _texts(folder: Path, root: Path, remarks: list[str]) -> dict[str, str]:
     found = {}
     for name, file in _named_files(folder, root, remarks):
         with file.open("rb") as stream:
-            found[name] = stream.read(_MAX_VALUE).decode("utf-8", "replace")
+            found[name] = stream.read(MAX_VALUE).decode("utf-8", "replace")
     return found
 
 
@@ -146,7 +138,3 @@ def _points(file: Path, name: str, remarks: list[str]) -> list[tuple[int, float,
     if broken:
         remarks.append(f"metric {printable(name)}: {broken} damaged line(s) are left out")
     return found
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from guardianflow.runs.run_records import RunStatus
 
-__all__ = ["STATUSES", "SourceRun"]
+__all__ = ["MAX_VALUE", "STATUSES", "SourceRun", "whole"]
+
+MAX_VALUE = 16_384
+"""Signs of a parameter or a tag that are read."""
 
 STATUSES = {1: "RUNNING", 2: "SCHEDULED", 3: RunStatus.FINISHED, 4: RunStatus.FAILED, 5: RunStatus.KILLED}
 """How a file store writes a status."""
@@ -44,3 +48,8 @@ class SourceRun:
     metrics: dict[str, list[tuple[int, float, int | None]]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+
+
+def whole(value: Any) -> int | None:
+    """A time or a number as a store has it; ``None`` for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

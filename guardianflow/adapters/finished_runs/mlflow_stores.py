@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -19,6 +19,7 @@ from guardianflow.adapters.finished_runs.mlflow_folders import read_folder
 from guardianflow.adapters.finished_runs.mlflow_source import SourceRun
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.runs.run_records import RunStatus
+from guardianflow.text.names import free_name
 
 __all__ = ["read_mlflow_store"]
 
@@ -27,6 +28,7 @@ _KEPT_TAGS = ("mlflow.source.name", "mlflow.source.type", "mlflow.source.git.com
               "guardianflow.dataset_fingerprint")  # fmt: skip
 _OWN = ("mlflow.", "guardianflow.")
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+_MAX_RUNS = 20_000
 _INFINITE = 1.7976931348623157e308  # what MLflow's databases keep for infinity
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".onnx", ".safetensors")
 
@@ -42,7 +44,10 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
         InputError: It is no such store, or can't be read.
     """
     runs: list[SourceRun] = []
-    for found in read_folder(path, root) if path.is_dir() else read_database(path):
+    for number, found in enumerate(read_folder(path, root) if path.is_dir() else read_database(path)):
+        if number >= _MAX_RUNS:
+            yield UnreadableRun(path, f"it holds more than {_MAX_RUNS:,} runs; the others are left out")
+            break
         if isinstance(found, UnreadableRun):
             yield found
         else:
@@ -100,16 +105,9 @@ def _history(run: SourceRun) -> dict[str, list[tuple[int, float, int | None]]]:
     for name, points in run.metrics.items():
         # Older versions logged without a step: there the order in time is all there is.
         ordered = sorted(points, key=lambda point: point[2] or 0) if len({p[0] for p in points}) == 1 else points
-        free = _free(legal_metric_name(name), found)
-        found[free] = [(step, _unbounded(value), time_ms) for step, value, time_ms in ordered]
+        legal = free_name(legal_metric_name(name), found)
+        found[legal] = [(step, _unbounded(value), time_ms) for step, value, time_ms in ordered]
     return found
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{name[:240]}_{number}", number + 1
-    return free
 
 
 def _unbounded(value: float) -> float:

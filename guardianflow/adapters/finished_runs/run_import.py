@@ -23,15 +23,12 @@ from guardianflow.adapters.finished_runs.import_values import (
     metric_records,
     moment_of,
     new_rows,
-    plain_params,
-    plain_values,
     started_ms,
-    storable,
 )
 from guardianflow.exceptions import ConfigError, ConflictError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name, write_json
 from guardianflow.text.names import MAX_NAME, validate_name
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import plain_values, printable, storable
 from guardianflow.text.redaction import redact
 
 if TYPE_CHECKING:
@@ -222,7 +219,7 @@ class _Import:
     def _fill(self, run: FinishedRun, target: _Target) -> tuple[str, ...]:
         from guardianflow.runs.mlflow_import import DIGEST_TAG, REMARKS_TAG, SOURCE_TAG
 
-        refused = self._mlflow.write(target.run_id, plain_params(run.parameters), new_rows(run, target.known))
+        refused = self._mlflow.write(target.run_id, plain_values(run.parameters), new_rows(run, target.known))
         for path in run.artifacts:
             name = storable(run.artifact_name(path))
             folder = name.rpartition("/")[0] or None
@@ -292,7 +289,7 @@ class _Import:
                 kind=KIND,
                 status=run.status,
                 reason=None if run.status == RunStatus.FINISHED else storable("; ".join(remarks[:3])) or None,
-                parameters=plain_values(redact(plain_params(run.parameters))),
+                parameters=plain_values(redact(plain_values(run.parameters))),
                 template=None,
                 folder=folder,
                 actor=self._settings.actor,

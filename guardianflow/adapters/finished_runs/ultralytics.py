@@ -13,7 +13,14 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from guardianflow.adapters.finished_runs.folders import FinishedRun, content_digest, kept_files, moment, plain_file
+from guardianflow.adapters.finished_runs.folders import (
+    FinishedRun,
+    content_digest,
+    kept_files,
+    moment,
+    or_remark,
+    plain_file,
+)
 from guardianflow.adapters.wrap.metrics.csv_files import read_csv_metrics
 from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import load_yaml_mapping
@@ -61,7 +68,10 @@ def read_ultralytics_run(path: Path, root: Path) -> list[FinishedRun]:
     files = {name: path / name for name in (_ARGS, _RESULTS) if plain_file(path / name, root)}
     if not files:
         raise InputError(f"{printable(path)} holds neither args.yaml nor results.csv; it is no run of Ultralytics")
-    args, remarks = _read_args(files.get(_ARGS))
+    remarks = [] if _ARGS in files else ["there is no args.yaml: what the run was asked is not known"]
+    args: dict[Any, Any] = {}
+    if _ARGS in files:
+        args = or_remark(lambda: load_yaml_mapping(files[_ARGS], what=_ARGS), remarks, args)
     asked = _whole(args.get("epochs"))
     table = _read_table(files.get(_RESULTS), asked)
     if not args and not table.history and _RESULTS not in files:
@@ -92,15 +102,6 @@ def read_ultralytics_run(path: Path, root: Path) -> list[FinishedRun]:
             remarks=(*remarks, *why, *table.remarks, *kept.remarks),
         )
     ]
-
-
-def _read_args(file: Path | None) -> tuple[dict[Any, Any], list[str]]:
-    if file is None:
-        return {}, ["there is no args.yaml: what the run was asked is not known"]
-    try:
-        return load_yaml_mapping(file, what=_ARGS), []
-    except InputError as error:
-        return {}, [str(error)]
 
 
 def _read_table(file: Path | None, asked: int) -> _Table:

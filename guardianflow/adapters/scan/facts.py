@@ -74,7 +74,6 @@ class CodeFacts:
     modules: dict[str, int] = field(default_factory=dict)
     calls: list[CallFact] = field(default_factory=list)
     loops: list[LoopFact] = field(default_factory=list)
-    functions: dict[str, int] = field(default_factory=dict)
     main_line: int = 0
     mode_line: int = 0
     relative_import_line: int = 0

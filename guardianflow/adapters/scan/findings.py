@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from guardianflow.text.printable import plain_values
 
 if TYPE_CHECKING:
     from guardianflow.adapters.wrap.parameters.script_parameters import Declared
@@ -185,7 +186,7 @@ class ScanReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, sorted as in the report; names that are no Unicode get backslashes."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = plain_values(asdict(self))
         plain["seconds"] = round(self.seconds, 3)
         return {**plain, "summary": self.summary()}
 
@@ -193,18 +194,3 @@ class ScanReport:
         from guardianflow.adapters.scan.html import report_html
 
         return report_html(self)
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: paths with ``/``, tuples as lists, everything else as text."""
-    if isinstance(value, Mapping):
-        return {str(_plain(str(key))): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        value = value.as_posix()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from guardianflow.adapters.scan.findings import EVALUATION, EXPORT, INFERENCE, TRAINING
 
-__all__ = [
-    "ACTION_WORDS", "CALLS", "CLI_MODULES", "EXACT_CALLS", "FIT_FRAMEWORKS", "FRAMEWORK_WORDS", "NAME_WORDS",
-    "NO_SCRIPT_WORDS", "PLAIN_CALLS", "PREPARATION", "WEB_MODULES", "framework_of",
-    "preference",
-]  # fmt: skip
-
 # Top-level package → framework. The order is that of preference where a script imports several.
 _PACKAGES = {
     "ultralytics": "ultralytics",

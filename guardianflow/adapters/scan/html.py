@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.text.printable import printable
 from guardianflow.text.units import file_size
@@ -27,48 +27,35 @@ _BAR = "#3d8bd4"
 def report_html(report: ScanReport) -> str:
     """The tables of a report, with what was skipped in one sentence."""
     parts = [f'<p><strong>{_text(report.root)}</strong><br><span style="{_QUIET}">{_text(report.summary())}</span></p>']
-    parts.append(
+    parts += [
         _table(
             "Scripts and notebooks",
             (("score", "9em"), ("path", ""), ("role", "7em"), ("framework", "8em"), ("why", "46%")),
-            [_script_row(script) for script in report.scripts[:_ROWS]],
-            len(report.scripts),
-        )
-    )
-    parts.append(
+            report.scripts,
+            _script_row,
+        ),
         _table(
             "Datasets",
             (("score", "9em"), ("path", ""), ("classes", "6em"), ("why", "46%")),
-            [
-                (_score(found.score), _text(found.path), _figure(f"{found.classes:,}" if found.classes else "–"),
-                 _reasons(found.reasons))
-                for found in report.datasets[:_ROWS]
-            ],
-            len(report.datasets),
-        )
-    )  # fmt: skip
-    parts.append(
+            report.datasets,
+            lambda found: (
+                _score(found.score), _text(found.path), _figure(f"{found.classes:,}" if found.classes else "–"),
+                _reasons(found.reasons),
+            ),
+        ),
         _table(
             "Finished runs",
             (("score", "9em"), ("path", ""), ("kind", "8em"), ("why", "46%")),
-            [
-                (_score(found.score), _text(found.path), _text(found.kind), _reasons(found.reasons))
-                for found in report.runs[:_ROWS]
-            ],
-            len(report.runs),
-        )
-    )
-    parts.append(
+            report.runs,
+            lambda run: (_score(run.score), _text(run.path), _text(run.kind), _reasons(run.reasons)),
+        ),
         _table(
             "Weights",
             (("path", ""), ("format", "9em"), ("size", "8em")),
-            [
-                (_text(found.path), _text(found.format), _figure(file_size(found.size)))
-                for found in report.weights[:_ROWS]
-            ],
-            len(report.weights),
-        )
-    )
+            report.weights,
+            lambda found: (_text(found.path), _text(found.format), _figure(file_size(found.size))),
+        ),
+    ]  # fmt: skip
     if sentence := report.skipped_sentence():
         parts.append(f'<p style="{_QUIET}">{escape(printable(sentence, longest=2000))}</p>')
     return f'<div style="color:inherit">{"".join(parts)}</div>'
@@ -115,18 +102,19 @@ def _score(score: float) -> str:
     )
 
 
-def _table(title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], count: int) -> str:
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>" for row in rows
-    )  # fmt: skip
+def _table(
+    title: str, columns: Sequence[tuple[str, str]], found: Sequence[Any], row_of: Callable[[Any], Sequence[str]]
+) -> str:
+    rows = map(row_of, found[:_ROWS])
+    body = "".join("<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>" for row in rows)
     if not body:
         return ""
     head = "".join(
         f'<th style="{_HEAD}{";width:" + width if width else ""}">{escape(name)}</th>' for name, width in columns
     )
-    rest = f'<p style="{_QUIET}">… and {count - _ROWS:,} more</p>' if count > _ROWS else ""
+    rest = f'<p style="{_QUIET}">… and {len(found) - _ROWS:,} more</p>' if len(found) > _ROWS else ""
     return (
-        f'<div style="font-weight:600;margin-top:8px">{escape(title)} ({count:,})</div>'
+        f'<div style="font-weight:600;margin-top:8px">{escape(title)} ({len(found):,})</div>'
         f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}'
     )
 

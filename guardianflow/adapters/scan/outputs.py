@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from guardianflow.adapters.scan.findings import EXPORT, TRAINING
+from guardianflow.adapters.wrap.parameters.literal_values import dotted
 
 __all__ = ["named_datasets", "probable_outputs"]
 
@@ -167,18 +168,7 @@ def _is_shallow(node: ast.AST) -> bool:
 
 def _called(node: ast.AST) -> str:
     """``a.b`` of what is called; the last name alone where the rest is no plain name."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{node.value.id}.{node.attr}" if isinstance(node.value, ast.Name) else _tail(node)
-    return ""
-
-
-def _tail(node: ast.Attribute) -> str:
-    inner = node.value
-    if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
-        return f"{inner.value.id}.{inner.attr}.{node.attr}"
-    return node.attr
+    return dotted(node) or getattr(node, "attr", "")
 
 
 def _is_inside(pattern: str) -> bool:

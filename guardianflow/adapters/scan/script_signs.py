@@ -7,23 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from guardianflow.adapters.scan import frameworks as known
 from guardianflow.adapters.scan.facts import CallFact, CodeFacts, first_import
 from guardianflow.adapters.scan.findings import EVALUATION, EXPORT, INFERENCE, ROLES, TRAINING, Reason
-from guardianflow.adapters.scan.frameworks import (
-    ACTION_WORDS,
-    CALLS,
-    CLI_MODULES,
-    EXACT_CALLS,
-    FIT_FRAMEWORKS,
-    FRAMEWORK_WORDS,
-    NAME_WORDS,
-    NO_SCRIPT_WORDS,
-    PLAIN_CALLS,
-    PREPARATION,
-    WEB_MODULES,
-    framework_of,
-    preference,
-)  # fmt: skip
 from guardianflow.adapters.scan.syntax import parse, tree_facts
 from guardianflow.adapters.scan.text import word_facts
 
@@ -49,12 +35,12 @@ _MODELS = (
 )
 _TRAIN_KEYWORDS = {"data", "epochs", "cfg", "max_epochs", "num_epochs", "n_epochs"}
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_IMPORTS = re.compile(rb"^[ \t]*(?:from|import)\b.*\b(?:" + b"|".join(FRAMEWORK_WORDS) + rb")\b", re.MULTILINE)
+_IMPORTS = re.compile(rb"^[ \t]*(?:from|import)\b.*\b(?:" + b"|".join(known.FRAMEWORK_WORDS) + rb")\b", re.MULTILINE)
 _LIBRARY = -0.7
 # Words without which a file has no parser and no guard, and first words of what may stand at its top and work.
 _WAYS_IN = (
     b"__main__",
-    *(name.encode() for name in sorted(CLI_MODULES)),
+    *(name.encode() for name in sorted(known.CLI_MODULES)),
     b"ArgumentParser",
     b"default_argument_parser",
 )
@@ -97,7 +83,9 @@ class _Action:
 
 def may_be_a_script(content: bytes, *, is_notebook: bool = False) -> bool:
     """Whether a file is worth a closer look: it imports a framework and does something with one."""
-    if not any(word in content for word in FRAMEWORK_WORDS) or not any(word in content for word in ACTION_WORDS):
+    if not any(word in content for word in known.FRAMEWORK_WORDS) or not any(
+        word in content for word in known.ACTION_WORDS
+    ):
         return False
     return is_notebook or _IMPORTS.search(content) is not None
 
@@ -143,25 +131,25 @@ def _main_framework(facts: CodeFacts, actions: list[_Action]) -> str:
     """Whose calls decide; else the most telling of the imports."""
     named = [action for action in actions if action.framework]
     if named:
-        return max(named, key=lambda action: (action.weight, -preference(action.framework))).framework
+        return max(named, key=lambda action: (action.weight, -known.preference(action.framework))).framework
     found = facts.frameworks
     if facts.loops and "torch" in found:
         return "torch"
-    return min(found, key=preference, default="")
+    return min(found, key=known.preference, default="")
 
 
 def _actions(facts: CodeFacts) -> Iterator[_Action]:
     """The calls that train, predict, evaluate or export."""
     imported = facts.frameworks
     for call in facts.calls:
-        if call.dotted in EXACT_CALLS:
-            role, weight = EXACT_CALLS[call.dotted]
+        if call.dotted in known.EXACT_CALLS:
+            role, weight = known.EXACT_CALLS[call.dotted]
             yield _Action(role, call.framework, weight, call)
-        elif call.framework in CALLS:
-            entry = CALLS[call.framework].get(call.name)
+        elif call.framework in known.CALLS:
+            entry = known.CALLS[call.framework].get(call.name)
             if entry and _is_meant(call) and not _sets_mode(call, facts):
                 yield _Action(entry[0], call.framework, entry[1], call)
-        elif "." in call.dotted and framework_of(call.dotted) == "":
+        elif "." in call.dotted and known.framework_of(call.dotted) == "":
             yield from _by_name(call, imported)
         if "." not in call.dotted or not (call.framework or call.spoken):
             yield from _plain(call, imported)
@@ -172,7 +160,7 @@ def _is_meant(call: CallFact) -> bool:
     if call.name == "__call__":
         return call.dotted.rpartition(".")[2][:1].isupper()
     if call.framework == "sklearn" and call.name in {"fit", "partial_fit", "predict"}:
-        return not any(word in call.dotted.lower() for word in PREPARATION)
+        return not any(word in call.dotted.lower() for word in known.PREPARATION)
     if call.framework == "ultralytics" and call.name in {"train", "val"}:
         return "()" in call.dotted  # a method of a model that was made here, no module of that name
     return True
@@ -192,8 +180,8 @@ def _by_name(call: CallFact, imported: dict[str, int]) -> Iterator[_Action]:
     spoken = call.spoken.lower().removesuffix("()")
     trains = _is_trainer(call)
     is_model = trains or spoken.endswith(_MODELS)
-    fits = [name for name in sorted(imported, key=preference) if name in FIT_FRAMEWORKS]
-    prepares = any(word in call.dotted.lower() for word in PREPARATION)
+    fits = [name for name in sorted(imported, key=known.preference) if name in known.FIT_FRAMEWORKS]
+    prepares = any(word in call.dotted.lower() for word in known.PREPARATION)
     if call.name in {"fit", "fit_generator"} and fits and not prepares:
         yield _Action(TRAINING, fits[0], 0.4 if is_model else 0.3, call)
     elif call.name == "train" and (trains or call.keywords & _TRAIN_KEYWORDS) and imported:
@@ -207,7 +195,7 @@ def _by_name(call: CallFact, imported: dict[str, int]) -> Iterator[_Action]:
 
 
 def _plain(call: CallFact, imported: dict[str, int]) -> Iterator[_Action]:
-    entry = PLAIN_CALLS.get(call.name)
+    entry = known.PLAIN_CALLS.get(call.name)
     if entry and imported and "." not in call.dotted:
         yield _Action(entry[0], "", entry[1], call)
 
@@ -260,7 +248,7 @@ def _shared_signs(
         yield Reason("a library module: nothing in it starts by itself", _LIBRARY)
     if _is_test(path):
         yield Reason("it is a test", _TEST)
-    if line := first_import(facts.modules, WEB_MODULES):
+    if line := first_import(facts.modules, known.WEB_MODULES):
         yield Reason("it is a web service", _WEB, line)
     if facts.unread:
         yield Reason(f"{facts.unread}; only its words were read", _UNREAD)
@@ -279,7 +267,7 @@ def _ways_in(facts: CodeFacts, actions: list[_Action], *, is_notebook: bool, sta
     elif top:
         yield Reason("does its work as soon as it is run", 0.2, top)
     parser = next((call.line for call in facts.calls if call.name in _PARSERS), 0)
-    line = parser or first_import(facts.modules, CLI_MODULES)
+    line = parser or first_import(facts.modules, known.CLI_MODULES)
     if line and not is_notebook:
         yield Reason(f"reads the command line: {facts.text_of(line)}", 0.1, line)
 
@@ -297,8 +285,8 @@ def _name_sign(path: str, role: str, *, alone: bool) -> Iterator[Reason]:
     """A word in the file's name; the name of what only prepares data is none, and alone it must be a short name."""
     pure = PurePosixPath(path)
     words = [word.lower() for word in _WORDS.findall(pure.stem)]
-    if _is_test(path) or NO_SCRIPT_WORDS & set(words) or (alone and len(words) > (3 if role == EXPORT else 2)):
+    if _is_test(path) or known.NO_SCRIPT_WORDS & set(words) or (alone and len(words) > (3 if role == EXPORT else 2)):
         return
-    named = next((NAME_WORDS[word] for word in words if word in NAME_WORDS), "")
+    named = next((known.NAME_WORDS[word] for word in words if word in known.NAME_WORDS), "")
     if named == role:
         yield Reason(f"the file is called {pure.name}", 0.15)

@@ -54,9 +54,6 @@ class _TreeReader:
         self._calls: list[tuple[ast.Call, str, bool]] = []
 
     def read(self, tree: ast.Module) -> None:
-        for statement in tree.body:
-            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                self._facts.functions.setdefault(statement.name, statement.lineno)
         waiting: list[tuple[ast.AST, _Place]] = [(tree, _Place())]
         while waiting:
             node, place = waiting.pop()

@@ -60,8 +60,6 @@ def word_facts(text: str, unread: str) -> CodeFacts:
             names.bound[bound[1]] = bound[2]
         if "__name__" in line and "__main__" in line:
             facts.main_line = facts.main_line or number
-        if function := re.match(r"def\s+(\w+)", line):
-            facts.functions.setdefault(function[1], number)
         if re.match(r"\s*for\s", line):
             loop = loop or LoopFact(number, "epoch" in line.lower(), not line[0].isspace())
         if loop and ".backward(" in line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from guardianflow.adapters.scan.bytes import joined
@@ -91,9 +91,7 @@ class _Open:
     rules: IgnoreRules
 
 
-def walk_folders(
-    root: str, skipped: Skipped, *, include_ignored: bool = False, on_files: Callable[[int], None] | None = None
-) -> Iterator[SeenFolder]:
+def walk_folders(root: str, skipped: Skipped, *, include_ignored: bool = False) -> Iterator[SeenFolder]:
     """Every folder below the root that may hold something of the user's, parents before children, by name.
 
     Links are never followed: one that leads out is skipped, and what one leads to inside is met in its own place.
@@ -102,7 +100,6 @@ def walk_folders(
         root: Absolute, links resolved. It is entered whatever its name is.
         skipped: Takes what was left out.
         include_ignored: Take nothing for ignored.
-        on_files: Called with the number of files in each folder.
     """
     above = IgnoreRules() if include_ignored else rules_above(root)
     waiting = [_Open(root, "", False, False, above)]
@@ -116,8 +113,6 @@ def walk_folders(
             continue
         if not include_ignored and not here.ignored and ".gitignore" in folder.files:
             folder.rules = here.rules.within(here.path)
-        if on_files:
-            on_files(len(folder.files))
         yield folder
         waiting.extend(reversed(list(_children(folder, skipped, include_ignored=include_ignored))))
 

@@ -15,25 +15,21 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from guardianflow.exceptions import InputError
 
-__all__ = ["Patterns", "Places", "default_patterns"]
+__all__ = ["DEFAULT_PATTERNS", "Patterns", "Places"]
 
-_DEFAULT = (
+DEFAULT_PATTERNS = (
     "**/*.pt", "**/*.pth", "**/*.ckpt", "**/*.safetensors", "**/*.onnx", "**/*.onnx.data", "**/*.onnx_data",
     "**/*.engine", "**/*.keras", "**/*.h5",
     "**/*.tflite", "**/*.pkl", "**/*.joblib", "**/*_openvino_model", "**/*_saved_model", "**/*.mlpackage",
     "**/args.yaml", "**/hparams.yaml", "**/*results*.csv", "**/*metrics*.csv", "**/*.csv", "**/*metrics*.json",
     "**/*results*.json", "**/events.out.tfevents.*", "**/*.png", "**/*.svg", "**/*_batch*.jpg",
 )  # fmt: skip
+"""Weights, what was measured, and figures, in this order: where there is too much, the last are left out."""
 
 Places = tuple[frozenset[int], ...]
 """Where each pattern stands after the names of some folders."""
 
 _ALL_BELOW = -1
-
-
-def default_patterns() -> tuple[str, ...]:
-    """Weights, what was measured, and figures, in this order: where there is too much, the last are left out."""
-    return _DEFAULT
 
 
 @dataclass(frozen=True)

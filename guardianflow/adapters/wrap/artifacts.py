@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
-from guardianflow.adapters.wrap.artifact_patterns import Patterns, Places, default_patterns
+from guardianflow.adapters.wrap.artifact_patterns import Patterns, Places
 
-__all__ = ["Artifact", "ArtifactReport", "ArtifactWatch", "LeftOut", "default_patterns"]
+__all__ = ["Artifact", "ArtifactReport", "ArtifactRow", "ArtifactWatch", "LeftOut"]
 
 HASHED_BEFORE = 64_000_000
 """Larger files aren't hashed before a run; such a one counts as changed as soon as its times differ."""
@@ -52,6 +53,15 @@ class Artifact:
     """
 
     path: Path
+    name: str
+    size: int
+    sha256: str
+    new: bool
+
+
+class ArtifactRow(TypedDict):
+    """A file that was kept, as results and evidence show it."""
+
     name: str
     size: int
     sha256: str

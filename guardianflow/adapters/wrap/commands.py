@@ -179,22 +179,21 @@ def _missing(path: Path) -> Path:
     parent = path.parent
     if not parent.is_dir():
         raise InputError(f"there is no {printable(path)}: its folder {printable(parent)} isn't there; check the path")
-    try:
-        known = [one.name for one in list(os.scandir(parent))[:5_000]]
-    except OSError:
-        known = []
-    near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.5) or _scripts(parent)
+    near = difflib.get_close_matches(path.name, _names_in(parent), n=3, cutoff=0.5) or _scripts(parent)
     raise InputError(
         f"there is no {printable(path.name)} in {printable(parent)}; near it:{_listed(near) or ' nothing'}"
     )
 
 
-def _scripts(folder: Path) -> list[str]:
+def _names_in(folder: Path) -> list[str]:
     try:
-        names = sorted(one.name for one in list(os.scandir(folder))[:5_000])
+        return sorted(one.name for one in list(os.scandir(folder))[:5_000])
     except OSError:
         return []
-    return [name for name in names if name.endswith((".py", ".ipynb", ".sh"))][:3]
+
+
+def _scripts(folder: Path) -> list[str]:
+    return [name for name in _names_in(folder) if name.endswith((".py", ".ipynb", ".sh"))][:3]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -214,12 +213,7 @@ def _program(name: str, folder: Path) -> str:
     found = _on_path(name) if os.sep not in name else None
     if found is not None:
         return os.path.abspath(found)  # noqa: PTH100 - busybox and the like go by the link's name
-    known: set[str] = set()
-    for place in _search_path().split(os.pathsep):
-        try:
-            known.update(one.name for one in list(os.scandir(place))[:5_000])
-        except OSError:
-            continue
+    known = {one for place in _search_path().split(os.pathsep) for one in _names_in(Path(place))}
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.7) or _scripts(folder)
     raise InputError(
         f"{printable(name)} is neither a file in {printable(folder)} nor a program on PATH; near it:"
@@ -307,10 +301,4 @@ def _below(place: Path, parts: Sequence[str]) -> Path | None:
 
 
 def _modules(places: Sequence[Path], parts: Sequence[str]) -> list[str]:
-    names: list[str] = []
-    for place in places:
-        try:
-            names += [one.name.removesuffix(".py") for one in os.scandir(place.joinpath(*parts[:-1]))]
-        except OSError:
-            continue
-    return names
+    return [name.removesuffix(".py") for place in places for name in _names_in(place.joinpath(*parts[:-1]))]

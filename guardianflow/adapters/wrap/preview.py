@@ -49,7 +49,7 @@ class WrapPreview:
     working_dir: str
     parameters: Mapping[str, Any]
     origins: Mapping[str, str]
-    metrics: Sequence[Mapping[str, Any]] = ()
+    metrics: Sequence[Mapping[str, str | float]] = ()
     sampled: str = ""
     artifact_patterns: Sequence[str] = ()
     artifacts: Sequence[str] = ()
@@ -106,7 +106,7 @@ def preview_wrap(wrapper: GenericWrapper, sample: Path | None) -> WrapPreview:
 
 def _metrics_in(
     sample: Path | None, patterns: Sequence[str], automatic: bool
-) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+) -> tuple[list[Mapping[str, str | float]], tuple[str, ...]]:
     """The metrics that a log holds.
 
     Raises:
@@ -127,7 +127,7 @@ def _metrics_in(
             f"the sample {sample} can't be read ({error.strerror}); give a log of an earlier run"
         ) from error
     series.add(lines.close(), source="stdout")
-    rows = [
+    rows: list[Mapping[str, str | float]] = [
         {"metric": name, "points": seen.count, "first": seen.first, "last": seen.last, "last_step": seen.last_step}
         for name, seen in series.summary().items()
     ]

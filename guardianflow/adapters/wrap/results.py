@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.adapters.wrap.artifacts import ArtifactRow
 from guardianflow.exceptions import ScriptFailedError
 from guardianflow.runners._result import Result
 from guardianflow.text.units import duration, file_size
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputTail", "WrapResult"]
 
-_SHOWN_METRICS, _SHOWN_ARTIFACTS, _SHOWN_PARAMETERS = 12, 12, 40
+_SHOWN_METRICS, _SHOWN_ARTIFACTS = 12, 12
 _LEFT = 'style="text-align:left"'
 
 
@@ -78,7 +79,7 @@ class WrapResult(Result):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     histories: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    artifacts: Sequence[Mapping[str, Any]] = ()
+    artifacts: Sequence[ArtifactRow] = ()
     left_out: Sequence[Mapping[str, str]] = ()
     adopted: Sequence[Mapping[str, Any]] = ()
     resources: Sequence[Mapping[str, float]] = ()
@@ -131,10 +132,6 @@ class WrapResult(Result):
     def show_output(self) -> OutputTail:
         """The end of what it printed."""
         return OutputTail(dict(self.output), self.folder)
-
-    def show_parameters(self) -> ParameterTable:
-        """What it was run with."""
-        return ParameterTable(dict(self.parameters))
 
     def show_artifacts(self) -> ArtifactTable:
         """The files that it made or changed, and those that were left out."""
@@ -201,35 +198,17 @@ class OutputTail:
 
 
 @dataclass(frozen=True)
-class ParameterTable:
-    """What a script was run with, for a notebook."""
-
-    parameters: Mapping[str, Any]
-
-    def _repr_html_(self) -> str:
-        if not self.parameters:
-            return "<p>No parameters were found.</p>"
-        items = list(self.parameters.items())
-        rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(str(name))}</code></td><td {_LEFT}>{escape(str(value))}</td></tr>"
-            for name, value in items[:_SHOWN_PARAMETERS]
-        )
-        more = len(items) - _SHOWN_PARAMETERS
-        return f"<table>{rows}</table>" + (f"<p>and {more} more</p>" if more > 0 else "")
-
-
-@dataclass(frozen=True)
 class ArtifactTable:
     """Files that a script made or changed, for a notebook."""
 
-    artifacts: Sequence[Mapping[str, Any]]
+    artifacts: Sequence[ArtifactRow]
     left_out: Sequence[Mapping[str, str]]
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(str(row['name']))}</code></td><td>{file_size(row['size'])}</td>"
+            f"<tr><td {_LEFT}><code>{escape(row['name'])}</code></td><td>{file_size(row['size'])}</td>"
             f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
-            f"<td><code>{escape(str(row['sha256'])[:12])}</code></td></tr>"
+            f"<td><code>{escape(row['sha256'][:12])}</code></td></tr>"
             for row in self.artifacts[:_SHOWN_ARTIFACTS]
         )
         head = f"<tr><th {_LEFT}>File</th><th>Size</th><th></th><th>sha256</th></tr>"

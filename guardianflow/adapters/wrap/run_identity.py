@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.commands import Command
+from guardianflow.files.content import hash_file
 
 __all__ = ["IDENTITY_FILE", "RunIdentity", "run_identity"]
 
@@ -30,7 +31,6 @@ _NOT_CODE = {
 }
 _MOST_FILES = 20_000
 _WHOLE_BELOW = 64_000_000  # bytes; of larger data files, size and time of change stand for the content
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,6 @@ class RunIdentity:
     def digest(self) -> str:
         """All parts in one."""
         return hashlib.sha256(json.dumps(dict(self.parts), sort_keys=True).encode()).hexdigest()
-
-    def differences(self, other: RunIdentity) -> list[str]:
-        """The parts in which the two differ."""
-        return [name for name, value in self.parts.items() if other.parts.get(name) != value]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -141,11 +137,7 @@ def _content(path: Path) -> str:
             return "not a file"
         if path.stat().st_size > _WHOLE_BELOW:
             return _stamp(path)
-        found = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                found.update(block)
-        return found.hexdigest()
+        return hash_file(path)
     except OSError as error:
         return f"unreadable: {error.strerror}"
 

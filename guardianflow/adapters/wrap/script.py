@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
-from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactWatch
+from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactRow, ArtifactWatch
 from guardianflow.adapters.wrap.commands import Command
 from guardianflow.adapters.wrap.model import model_among, register_model, whole_model
 from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters
@@ -28,7 +28,7 @@ from guardianflow.processes.supervision.live_output import VARIABLE as LIVE_VARI
 from guardianflow.processes.supervision.live_output import live_folder
 from guardianflow.processes.supervision.process import Ended, Limits, SupervisedProcess
 from guardianflow.processes.supervision.redaction import Redactor, secret_values
-from guardianflow.processes.supervision.words import as_on_screen
+from guardianflow.processes.supervision.words import end_of_log
 from guardianflow.runs.mlflow_adoption import AdoptedRun, adopt_runs, adoption_environment, without_foreign_runs
 from guardianflow.runs.mlflow_runs import TAG
 from guardianflow.runs.run_records import RunStatus
@@ -42,7 +42,6 @@ __all__ = ["WrappedScript"]
 
 log = logging.getLogger(__name__)
 
-_TAIL_BYTES = 20_000
 _TAIL_LINES = 60
 _SCRIPT_BYTES = 2_000_000
 _SAVED_TO = re.compile(r"(?:saved|saving|[Ll]ogging results) to:?\s+(?P<place>/[^\n]+)")
@@ -60,7 +59,6 @@ class WrappedScript:
 
     def __init__(self, wrapper: GenericWrapper, run: TrackedRun, sink: MetricSink) -> None:
         self._asked = wrapper.scenario
-        self._wrapper = wrapper
         self._run = run
         self._settings = wrapper.settings
         self._folder = wrapper.working_dir
@@ -115,7 +113,7 @@ class WrappedScript:
 
     def _make_environment(self) -> dict[str, str]:
         base = {name: value for name, value in os.environ.items() if name != LIVE_VARIABLE} | outer_environment()
-        theirs = child_environment(base, allow=list(self._asked.env.environment_allowed) or None, extra={})
+        theirs = child_environment(base, allow=list(self._asked.env.environment_allowed) or None)
         theirs, remarks = without_foreign_runs(self._settings, theirs)
         self._remarks += remarks
         run = self._run
@@ -127,7 +125,7 @@ class WrappedScript:
         run.log_params(self._resolved.values)
         run.set_tags(_tags(self._command, self._resolved, self._folder, self._asked.run.entry))
         run.log_artifact(write_json(folder / "environment.json", self._facts()), "source")
-        source = source_state(self._code_folder())
+        source = source_state(self._command.script.parent if self._command.script else self._folder)
         if source.commit:
             run.set_tags({"mlflow.source.git.commit": source.commit, f"{TAG}git_dirty": str(source.dirty).lower()})
         if source.remark and "in no git repository" not in source.remark:  # most folders are in none
@@ -135,9 +133,6 @@ class WrappedScript:
         if source.diff:
             run.log_artifact(write_text(folder / "uncommitted.diff", self._redactor.text(source.diff)), "source")
         self._keep_script()
-
-    def _code_folder(self) -> Path:
-        return self._command.script.parent if self._command.script else self._folder
 
     def _keep_script(self) -> None:
         """The script as it was; secrets in its text are taken out of the copy."""
@@ -168,15 +163,18 @@ class WrappedScript:
     def _keep_end(self, ended: Ended) -> WrapResult:
         """All that is known at the end; a part that fails is a remark and costs the others nothing."""
         self._load.stop()
-        self._attempt("its last figures", self._metrics.close)
+        try:
+            self._metrics.close()
+        except Exception as error:  # noqa: BLE001 - one part must not cost the others
+            self._remarks.append(f"its last figures could not be kept: {error}")
         report = self._collect_artifacts()
         adopted = self._adopt()
         metrics = {**self._metrics.last, **self._own_figures(ended)}
         self._run.log_metrics(self._own_figures(ended))
         self._run.set_tags(_end_tags(ended))
-        for stream in ("stdout", "stderr"):
-            self._run.log_artifact(self._run.folder / f"{stream}.log", "output")
-        self._keep_executed_notebook()
+        for name in ("stdout.log", "stderr.log", "executed.ipynb"):
+            if (path := self._run.folder / name).is_file():
+                self._run.log_artifact(path, "output")
         for artifact in report.artifacts:
             parent = Path(artifact.name).parent.as_posix()
             self._run.log_artifact(artifact.path, "artifacts" if parent == "." else f"artifacts/{parent}")
@@ -193,7 +191,8 @@ class WrappedScript:
         adopted: Sequence[AdoptedRun],
         model: str,
     ) -> WrapResult:
-        output = {stream: _tail(self._run.folder / f"{stream}.log") for stream in ("stdout", "stderr")}
+        logs = {stream: end_of_log(self._run.folder / f"{stream}.log") for stream in ("stdout", "stderr")}
+        output = {stream: "\n".join(text.split("\n")[-_TAIL_LINES:]) for stream, text in logs.items()}
         remarks = [*self._remarks, *ended.remarks, *self._metrics.remarks, *_elsewhere(output, self._folder)]
         if ended.left_behind:
             remarks.append(f"{ended.left_behind} processes outlived the script and were ended")
@@ -258,11 +257,6 @@ class WrappedScript:
             self._run.set_tags({f"{TAG}adopted": ",".join(row.run_id for row in found)})
         return found
 
-    def _keep_executed_notebook(self) -> None:
-        path = self._run.folder / "executed.ipynb"
-        if path.is_file():
-            self._run.log_artifact(path, "output")
-
     def _model(self, ended: Ended, artifacts: Sequence[Artifact]) -> str:
         """The model that it made: registered where that was asked and it ended well."""
         found = model_among(artifacts, self._asked.model.pattern)
@@ -279,13 +273,6 @@ class WrappedScript:
         if problem:
             self._remarks.append(problem)
         return uri or unregistered
-
-    def _attempt(self, what: str, step: Any) -> None:
-        try:
-            step()
-        except Exception as error:  # one part must not cost the others
-            log.debug("%s", what, exc_info=True)
-            self._remarks.append(f"{what} could not be kept: {error}")
 
 
 def _status(ended: Ended) -> str:
@@ -318,7 +305,7 @@ def _end_tags(ended: Ended) -> Mapping[str, str]:
     return tags
 
 
-def _artifact_rows(report: ArtifactReport) -> list[dict[str, Any]]:
+def _artifact_rows(report: ArtifactReport) -> list[ArtifactRow]:
     return [{"name": row.name, "size": row.size, "sha256": row.sha256, "new": row.new} for row in report.artifacts]
 
 
@@ -334,15 +321,3 @@ def _elsewhere(output: Mapping[str, str], folder: Path) -> list[str]:
                     "run it with --working-dir, or tell the script to write there"
                 )
     return list(dict.fromkeys(found))
-
-
-def _tail(path: Path) -> str:
-    """The last lines of a log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(as_on_screen(text).split("\n")[-_TAIL_LINES:])

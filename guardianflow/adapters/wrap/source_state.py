@@ -17,12 +17,10 @@ from pathlib import Path
 
 from guardianflow.processes.supervision.redaction import Redactor
 
-__all__ = ["MAX_DIFF", "MAX_UNTRACKED", "SourceState", "source_state"]
+__all__ = ["MAX_DIFF", "SourceState", "source_state"]
 
 MAX_DIFF = 1_000_000
 """Bytes of a diff that are kept."""
-MAX_UNTRACKED = 200
-"""Names of untracked files that are kept."""
 
 _TIMEOUT_S = 10.0  # for all of it together
 _MAX_ANSWER = 4_000_000
@@ -47,22 +45,15 @@ class SourceState:
 
     Attributes:
         commit: Full id; empty outside of a repository and before the first commit.
-        branch: Its name; empty where HEAD is detached.
         dirty: Whether tracked files differ from the commit; ``None`` where nobody can say.
         diff: Uncommitted changes of tracked files, secrets masked, at most :data:`MAX_DIFF` bytes of them. Binary
             files are named only.
-        untracked: Names of files that git neither tracks nor ignores, relative to the repository's folder; at most
-            :data:`MAX_UNTRACKED`.
-        root: The repository's working folder; ``None`` outside of one.
         remark: What is missing here, and why; empty if nothing is.
     """
 
     commit: str = ""
-    branch: str = ""
     dirty: bool | None = None
     diff: str = ""
-    untracked: tuple[str, ...] = ()
-    root: Path | None = None
     remark: str = ""
 
 
@@ -98,15 +89,7 @@ def source_state(folder: Path) -> SourceState:
     if "/modules/" in git.ask("rev-parse", "--absolute-git-dir").line:
         remarks.append("the folder is a submodule; the state is that of the submodule")
     diff, dirty = _diff(git, commit, remarks)
-    return SourceState(
-        commit=commit,
-        branch=git.ask("symbolic-ref", "--short", "--quiet", "HEAD").line,
-        dirty=dirty,
-        diff=diff,
-        untracked=_untracked(git, remarks),
-        root=root,
-        remark="; ".join(remarks),
-    )
+    return SourceState(commit, dirty, diff, "; ".join(remarks))
 
 
 class _Git:
@@ -226,16 +209,3 @@ def _diff(git: _Git, commit: str, remarks: list[str]) -> tuple[str, bool | None]
         out = out[: out.rfind(b"\n") + 1] or out
         remarks.append(f"the diff was cut at {MAX_DIFF:,} bytes")
     return Redactor().data(out).decode("utf-8", "replace"), bool(out)
-
-
-def _untracked(git: _Git, remarks: list[str]) -> tuple[str, ...]:
-    answer = git.ask("ls-files", "--others", "--exclude-standard", "--directory", "--no-empty-directory", "-z")
-    if answer.code != 0:
-        remarks.append(
-            f"untracked files can't be listed: {answer.error.splitlines()[0] if answer.error else 'git failed'}"
-        )
-        return ()
-    names = [os.fsdecode(name).encode("utf-8", "replace").decode() for name in answer.out.split(b"\0") if name]
-    if len(names) > MAX_UNTRACKED or answer.cut:
-        remarks.append(f"{len(names):,} untracked files and folders; the first {MAX_UNTRACKED} are listed")
-    return tuple(names[:MAX_UNTRACKED])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import NotFoundError
+from guardianflow.processes.interrupts import send_to_group
 
 if TYPE_CHECKING:
     import psutil
@@ -158,13 +159,8 @@ class KernelProcesses:
 
     def send(self, signum: int) -> None:
         """Signal the kernel's process group, as a terminal would; the kernel alone on Windows."""
-        if self.pid is None:
-            return
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(self.pid, signum)
-            else:
-                os.kill(self.pid, signum)
+        if self.pid is not None:
+            send_to_group(self.pid, signum)
 
     def remember_children(self) -> None:
         """Note the tree of processes while the kernel lives; later their parent is gone."""

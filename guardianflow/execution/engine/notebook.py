@@ -12,42 +12,19 @@ import ast
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.execution.engine.outcome import (
-    CellError,
-    CellRecord,
-    NotebookEvent,
-    NotebookFailedError,
-    NotebookInterruptedError,
-    NotebookResult,
-)
+from guardianflow.execution.engine.outcome import NotebookEvent, NotebookResult
 from guardianflow.execution.engine.papermill_engine import ENGINE_NAME, raise_unless_completed, register_engine
-from guardianflow.execution.engine.parameters import check_parameters, declared_parameters
+from guardianflow.execution.engine.parameters import check_parameters
+from guardianflow.execution.engine.report import page_of
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
 
-__all__ = [
-    "CellError",
-    "CellRecord",
-    "NotebookEvent",
-    "NotebookFailedError",
-    "NotebookInterruptedError",
-    "NotebookResult",
-    "check_parameters",
-    "declared_parameters",
-    "execute_notebook",
-    "list_templates",
-    "render_html",
-    "template_folder",
-    "template_path",
-]
-
-log = logging.getLogger(__name__)
+__all__ = ["execute_notebook", "list_templates", "template_folder", "template_path"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _INJECTED = "injected-parameters"  # papermill's tag
@@ -147,30 +124,9 @@ def execute_notebook(
         if result is None:
             raise InputError(f"{source} did not run. Look into the log.")
         if html:
-            result = session.result = replace(result, html=_page(result.notebook))
+            result = session.result = replace(result, html=page_of(result.notebook))
     raise_unless_completed(result, session.signum)
     return result
-
-
-def render_html(notebook: str | Path, *, hide_code: bool = False) -> Path:
-    """Write a self-contained page of an executed notebook beside it.
-
-    Plotly figures are drawn without a network; nothing in the page loads from elsewhere.
-
-    Args:
-        notebook: An executed notebook.
-        hide_code: Leave the code out, for readers who want the results only.
-
-    Returns:
-        The page, ``<name>.html``.
-
-    Raises:
-        NotFoundError: There is no such notebook.
-        InputError: It is no notebook, or the page can't be written.
-    """
-    from guardianflow.execution.engine.report import render
-
-    return render(Path(notebook), hide_code=hide_code)
 
 
 def _run_papermill(source: Path, parameters: dict[str, Any], kernel_name: str | None, session: NotebookSession) -> None:
@@ -255,12 +211,3 @@ def _positive(name: str, value: float | None) -> float | None:
     if value is not None and not value > 0:
         raise InputError(f"{name} = {value!r} must be more than 0 seconds; leave it out for no limit.")
     return value
-
-
-def _page(notebook: Path) -> Path | None:
-    """The page, or ``None`` with a warning: the run itself is not worse for lack of one."""
-    try:
-        return render_html(notebook)
-    except Exception as error:  # noqa: BLE001 - nbconvert runs third-party renderers
-        log.warning("no page could be made of %s: %s", notebook.name, error)
-        return None

@@ -14,7 +14,7 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -118,13 +118,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
     """papermill's client, driving one kernel for a :class:`NotebookSession`."""
 
     def __init__(self, state: NotebookState, workspace: KernelWorkspace, **options: Any) -> None:
-        super().__init__(
-            state,
-            coalesce_streams=True,
-            iopub_timeout=_OUTPUT_TIMEOUT_S,
-            log=log,
-            **options,
-        )
+        super().__init__(state, coalesce_streams=True, iopub_timeout=_OUTPUT_TIMEOUT_S, log=log, **options)
         self.session = state.session
         self.workspace = workspace
         self._current: int | None = None
@@ -142,10 +136,17 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
 
     def execute(self, **_: Any) -> Any:
         """Run the cells one by one until the end, a failure or a stop."""
+        options = self.session.options
         self.reset_execution_trackers()
         with self.workspace.log_path.open("wb") as output:
             try:
-                with self.setup_kernel(**self._launch_options(output)):
+                # What the process writes past its cells (a fault handler, C libraries) must not reach our stdout.
+                with self.setup_kernel(
+                    env=self.session.processes.environment(options.environment),
+                    cwd=str(options.cwd or Path.cwd()),
+                    stdout=output,
+                    stderr=output,
+                ):
                     self._read_language()
                     self.session.kernel_ready()
                     self.papermill_execute_cells()
@@ -185,16 +186,6 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
             )
             _fold_progress(cell.outputs)
         return output
-
-    def _launch_options(self, output: IO[bytes]) -> dict[str, Any]:
-        # What the process writes past its cells (a fault handler, C libraries) must not reach our stdout.
-        options = self.session.options
-        return {
-            "env": self.session.processes.environment(options.environment),
-            "cwd": str(options.cwd or Path.cwd()),
-            "stdout": output,
-            "stderr": output,
-        }
 
     def _read_language(self) -> None:
         reply = self.wait_for_reply(self.kc.kernel_info())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guardianflow.exceptions import NotebookError, RunInterruptedError
+from guardianflow.runners._result import plain
 
 __all__ = [
     "CellError",
@@ -112,12 +113,7 @@ class NotebookResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-plain form; paths as text."""
-        return {
-            **asdict(self),
-            "notebook": str(self.notebook),
-            "html": None if self.html is None else str(self.html),
-            "cells": [asdict(cell) for cell in self.cells],
-        }
+        return dict(plain(asdict(self)))
 
 
 class NotebookFailedError(NotebookError):

@@ -18,16 +18,14 @@ from guardianflow.execution.engine.outcome import (
     NotebookInterruptedError,
     NotebookResult,
 )
+from guardianflow.execution.engine.report import banner
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
 
-__all__ = ["ENGINE_NAME", "ERROR_TAG", "GuardianFlowEngine", "raise_unless_completed", "register_engine"]
+__all__ = ["ENGINE_NAME", "GuardianFlowEngine", "raise_unless_completed", "register_engine"]
 
 log = logging.getLogger(__name__)
 
 ENGINE_NAME = "guardianflow"
-ERROR_TAG = "papermill-error-cell-tag"
-"""papermill's own tag: it removes cells that carry it when the notebook is run again."""
-
 _HEADLINES = {
     "failed": "The notebook failed",
     "killed": "The kernel of the notebook died",
@@ -182,21 +180,12 @@ def _record(index: int, cell: Any) -> CellRecord:
 
 def _add_banner(nb: Any, result: NotebookResult) -> None:
     """A cell on top that says what happened, and one before the cell where it did."""
-    import nbformat
-
-    style = "color:#b00020;border-left:4px solid #b00020;padding:0.6em 1em;font-family:sans-serif"
     error = result.error
     where = "" if error is None or error.cell_index is None else _place(result, error.cell_index)
     why = "" if error is None else f"<br><code>{_line(error.ename)}: {_line(error.evalue)}</code>"
-    # A block of HTML on one line: nothing in an error's text is taken for markdown.
-    headline = _HEADLINES[result.status]
-    banner = nbformat.v4.new_markdown_cell(f'<div style="{style}"><b>{headline}</b>{where}.{why}</div>')
-    banner.metadata["tags"] = [ERROR_TAG]
     if error is not None and error.cell_index is not None:
-        anchor = nbformat.v4.new_markdown_cell(f'<div id="{_ANCHOR}" style="{style}">It stopped in this cell:</div>')
-        anchor.metadata["tags"] = [ERROR_TAG]
-        nb.cells.insert(error.cell_index, anchor)
-    nb.cells.insert(0, banner)
+        nb.cells.insert(error.cell_index, banner("It stopped in this cell:", name=_ANCHOR))
+    nb.cells.insert(0, banner(f"<b>{_HEADLINES[result.status]}</b>{where}.{why}"))
 
 
 def _place(result: NotebookResult, index: int) -> str:

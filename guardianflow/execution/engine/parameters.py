@@ -13,11 +13,12 @@ import json
 import keyword
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from guardianflow.adapters.wrap.parameters.script_text import CodeCell, code_cells
 from guardianflow.exceptions import InputError, NotFoundError, ParameterError
 
 __all__ = ["PARAMETERS_TAG", "Expression", "check_parameters", "declared_parameters"]
@@ -58,7 +59,7 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
         ParameterError: More than one parameters cell, or one that is not valid Python.
     """
     source = Path(path)
-    cells = [cell for cell in _code_cells(source) if PARAMETERS_TAG in (_metadata(cell).get("tags") or [])]
+    cells = [cell for cell in _code_cells(source) if PARAMETERS_TAG in cell.tags]
     if len(cells) > 1:
         raise ParameterError(
             f"{source.name} has {len(cells)} cells tagged {PARAMETERS_TAG!r}; there may be one. "
@@ -66,7 +67,7 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
         )
     if not cells:
         return {}
-    code = "\n".join(_MAGIC.sub(r"\1pass", line) for line in _source(cells[0]).splitlines())
+    code = "\n".join(_MAGIC.sub(r"\1pass", line) for line in cells[0].text.splitlines())
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError) as error:
@@ -144,7 +145,9 @@ def _plain(name: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return _plain_float(name, value)
+        if not math.isfinite(value):
+            raise ParameterError(f"parameter {name!r} = {value!r} is no finite number. Pass None to leave it out.")
+        return float(value)
     if isinstance(value, PurePath):
         return _plain_text(name, str(value))
     if isinstance(value, list | tuple):
@@ -169,12 +172,6 @@ def _plain_text(name: str, value: str) -> str:
     return text
 
 
-def _plain_float(name: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise ParameterError(f"parameter {name!r} = {value!r} is no finite number. Pass None to leave it out.")
-    return float(value)
-
-
 def _key(name: str, key: object) -> str:
     if not isinstance(key, str):
         raise ParameterError(
@@ -189,7 +186,7 @@ def _shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _code_cells(path: Path) -> list[dict[str, Any]]:
+def _code_cells(path: Path) -> Iterator[CodeCell]:
     """The code cells of a notebook file; plain JSON is enough, and nbformat costs half a second."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -202,17 +199,7 @@ def _code_cells(path: Path) -> list[dict[str, Any]]:
     cells = document.get("cells") if isinstance(document, dict) else None
     if not isinstance(cells, list):
         raise InputError(f"{path} is no notebook of format 4 (it has no 'cells'). Open and save it in JupyterLab.")
-    return [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
-
-
-def _metadata(cell: Mapping[str, Any]) -> Mapping[str, Any]:
-    metadata = cell.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _source(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return "".join(map(str, source)) if isinstance(source, list) else str(source)
+    return code_cells(cells)
 
 
 def _assigned(statement: ast.stmt) -> dict[str, Any]:

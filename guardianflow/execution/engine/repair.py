@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from guardianflow.execution.engine.report import banner, page_of
 from guardianflow.files.run_folder import write_text
 
 __all__ = ["repair_notebook"]
@@ -45,18 +46,14 @@ def repair_notebook(path: Path, reason: str) -> list[Path]:
         _mark_failed(cell, reason)
     notebook.metadata.setdefault("papermill", {})["exception"] = True
     notebook.metadata.setdefault("guardianflow", {})["status"] = "killed"
-    banner = nbformat.v4.new_markdown_cell(
-        '<div style="color:#b00020;border-left:4px solid #b00020;padding:0.6em 1em;font-family:sans-serif">'
-        f"<b>The run was cut off</b>: {html.escape(reason)}.</div>"
-    )
-    banner.metadata["tags"] = ["papermill-error-cell-tag"]  # papermill removes it when the notebook runs again
-    notebook.cells.insert(0, banner)
+    notebook.cells.insert(0, banner(f"<b>The run was cut off</b>: {html.escape(reason)}."))
     try:
         write_text(path, nbformat.writes(notebook) + "\n")
     except OSError as error:
         log.warning("%s can't be repaired: %s", path, error.strerror or error)
         return []
-    return [path, *_page(path)]
+    page = page_of(path)
+    return [path, page] if page else [path]
 
 
 def _status(cell: Any) -> str:
@@ -71,13 +68,3 @@ def _mark_failed(cell: Any, reason: str) -> None:
     if cell.cell_type == "code":
         error = nbformat.v4.new_output("error", ename=_ERROR, evalue=reason, traceback=[f"{_ERROR}: {reason}"])
         cell.setdefault("outputs", []).append(error)
-
-
-def _page(path: Path) -> list[Path]:
-    from guardianflow.execution.engine.report import render
-
-    try:
-        return [render(path, hide_code=False)]
-    except Exception as error:  # noqa: BLE001 - nbconvert runs third-party renderers
-        log.warning("no page could be made of %s: %s", path.name, error)
-        return []

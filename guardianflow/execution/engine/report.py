@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.files.run_folder import write_text
 
-__all__ = ["render"]
+__all__ = ["ERROR_TAG", "banner", "page_of", "render_html"]
 
 log = logging.getLogger(__name__)
 
+ERROR_TAG = "papermill-error-cell-tag"
+"""Of cells that say what went wrong; papermill removes them when the notebook runs again."""
+
+_STYLE = "color:#b00020;border-left:4px solid #b00020;padding:0.6em 1em;font-family:sans-serif"
 _PLOTLY = "application/vnd.plotly.v1+json"
 _SCRIPT_PLACE = "<!-- guardianflow:plotly -->"
 _POLICY = (
@@ -56,11 +61,22 @@ _REMOTE_LINK = re.compile(rf"<link\b[^>]*\bhref\s*=\s*{_REMOTE}[^>]*>", re.IGNOR
 _PLOTLY_CDN = re.compile(r"cdn\.plot\.ly|/plotly[^\"'>]*\.js", re.IGNORECASE)
 
 
-def render(notebook: Path, *, hide_code: bool) -> Path:
-    """Write the page, see :func:`guardianflow.execution.engine.notebook.render_html`."""
-    import nbformat
+def render_html(notebook: Path) -> Path:
+    """Write a self-contained page of an executed notebook beside it.
 
-    from guardianflow.files.run_folder import write_text
+    Plotly figures are drawn without a network; nothing in the page loads from elsewhere.
+
+    Args:
+        notebook: An executed notebook.
+
+    Returns:
+        The page, ``<name>.html``.
+
+    Raises:
+        NotFoundError: There is no such notebook.
+        InputError: It is no notebook, or the page can't be written.
+    """
+    import nbformat
 
     try:
         document = nbformat.read(notebook, as_version=4)
@@ -69,7 +85,7 @@ def render(notebook: Path, *, hide_code: bool) -> Path:
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError) as error:
         raise InputError(f"{notebook} is no valid notebook ({error}). Run it again.") from error
     drawn = [_offline(output) for cell in document.cells for output in cell.get("outputs", [])]
-    page = _export(document, notebook, hide_code=hide_code)
+    page = _export(document, notebook)
     script = f"<script>{_plotly_script()}</script>" if any(drawn) else ""
     target = notebook.with_suffix(".html")
     if target.is_file() and not ("papermill" in document.metadata or _MARK.encode() in target.read_bytes()):
@@ -83,21 +99,37 @@ def render(notebook: Path, *, hide_code: bool) -> Path:
     return target
 
 
-def _export(document: Any, notebook: Path, *, hide_code: bool) -> str:
+def page_of(notebook: Path) -> Path | None:
+    """The page of a notebook, written anew; ``None`` where there can be none, which the log says."""
+    try:
+        return render_html(notebook)
+    except Exception as error:  # noqa: BLE001 - nbconvert runs third-party renderers
+        log.warning("no page could be made of %s: %s", notebook.name, error)
+        return None
+
+
+def banner(text: str, *, name: str = "") -> Any:
+    """A cell that says what went wrong.
+
+    Args:
+        text: HTML on one line: nothing in an error's text is taken for markdown.
+        name: What links lead to it by.
+    """
+    import nbformat
+
+    anchor = f'id="{name}" ' if name else ""
+    cell = nbformat.v4.new_markdown_cell(f'<div {anchor}style="{_STYLE}">{text}</div>')
+    cell.metadata["tags"] = [ERROR_TAG]
+    return cell
+
+
+def _export(document: Any, notebook: Path) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
     config = Config()
     config.NbConvertBase.display_data_priority = _SHOWN
-    exporter = HTMLExporter(
-        config=config,
-        raw_template=_TEMPLATE,
-        embed_images=True,
-        exclude_input=hide_code,
-        exclude_input_prompt=hide_code,
-        exclude_output_prompt=hide_code,
-        log=log,
-    )
+    exporter = HTMLExporter(config=config, raw_template=_TEMPLATE, embed_images=True, log=log)
     document.metadata.pop("widgets", None)
     resources = {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
     page, _ = exporter.from_notebook_node(document, resources=resources)
@@ -126,11 +158,8 @@ def _figure(bundle: Any) -> str:
     place = f"figure-{uuid.uuid4().hex}"
     layout = dict(bundle.get("layout") or {})
     # "<" would let a label such as "</script>" end the script.
-    parts = [
-        _json(bundle.get("data") or []),
-        _json(layout),
-        _json({"responsive": True, **(bundle.get("config") or {})}),
-    ]
+    config = {"responsive": True, **(bundle.get("config") or {})}
+    parts = [_json(part) for part in (bundle.get("data") or [], layout, config)]
     height = layout.get("height") if isinstance(layout.get("height"), int | float) else 450
     return (
         f'<div id="{place}" style="width:100%;min-height:{height}px"></div>'

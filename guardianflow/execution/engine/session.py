@@ -22,6 +22,7 @@ from typing import Literal
 
 from guardianflow.execution.engine.kernel_process import KernelProcesses
 from guardianflow.execution.engine.outcome import CellError, NotebookEvent, NotebookResult, NotebookStatus
+from guardianflow.processes.interrupts import handled_by
 
 __all__ = ["NotebookSession", "SessionOptions", "StopReason"]
 
@@ -216,18 +217,12 @@ class NotebookSession:
             received.append(signum)
             self._inbox.put(signal.Signals(signum))  # SimpleQueue.put is reentrant
 
-        previous = {}
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
-                previous[number] = signal.signal(number, note)
-        self._handling_signals = True
         try:
-            yield
+            with handled_by(note):
+                self._handling_signals = True
+                yield
         finally:
             self._handling_signals = False
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             ended_by_it = self.result is not None and self.result.status in ("interrupted", "terminated")
             if received and not ended_by_it:
                 signal.raise_signal(received[-1])

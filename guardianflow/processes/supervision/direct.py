@@ -7,7 +7,6 @@ that nobody saw before its parent ended, and end the script when this process is
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,12 +14,13 @@ import threading
 import time
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
+from guardianflow.processes.interrupts import send_to_group
 from guardianflow.processes.memory_watch import MemoryWatch
-from guardianflow.processes.supervision.frames import INTERRUPT, STARTED, STDERR, STDOUT, Job
+from guardianflow.processes.supervision.frames import INTERRUPT, STARTED, STDERR, STDOUT, Facts, Job
 from guardianflow.processes.supervision.link import Message
 from guardianflow.processes.supervision.output_log import OutputLog
 from guardianflow.processes.supervision.redaction import Redactor
@@ -46,7 +46,7 @@ class DirectLink:
     def __init__(self, job: Job) -> None:
         self.pid = 0
         self.refusal = ""
-        self.facts: dict[str, Any] | None = None
+        self.facts: Facts | None = None
         self._job = job
         self._told: SimpleQueue[bytes] = SimpleQueue()
         self._changed = threading.Condition()
@@ -126,9 +126,11 @@ class DirectLink:
         """What went wrong here."""
         return "it did not start"
 
-    def facts_of_the_lost(self) -> dict[str, Any]:
+    def facts_of_the_lost(self) -> Facts:
         """What is known of a script that doesn't end."""
-        return self._facts(None, "terminated", 0.0, MemoryWatch(self.pid), hopeless=1)
+        return self._facts(
+            None, "terminated", 0.0, MemoryWatch(self.pid), wall_s=time.monotonic() - self._began, hopeless=1
+        )
 
     def _read(self, kind: bytes, pipe: IO[bytes]) -> None:
         blocks = LineBlocks([secret.encode("utf-8", "surrogatepass") for secret in self._job.secrets])
@@ -155,7 +157,7 @@ class DirectLink:
             reader.join(_DRAIN_S)  # whoever else holds the pipe is not waited for
         for written in self._logs.values():
             written.close()
-        self.facts = {**self._facts(process.returncode, stopped, held, watch, hopeless=0), "wall_s": wall}
+        self.facts = self._facts(process.returncode, stopped, held, watch, wall_s=wall)
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -187,7 +189,7 @@ class DirectLink:
                 if number in {signal.SIGTERM, _KILL}:
                     watch.signal(number)
                 else:
-                    _interrupt(process.pid, number)
+                    send_to_group(process.pid, number)
                 due = now + grace
 
     def _steps(self, stopped: str) -> list[tuple[signal.Signals, float]]:
@@ -197,30 +199,19 @@ class DirectLink:
         return [(interrupt, self._job.interrupt_grace_s), *steps] if stopped == "interrupted" else steps
 
     def _facts(
-        self, code: int | None, stopped: str, held_mb: float, watch: MemoryWatch, *, hopeless: int
-    ) -> dict[str, Any]:
-        return {
-            "exit_code": code if code is not None and code >= 0 else None,
-            "signal": -code if code is not None and code < 0 else 0,
-            "stopped": stopped,
-            "killed": False,
-            "held_mb": held_mb,
-            "wall_s": time.monotonic() - self._began,
-            "cpu_s": self._cpu_s,
-            "peak_memory_mb": watch.peak_mb,
-            "left_behind": 0,
-            "hopeless": hopeless,
-            "stdout_bytes": self._logs[STDOUT].total,
-            "stderr_bytes": self._logs[STDERR].total,
-            "unread_bytes": self._backlog.lost,
-            "remarks": [written.failed for written in self._logs.values() if written.failed],
-        }
-
-
-def _interrupt(pid: int, number: signal.Signals) -> None:
-    """As a terminal does it: once, to the script's group."""
-    with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
+        self, code: int | None, stopped: str, held_mb: float, watch: MemoryWatch, *, wall_s: float, hopeless: int = 0
+    ) -> Facts:
+        return Facts(
+            exit_code=code if code is not None and code >= 0 else None,
+            signal=-code if code is not None and code < 0 else 0,
+            stopped=stopped,
+            held_mb=held_mb,
+            hopeless=hopeless,
+            wall_s=wall_s,
+            cpu_s=self._cpu_s,
+            peak_memory_mb=watch.peak_mb,
+            stdout_bytes=self._logs[STDOUT].total,
+            stderr_bytes=self._logs[STDERR].total,
+            unread_bytes=self._backlog.lost,
+            remarks=[written.failed for written in self._logs.values() if written.failed],
+        )

@@ -42,24 +42,14 @@ class Ending:
         self._job = job
         self._tree = tree
         self._steps: deque[Step] = deque()
-        self._due = float("inf")
+        self.due = float("inf")  # when tick() has something to do, by the monotonic clock
         self._killing_until = 0.0
         self._cleans_up = False
-
-    @property
-    def due(self) -> float:
-        """When :meth:`tick` has something to do, by the monotonic clock."""
-        return self._due
-
-    @property
-    def given_up(self) -> bool:
-        """Whether something is left that doesn't die."""
-        return bool(self.hopeless)
 
     def begin(self, stopped: str) -> None:
         """End the script; where that has begun already, faster."""
         if self.stopped or self._cleans_up:
-            self._due = 0.0
+            self.due = 0.0
             self.tick()
             return
         self.stopped = stopped
@@ -72,7 +62,7 @@ class Ending:
         )
         if stopped == "interrupted":
             self._steps.appendleft((self._interrupt, self._job.interrupt_grace_s))
-        self._due = 0.0
+        self.due = 0.0
         self.tick()
 
     def clean_up(self) -> None:
@@ -90,17 +80,17 @@ class Ending:
                 (self._kill, _KILL_AGAIN_S),
             ]
         )
-        self._due = 0.0
+        self.due = 0.0
         self.tick()
 
     def tick(self) -> None:
         """Take the next step if its time has come."""
-        while self._steps and time.monotonic() >= self._due:
+        while self._steps and time.monotonic() >= self.due:
             step, grace = self._steps.popleft()
             step()
             if step == self._kill and not self.hopeless:
                 self._steps.append((self._kill, grace))
-            self._due = time.monotonic() + grace if self._steps else float("inf")
+            self.due = time.monotonic() + grace if self._steps else float("inf")
 
     def _interrupt(self) -> None:
         self._tree.signal_group(signal.SIGINT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,12 @@ def outer_environment() -> dict[str, str]:
     return {OUTER: json.dumps({name: first.get(name) for name in _changed_names()})}
 
 
-def child_environment(
-    base: Mapping[str, str], *, allow: Sequence[str] | None, extra: Mapping[str, str]
-) -> dict[str, str]:
+def child_environment(base: Mapping[str, str], *, allow: Sequence[str] | None) -> dict[str, str]:
     """The whole environment of a wrapped script.
 
     Args:
         base: That of the process which starts it, usually ``os.environ``.
         allow: Names that it may see, besides :data:`MINIMUM`; globs such as ``CUDA_*`` are fine. ``None``: all.
-        extra: What it gets in any case, whatever stands in ``base`` or ``allow``.
 
     Raises:
         InputError: A name that no environment can hold.
@@ -86,11 +83,8 @@ def child_environment(
     found = _restored(base)
     if allow is not None:
         patterns = [*MINIMUM, *(_checked(name) for name in allow)]
-        found = {name: value for name, value in found.items() if _matches(name, patterns)}
-    for name, value in extra.items():
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            raise InputError(f"environment variable {name!r} can't be set: no `=` in its name, no NUL anywhere")
-        found[name] = value
+        seen = {name for name in found if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+        found = {name: value for name, value in found.items() if name in seen}
     return found
 
 
@@ -167,7 +161,3 @@ def _checked(name: str) -> str:
             f"{name!r} is no name of an environment variable; give names or globs such as CUDA_*, without a value"
         )
     return name
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

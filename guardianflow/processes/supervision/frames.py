@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
-    "COULD_NOT_START", "ENDED", "INTERRUPT", "MARKER", "STARTED", "STDERR", "STDOUT", "TERMINATE", "Frames", "Job",
-    "frame",
+    "COULD_NOT_START", "ENDED", "INTERRUPT", "MARKER", "STARTED", "STDERR", "STDOUT", "TERMINATE", "Facts", "Frames",
+    "Job", "frame",
 ]  # fmt: skip
 
 STARTED, COULD_NOT_START, STDOUT, STDERR, ENDED = b"S", b"X", b"O", b"E", b"D"
@@ -51,6 +51,37 @@ class Job:
     def from_bytes(cls, data: bytes) -> Job:
         """The reverse of :meth:`to_bytes`."""
         return cls(**json.loads(data))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a script ended, as whoever watched it tells.
+
+    Attributes:
+        exit_code: ``None`` where it didn't end by itself.
+        signal: Number of the signal that ended it; 0 for none.
+        stopped: Why it was told to end; empty where it wasn't.
+        killed: It didn't listen.
+        held_mb: What it held when it was stopped for its memory.
+        hopeless: Processes that could not be killed.
+        reason: Set where the watcher itself was lost.
+    """
+
+    exit_code: int | None = None
+    signal: int = 0
+    stopped: str = ""
+    killed: bool = False
+    held_mb: float = 0.0
+    hopeless: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory_mb: float = 0.0
+    left_behind: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    unread_bytes: int = 0
+    remarks: Sequence[str] = ()
+    reason: str = ""
 
 
 def frame(kind: bytes, payload: bytes | dict[str, Any]) -> bytes:

@@ -13,10 +13,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO
 
 from guardianflow.exceptions import RunFailedError
-from guardianflow.processes.supervision.frames import COULD_NOT_START, ENDED, STARTED, STDERR, STDOUT, Frames, Job
+from guardianflow.processes.supervision.frames import (
+    COULD_NOT_START,
+    ENDED,
+    STARTED,
+    STDERR,
+    STDOUT,
+    Facts,
+    Frames,
+    Job,
+)
 from guardianflow.processes.supervision.streams import widen
 from guardianflow.processes.supervision.tree import marked
 
@@ -54,7 +63,7 @@ class SupervisorLink:
         self._program = list(program)
         self.pid = 0
         self.refusal = ""
-        self.facts: dict[str, Any] | None = None
+        self.facts: Facts | None = None
         self._job = job
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
@@ -143,22 +152,17 @@ class SupervisorLink:
         code = self._process.returncode if self._process else None
         return self._complaint.splitlines()[-1] if self._complaint else f"it ended with {code}"
 
-    def facts_of_the_lost(self) -> dict[str, Any]:
+    def facts_of_the_lost(self) -> Facts:
         """What is known of a script whose supervisor was killed."""
-        return {
-            "exit_code": None,
-            "signal": signal.SIGKILL,
-            "stopped": "terminated",
-            "reason": _LOST if self._was_killed() else f"its supervisor failed, and it was ended: {self.complaint()}",
-            "wall_s": time.monotonic() - self._began,
-            "cpu_s": 0.0,
-            "peak_memory_mb": 0.0,
-            "left_behind": 0,
-            "stdout_bytes": self._seen[STDOUT],
-            "stderr_bytes": self._seen[STDERR],
-            "unread_bytes": 0,
-            "remarks": ["its supervisor was lost: time and memory are not known, and the logs may lack their end"],
-        }
+        return Facts(
+            signal=signal.SIGKILL,
+            stopped="terminated",
+            reason=_LOST if self._was_killed() else f"its supervisor failed, and it was ended: {self.complaint()}",
+            wall_s=time.monotonic() - self._began,
+            stdout_bytes=self._seen[STDOUT],
+            stderr_bytes=self._seen[STDERR],
+            remarks=["its supervisor was lost: time and memory are not known, and the logs may lack their end"],
+        )
 
     def _was_killed(self) -> bool:
         return self._process is not None and self._process.returncode == -signal.SIGKILL
@@ -188,7 +192,7 @@ class SupervisorLink:
         if kind == COULD_NOT_START:
             self.refusal = json.loads(payload)["error"]
         elif kind == ENDED:
-            self.facts = json.loads(payload)
+            self.facts = Facts(**json.loads(payload))
         elif kind == STARTED:
             self.pid = json.loads(payload)["pid"]
             self._messages.put((kind, str(self.pid).encode("ascii")))

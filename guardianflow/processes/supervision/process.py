@@ -224,18 +224,18 @@ class SupervisedProcess:
                 OutputLog.recover(self._folder / f"{name}.log")
             facts = link.facts_of_the_lost()
         self.ended = Ended(
-            exit_code=facts["exit_code"],
-            signal=signal_name(facts["signal"]),
-            stopped="terminated" if facts["stopped"] == "abandoned" else facts["stopped"],
-            reason=facts.get("reason")
+            exit_code=facts.exit_code,
+            signal=signal_name(facts.signal),
+            stopped="terminated" if facts.stopped == "abandoned" else facts.stopped,
+            reason=facts.reason
             or reason_of(
                 facts,
                 timeout_s=self._limits.timeout_s,
                 memory_mb=self._limits.memory_mb,
                 said=last_words(self._folder / "stderr.log"),
             ),
-            **{name: facts[name] for name in _FIGURES},
-            remarks=tuple(facts["remarks"]),
+            **{name: getattr(facts, name) for name in _FIGURES},
+            remarks=tuple(facts.remarks),
         )
 
 

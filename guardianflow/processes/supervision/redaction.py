@@ -17,26 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, quote_plus
 
-from guardianflow.processes.supervision.secret_patterns import (
-    CLOSERS,
-    FIGURE,
-    IN_HEADER,
-    IN_JSON,
-    IN_QUERY,
-    KEY_BEGIN,
-    KEY_END,
-    NAME_BYTES,
-    NAME_LENGTH,
-    PLAIN_VALUES,
-    QUERY_HEADS,
-    QUOTED,
-    SCHEME,
-    SHAPES,
-    SPECIAL_TOKEN,
-    TO_BLANK,
-    TO_LINE_END,
-    WORD_HEADS,
-)
+from guardianflow.processes.supervision import secret_patterns as patterns
 from guardianflow.text.redaction import MASK, is_secret_name
 
 __all__ = ["MIN_SECRET", "RedactedStream", "Redactor", "secret_values"]
@@ -83,13 +64,13 @@ class Redactor:
     def _spans(self, data: bytes) -> list[Span]:
         lowered = data.lower()
         spans: list[Span] = []
-        for word, head in WORD_HEADS.items():
+        for word, head in patterns.WORD_HEADS.items():
             if word in lowered:
                 spans += _named(data, lowered, word, head)
-        for word, head in QUERY_HEADS.items() if b"&" in data or b"?" in data else ():
+        for word, head in patterns.QUERY_HEADS.items() if b"&" in data or b"?" in data else ():
             if word in lowered:
-                spans += _matched(IN_QUERY, data, (match.end() for match in head.finditer(lowered)))
-        for start, shape in SHAPES.items():
+                spans += _matched(patterns.IN_QUERY, data, (match.end() for match in head.finditer(lowered)))
+        for start, shape in patterns.SHAPES.items():
             if start in data:
                 spans += (match.span() for match in shape.finditer(data))
         if b"://" in data and b"@" in data:
@@ -122,13 +103,13 @@ class RedactedStream:
         return self._redactor.data(chunk)
 
     def _look_for_open_key(self, chunk: bytes) -> None:
-        begins = [match.end() for match in KEY_BEGIN.finditer(chunk)]
-        if begins and chunk.find(KEY_END, begins[-1]) < 0:
+        begins = [match.end() for match in patterns.KEY_BEGIN.finditer(chunk)]
+        if begins and chunk.find(patterns.KEY_END, begins[-1]) < 0:
             self._key_left = max(0, _KEY_BLOCK - (len(chunk) - begins[-1]))
 
     def _after_key(self, chunk: bytes) -> bytes:
         """The chunk without the part of the key that an earlier one began."""
-        end = chunk.find(KEY_END, 0, self._key_left)
+        end = chunk.find(patterns.KEY_END, 0, self._key_left)
         taken = end if end >= 0 else min(len(chunk), self._key_left)
         self._key_left = 0 if end >= 0 else self._key_left - taken
         return chunk[taken:]
@@ -204,10 +185,10 @@ def _named(data: bytes, lowered: bytes, word: bytes, head: re.Pattern[bytes]) ->
 
 
 def _name_before(lowered: bytes, start: int, *, with_blank: bool) -> bytes:
-    window = lowered[max(0, start - NAME_LENGTH) : start]
-    rest = window.rstrip(NAME_BYTES)
+    window = lowered[max(0, start - patterns.NAME_LENGTH) : start]
+    rest = window.rstrip(patterns.NAME_BYTES)
     if with_blank and rest.endswith(b" ") and len(rest) == len(window):  # "API key"
-        rest = rest[:-1].rstrip(NAME_BYTES)
+        rest = rest[:-1].rstrip(patterns.NAME_BYTES)
     return window[len(rest) :]
 
 
@@ -222,14 +203,14 @@ def _may_follow(name: bytes, match: re.Match[bytes], lowered: bytes) -> bool:
 
 def _value_span(data: bytes, name_start: int, name: bytes, match: re.Match[bytes]) -> Span | None:
     start = match.end()
-    quoted = QUOTED.match(data, start)
+    quoted = patterns.QUOTED.match(data, start)
     if quoted is not None:
         return _quoted_span(data, name, quoted)
     found = _unquoted(data, name_start, name, match).match(data, start)
     if found is None:
         return None
-    value = found[0].rstrip(CLOSERS + b" \t")
-    if not value.strip(b"[]{}()") or value.lower() in PLAIN_VALUES or _is_plain_token(name, value):
+    value = found[0].rstrip(patterns.CLOSERS + b" \t")
+    if not value.strip(b"[]{}()") or value.lower() in patterns.PLAIN_VALUES or _is_plain_token(name, value):
         return None
     return start, start + len(value)
 
@@ -238,17 +219,17 @@ def _unquoted(data: bytes, name_start: int, name: bytes, match: re.Match[bytes])
     """How far a value without quotes goes, by its name and by what stands around it."""
     before = data[name_start - 1 : name_start]
     if b"authorization" in name or b"cookie" in name:
-        return IN_HEADER
+        return patterns.IN_HEADER
     if before in {b"?", b"&"}:
-        return IN_QUERY
+        return patterns.IN_QUERY
     if data[match.end() : match.end() + 1] in {b"{", b"[", b"("}:
-        return TO_LINE_END
+        return patterns.TO_LINE_END
     if match["quote"]:
-        return IN_JSON
+        return patterns.IN_JSON
     # YAML takes a value with blanks without quotes; elsewhere the next word is another thing.
-    indent = data[max(0, name_start - NAME_LENGTH) : name_start].rstrip(b" \t")[-1:]
+    indent = data[max(0, name_start - patterns.NAME_LENGTH) : name_start].rstrip(b" \t")[-1:]
     whole_line = name.startswith(b"pass") and b":" in match["sep"] and indent in {b"", b"\n"}
-    return TO_LINE_END if whole_line else TO_BLANK
+    return patterns.TO_LINE_END if whole_line else patterns.TO_BLANK
 
 
 def _quoted_span(data: bytes, name: bytes, quoted: re.Match[bytes]) -> Span | None:
@@ -260,7 +241,7 @@ def _quoted_span(data: bytes, name: bytes, quoted: re.Match[bytes]) -> Span | No
         end = data.find(mark, end + 1, limit)
     end = limit if end < 0 else end
     value = data[start:end]
-    if value.lower() in PLAIN_VALUES or _is_plain_token(name, value):
+    if value.lower() in patterns.PLAIN_VALUES or _is_plain_token(name, value):
         return None
     return start, end
 
@@ -272,22 +253,11 @@ def _is_escaped(data: bytes, start: int, place: int) -> bool:
     return count % 2 == 1
 
 
-def _unquoted_pattern(data: bytes, name: bytes, match: re.Match[bytes]) -> re.Pattern[bytes]:
-    """How far a value without quotes goes, by what its name and its place are."""
-    before = match.start() - len(name) + len(match[0]) - len(match["sep"])
-    before = data[: match.start()].__len__() if before < 0 else before
-    if b"authorization" in name or b"cookie" in name:
-        return IN_HEADER
-    if match["quote"]:
-        return IN_JSON
-    return TO_BLANK
-
-
 def _is_plain_token(name: bytes, value: bytes) -> bool:
     """Whether it is a token of a language model: `eos_token: </s>`, `loss per token: 0.5`."""
     if not name.endswith(b"token"):
         return False
-    return bool(value.startswith((b"<", b"[")) or SPECIAL_TOKEN.search(name) or FIGURE.match(value))
+    return bool(value.startswith((b"<", b"[")) or patterns.SPECIAL_TOKEN.search(name) or patterns.FIGURE.match(value))
 
 
 def _matched(pattern: re.Pattern[bytes], data: bytes, places: Iterable[int]) -> Iterator[Span]:
@@ -301,7 +271,7 @@ def _url_passwords(data: bytes) -> Iterator[Span]:
     place = 0
     while (start := data.find(b"://", place)) >= 0:
         place = start + 3
-        scheme = SCHEME.search(data[max(0, start - 16) : start])
+        scheme = patterns.SCHEME.search(data[max(0, start - 16) : start])
         if scheme is None:
             continue
         end = _end_of_url(data, start, start - len(scheme[0]))
@@ -313,7 +283,7 @@ def _url_passwords(data: bytes) -> Iterator[Span]:
 
 
 def _end_of_url(data: bytes, start: int, scheme: int) -> int:
-    found = TO_BLANK.match(data, start)
+    found = patterns.TO_BLANK.match(data, start)
     end = found.end() if found else len(data)
     mark = data[scheme - 1 : scheme]
     if mark in {b'"', b"'"}:
@@ -324,9 +294,9 @@ def _end_of_url(data: bytes, start: int, scheme: int) -> int:
 
 def _key_blocks(data: bytes) -> Iterator[Span]:
     place = 0
-    while (match := KEY_BEGIN.search(data, place)) is not None:
+    while (match := patterns.KEY_BEGIN.search(data, place)) is not None:
         limit = min(len(data), match.end() + _KEY_BLOCK)
-        end = data.find(KEY_END, match.end(), limit)
+        end = data.find(patterns.KEY_END, match.end(), limit)
         place = limit if end < 0 else end
         if place > match.end():
             yield match.end(), place

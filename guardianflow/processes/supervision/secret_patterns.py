@@ -9,40 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = [
-    "CLOSERS",
-    "FIGURE",
-    "IN_HEADER",
-    "IN_JSON",
-    "IN_QUERY",
-    "KEY_BEGIN",
-    "KEY_END",
-    "NAME_BYTES",
-    "NAME_LENGTH",
-    "PLAIN_VALUES",
-    "QUERY_HEADS",
-    "QUOTED",
-    "SCHEME",
-    "SHAPES",
-    "SPECIAL_TOKEN",
-    "TO_BLANK",
-    "TO_LINE_END",
-    "WORD_HEADS",
-]
-
 NAME_LENGTH = 64
 NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 # What a secret-like name ends in, lower case. `is_secret_name` has the last word on the whole name.
-_NAME_WORDS = (
-    b"pass",
-    b"secret",
-    b"credential",
-    b"authorization",
-    b"cookie",
-    b"key",
-    b"token",
-)
+_NAME_WORDS = (b"pass", b"secret", b"credential", b"authorization", b"cookie", b"key", b"token")
 _AFTER_WORD = (
     rb"(?P<tail>[\w.\-]{0,64}+)"
     rb"(?P<sep>(?P<quote>\\?[\"']?)\]?[ \t]{0,64}+(?::(?!:)|:?={1,2}>?)[ \t]{0,64}+"

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from guardianflow.processes.supervision.ending import Ending
 from guardianflow.processes.supervision.frames import (
@@ -27,6 +27,7 @@ from guardianflow.processes.supervision.frames import (
     STARTED,
     STDERR,
     STDOUT,
+    Facts,
     Job,
     frame,
 )
@@ -66,7 +67,7 @@ class Supervisor:
         self._pause = 0.0
         self._pump_due = 0.0
         self._told: list[int] = []
-        self._facts: dict[str, Any] = {"held_mb": 0.0}
+        self._held_mb = 0.0
         self._redaction_failed = ""
         self._gone_at = 0.0
         os.set_blocking(control, False)
@@ -108,7 +109,7 @@ class Supervisor:
                 stream.log.failed = f"{stream.log.path.name} was not written: {self._redaction_failed}"
             stream.log.close()
             stream.live.close()
-        self._send_all(frame(ENDED, self._result()))
+        self._send_all(frame(ENDED, asdict(self._result())))
 
     # --- its start
 
@@ -243,7 +244,7 @@ class Supervisor:
             self._sample_due = now + _SAMPLE_S
             held = self._tree.memory_mb()
             if 0 < self.job.memory_mb < held and not self._ending.stopped:
-                self._facts["held_mb"] = held
+                self._held_mb = held
                 self._ending.begin("out_of_memory")
         if 0 < self.job.timeout_s <= now - self._began and not self._ending.stopped:
             self._ending.begin("timeout")
@@ -253,7 +254,7 @@ class Supervisor:
         now = time.monotonic()
         if now < self._pump_due:
             return
-        gone = self._childless or self._ending.given_up
+        gone = self._childless or self._ending.hopeless
         self._gone_at = self._gone_at or (now if gone else 0.0)
         patience = _LIVE_PATIENCE_STOPPED_S if self._ending.stopped else _LIVE_PATIENCE_S
         most = 0
@@ -283,9 +284,9 @@ class Supervisor:
             self._lose_parent()
 
     def _over(self) -> bool:
-        if self._status is None and not self._ending.given_up:
+        if self._status is None and not self._ending.hopeless:
             return False
-        if not self._childless and not self._ending.given_up:
+        if not self._childless and not self._ending.hopeless:
             return False
         if any(stream.open or stream.live.pending for stream in self._streams):
             return False
@@ -300,27 +301,26 @@ class Supervisor:
             while view:
                 view = view[os.write(self._report, view) :]
 
-    def _result(self) -> dict[str, Any]:
+    def _result(self) -> Facts:
         status = self._status
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         out, err = self._streams
-        return {
-            **self._facts,
-            "exit_code": os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0,
-            "stopped": self._ending.stopped,
-            "killed": self._ending.killed,
-            "wall_s": (self._ended_at or time.monotonic()) - self._began,
-            "cpu_s": used.ru_utime + used.ru_stime,
-            # No script is so short that this sees nothing of it. A child begins as a copy of us, and that counts, too.
-            "peak_memory_mb": max(self._tree.peak_mb, _max_rss_mb(resource.RUSAGE_CHILDREN)),
-            "left_behind": self._ending.left_behind,
-            "hopeless": self._ending.hopeless,
-            "stdout_bytes": out.total,
-            "stderr_bytes": err.total,
-            "unread_bytes": self._backlog.lost,
-            "remarks": [stream.log.failed for stream in self._streams if stream.log.failed],
-        }
+        return Facts(
+            exit_code=os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
+            signal=os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0,
+            stopped=self._ending.stopped,
+            killed=self._ending.killed,
+            held_mb=self._held_mb,
+            hopeless=self._ending.hopeless,
+            wall_s=(self._ended_at or time.monotonic()) - self._began,
+            cpu_s=used.ru_utime + used.ru_stime,
+            peak_memory_mb=max(self._tree.peak_mb, _max_rss_mb(resource.RUSAGE_CHILDREN)),
+            left_behind=self._ending.left_behind,
+            stdout_bytes=out.total,
+            stderr_bytes=err.total,
+            unread_bytes=self._backlog.lost,
+            remarks=[stream.log.failed for stream in self._streams if stream.log.failed],
+        )
 
 
 class RefusalError(Exception):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-__all__ = ["as_on_screen", "last_words", "reason_of", "signal_name"]
+from guardianflow.processes.supervision.frames import Facts
+
+__all__ = ["as_on_screen", "end_of_log", "last_words", "reason_of", "signal_name"]
 
 _TAIL_BYTES = 20_000
 _LONGEST = 300
@@ -35,7 +35,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, said: str) -> str:
+def reason_of(facts: Facts, *, timeout_s: float, memory_mb: float, said: str) -> str:
     """Why it didn't end well; empty where it did.
 
     Args:
@@ -44,23 +44,23 @@ def reason_of(facts: Mapping[str, Any], *, timeout_s: float, memory_mb: float, s
         memory_mb: How much it might hold.
         said: Its last words on stderr.
     """
-    stopped = facts["stopped"]
-    by_force = "; it didn't listen and was killed" if facts["killed"] else ""
-    stuck = f"; {facts['hopeless']} of its processes could not be killed" if facts["hopeless"] else ""
+    stopped = facts.stopped
+    by_force = "; it didn't listen and was killed" if facts.killed else ""
+    stuck = f"; {facts.hopeless} of its processes could not be killed" if facts.hopeless else ""
     if stopped == "timeout":
         return f"it took longer than {timeout_s:g} s and was ended; allow it more with --timeout{by_force}{stuck}"
     if stopped == "out_of_memory":
         return (
-            f"it and its children held {facts['held_mb']:,.0f} MB of memory, more than the {memory_mb:,.0f} MB "
+            f"it and its children held {facts.held_mb:,.0f} MB of memory, more than the {memory_mb:,.0f} MB "
             f"that they may take, and were ended; let it use less, or allow it more with --memory-mb{stuck}"
         )
     if stopped:
         return {"interrupted": "it was interrupted by Ctrl-C"}.get(stopped, "it was told to end") + by_force + stuck
-    if facts["signal"]:
-        name = signal_name(facts["signal"])
+    if facts.signal:
+        name = signal_name(facts.signal)
         return _MEANING.get(name, f"it was ended by {name}") + (f": {said}" if said else "") + stuck
-    if facts["exit_code"]:
-        return f"it ended with exit code {facts['exit_code']}" + (f": {said}" if said else "") + stuck
+    if facts.exit_code:
+        return f"it ended with exit code {facts.exit_code}" + (f": {said}" if said else "") + stuck
     return stuck.removeprefix("; ")
 
 
@@ -70,15 +70,19 @@ def as_on_screen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
-def last_words(log: Path) -> str:
-    """What Python raised last, else the last line of a log that says something; empty where there is none."""
+def end_of_log(log: Path) -> str:
+    """The end of a log as a terminal shows it; empty where it can't be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
+            return as_on_screen(file.read().decode("utf-8", errors="replace"))
     except OSError:
         return ""
-    text = as_on_screen(text)
+
+
+def last_words(log: Path) -> str:
+    """What Python raised last, else the last line of a log that says something; empty where there is none."""
+    text = end_of_log(log)
     raised = _RAISED.findall(text) if "Traceback (most recent call last):" in text else []
     lines = raised or [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:_LONGEST] if lines else ""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
+from guardianflow.text.names import free_name
 
 __all__ = [
     "STEP_NAMES",
@@ -17,7 +18,6 @@ __all__ = [
     "decimal_comma",
     "delimiter_of",
     "figure_of",
-    "free_name",
     "is_header",
     "read_header",
     "record_of",
@@ -68,14 +68,6 @@ def read_header(file_name: str, cells: Sequence[str]) -> TableColumns:
     counted = lowered.index("epoch") if "epoch" in lowered else step
     clock = next((lowered.index(name) for name in CLOCK_NAMES if name in lowered), None)
     return TableColumns(kind, tuple(cells), metrics, step, epoch, counted, clock, remarks)
-
-
-def free_name(name: str, taken: set[str]) -> str:
-    """Two columns or tags never share a name: the second is ``name_2``."""
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    return free
 
 
 def _kind(file_name: str, lowered: Sequence[str]) -> str:

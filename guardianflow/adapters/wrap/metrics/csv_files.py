@@ -97,7 +97,7 @@ def read_csv_metrics(path: str | Path) -> CsvHistory:
     except OSError as error:
         what = f"a table of metrics must be a file that can be read: {file} ({error}); check the path"
         raise InputError(what) from error
-    metrics = training.metrics(ends=reader.counts_epochs)
+    metrics = training.metrics(ends=reader.unit == "epoch")
     remarks = [*reader.order.remarks(reader.unit, training.before), *reader.remarks]
     if reader.refused:
         remarks.append(reader.refused)
@@ -192,11 +192,6 @@ class TableReader:
         if self._commas:
             found.append(f"{self._commas:,} figures have a decimal comma, and were read so (0,5 is a half)")
         return found
-
-    @property
-    def counts_epochs(self) -> bool:
-        """Whether epochs tell its trainings apart."""
-        return self.unit == "epoch"
 
     @property
     def unit(self) -> str:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guardianflow._imports import require
-from guardianflow.adapters.wrap.metrics.csv_columns import free_name
 from guardianflow.adapters.wrap.metrics.growing_file import open_regular
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.exceptions import InputError
+from guardianflow.text.names import free_name
 
 __all__ = ["EventHistory", "EventPoint", "EventReader", "is_event_file", "read_event_file"]
 

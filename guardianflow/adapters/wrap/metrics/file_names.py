@@ -7,6 +7,7 @@ from pathlib import Path
 
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.core.metrics import legal_metric_name
+from guardianflow.text.names import free_name
 
 __all__ = ["FileMetricNames"]
 
@@ -52,7 +53,9 @@ class FileMetricNames:
         rival = next((rival for rival in rivals if rival != owner), None)
         if rival is not None and owner not in self._prefixes:
             beside = not events and rival.parent == path.parent
-            self._prefixes[owner] = self._free_prefix(path.stem if beside else self._folder(path))
+            self._prefixes[owner] = free_name(
+                kept_name(path.stem if beside else self._folder(path)), self._prefixes.values()
+            )
         if owner in self._prefixes:
             return legal_metric_name(f"{self._prefixes[owner]}/{name}")
         self._owners[events, name] = owner
@@ -60,10 +63,3 @@ class FileMetricNames:
 
     def _folder(self, path: Path) -> str:
         return path.stem if path.parent == self._root else path.parent.name
-
-    def _free_prefix(self, wish: str) -> str:
-        own, number = kept_name(wish), 2
-        prefix = own
-        while prefix in self._prefixes.values():
-            prefix, number = f"{own}_{number}", number + 1
-        return prefix

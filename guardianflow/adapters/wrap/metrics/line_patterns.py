@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from types import FrameType
+from typing import NamedTuple
 
 from guardianflow.exceptions import InputError
 
@@ -42,15 +43,12 @@ class _TooSlowError(Exception):
     """Raised by the timer inside a search."""
 
 
-class Matched:
+class Matched(NamedTuple):
     """What one pattern found in a line: figures by name, as text; epoch and step as text, empty without."""
 
-    __slots__ = ("epoch", "figures", "step")
-
-    def __init__(self, figures: list[tuple[str, str]], epoch: str, step: str) -> None:
-        self.figures = figures
-        self.epoch = epoch
-        self.step = step
+    figures: list[tuple[str, str]]
+    epoch: str
+    step: str
 
 
 class LinePattern:

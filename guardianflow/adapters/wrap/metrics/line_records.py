@@ -6,12 +6,12 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from guardianflow.adapters.wrap.metrics.line_names import is_step_word, metric_word
+from guardianflow.adapters.wrap.metrics.measurement import ToldFigures
 
-__all__ = ["LineRecord", "read_record"]
+__all__ = ["read_record"]
 
 _DEEPEST = 6
 _MOST_FIGURES = 500
@@ -24,21 +24,12 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class LineRecord:
-    """The figures of a record under dotted names; epoch and step as text, empty without."""
-
-    figures: list[tuple[str, float]]
-    epoch: str
-    step: str
-
-
-def read_record(line: str) -> LineRecord | None:
+def read_record(line: str) -> ToldFigures | None:
     """The record on a line that begins with ``{`` and ends with ``}``; ``None`` where it is none."""
     try:
         content = json.loads(line)
     except RecursionError:
-        return LineRecord([], "", "")
+        return ToldFigures([])
     except ValueError:
         leaves = list(_scanned(line))
         if not leaves:
@@ -51,7 +42,7 @@ def read_record(line: str) -> LineRecord | None:
     lower = {name.lower(): number for name, number in reversed(found.items())}
     step = next((lower[name] for name in _STEPS if name in lower), None)
     figures = [(name, value) for name, value in found.items() if _is_metric(name)]
-    return LineRecord(figures, _count(lower.get("epoch")), _count(step))
+    return ToldFigures(figures, _count(lower.get("epoch")), _count(step))
 
 
 def _is_metric(name: str) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from guardianflow.adapters.wrap.metrics.line_names import metric_word
+from guardianflow.adapters.wrap.metrics.measurement import ToldFigures
 
-__all__ = ["LineTable", "TableRow"]
+__all__ = ["LineTable"]
 
 _FIRST = re.compile(
     r"[ \t|]*(?:epoch|iter|iteration|step|round|class)(?:[ \t]{2,}|\t|[ \t]*\|)[ \t]*[A-Za-z(]", re.IGNORECASE
@@ -19,15 +19,6 @@ _UNDER_BAR = re.compile(r":[ \t]+\d{1,3}%.*")
 _NO_COLUMNS = frozenset(["images", "labels", "instances", "targets", "size", "img_size", "gpu_mem"])
 _LONGEST = 500
 _PATIENCE = 20
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """The figures of a row; epoch or step as text, empty where the row has none of its own."""
-
-    figures: list[tuple[str, float]]
-    epoch: str = ""
-    step: str = ""
 
 
 class LineTable:
@@ -58,7 +49,7 @@ class LineTable:
         self.active, self._strange = True, 0
         return True
 
-    def row(self, line: str) -> TableRow | None:
+    def row(self, line: str) -> ToldFigures | None:
         """Read a row; ``None`` for a line that isn't one. After 20 of those the table is over."""
         if not line.strip():
             return None
@@ -67,7 +58,7 @@ class LineTable:
         self.active = self._strange < _PATIENCE
         return row
 
-    def _read(self, line: str) -> TableRow | None:
+    def _read(self, line: str) -> ToldFigures | None:
         bar = _BAR.search(line)
         text = line[: bar.start()] if bar else line
         cells = [cell.strip() for cell in text.strip(" \t|").split("|")] if self._bars else text.split()
@@ -77,12 +68,12 @@ class LineTable:
         first = columns[0].lower()
         counter = _COUNTER.fullmatch(cells[0])
         if first == "class":
-            return TableRow(_figures(columns, cells)) if cells[0] == "all" else None
+            return ToldFigures(_figures(columns, cells)) if cells[0] == "all" else None
         if counter is None:
             return None
         # A row under a bar is printed anew with each batch; only the whole epoch's counts.
         figures = [] if bar and bar["percent"] != "100" else _figures(columns, cells)
-        return TableRow(figures, epoch=counter[1]) if first == "epoch" else TableRow(figures, step=counter[1])
+        return ToldFigures(figures, epoch=counter[1]) if first == "epoch" else ToldFigures(figures, step=counter[1])
 
 
 def _figures(columns: list[str], cells: list[str]) -> list[tuple[str, float]]:

@@ -28,7 +28,6 @@ _WINDOW = 1 << 18
 _MOST_PLANS = 2_048
 _MOST_RUNS = 256
 _LONGEST_PLANNED = 1_000
-_MOST_SPELLED = 1_000
 
 # Lines that can hold a figure, found in a whole block at once: sign and number, but no 12:34:56.
 _NUMBER = rb"(?:[-+.0-9]|[nN][aA][nN]|[iI][nN][fF]|(?:torch\.)?tensor\(|(?:np|numpy|jnp)\.|[Aa]rray\()"
@@ -79,17 +78,11 @@ class MetricLines:
         self._last_shape = ""
         self._numbers = NUMBERS
         self._pending = b""
-        self._spelled: dict[str, str] = {}
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a person should know of: patterns that were stopped and why."""
         return tuple(pattern.remark for pattern in self._patterns if pattern.remark)
-
-    @property
-    def spelled(self) -> dict[str, str]:
-        """Name → how it was written, for names that had to be changed beyond recognition (Korean ones)."""
-        return dict(self._spelled)
 
     def feed(self, chunk: bytes) -> list[Measurement]:
         """The measurements of the lines that ended with this chunk."""
@@ -203,8 +196,6 @@ class MetricLines:
 
     def _new_plan(self, shape: str, parts: list[str]) -> LinePlan:
         plan = plan_line(parts[::2])
-        for figure in plan.figures:
-            self._name(figure.written)
         if len(shape) <= _LONGEST_PLANNED:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()  # lines that never repeat; starting anew is cheaper than keeping their order
@@ -236,7 +227,7 @@ class MetricLines:
             names = {measurement.name for measurement in asked}
             found += [
                 Measurement(name, value, step_of(name))
-                for name, value in ((self._name(written), value) for written, value in figures)
+                for name, value in ((kept_name(written), value) for written, value in figures)
                 if name not in names
             ]
 
@@ -271,16 +262,10 @@ class MetricLines:
         for match in matches:
             own = self._steps(match.epoch, match.step) if match.epoch or match.step else step_of
             for written, text in match.figures:
-                name = self._name(written)
+                name = kept_name(written)
                 try:
                     value = float(text.strip().rstrip("%"))
                 except ValueError:
                     continue
                 asked.append(Measurement(name, value, own(name), True))
         return asked
-
-    def _name(self, written: str) -> str:
-        name = kept_name(written)
-        if not written.isascii() and len(self._spelled) < _MOST_SPELLED:
-            self._spelled.setdefault(name, written)
-        return name

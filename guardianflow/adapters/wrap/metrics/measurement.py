@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["MeasuredLines", "Measurement"]
+__all__ = ["MeasuredLines", "Measurement", "ToldFigures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,11 @@ class MeasuredLines:
         for step, *values in zip(self.steps, *self.columns, strict=True):
             for name, value in zip(self.names, values, strict=True):
                 yield Measurement(name, value, step)
+
+
+class ToldFigures(NamedTuple):
+    """What a line tells, by name: its figures, and the text of its epoch and its step, empty where it names none."""
+
+    figures: list[tuple[str, float]]
+    epoch: str = ""
+    step: str = ""

@@ -11,7 +11,6 @@ they are taken, they are thinned evenly among themselves at once.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,19 +46,13 @@ class SeriesSummary:
         count: Values seen.
         first: The first value.
         last: The last value.
-        minimum: The least value that is a number; nan where none is.
-        maximum: The greatest value that is a number; nan where none is.
         last_step: Step of the last value.
-        source: Where it came from: ``"stdout"``, ``"stderr"`` or a file.
     """
 
     count: int
     first: float
     last: float
-    minimum: float
-    maximum: float
     last_step: int
-    source: str
 
 
 @dataclass(slots=True)
@@ -74,8 +67,6 @@ class _Curve:
     stride: int = 1
     first: float = math.nan
     last: float = math.nan
-    minimum: float = math.inf
-    maximum: float = -math.inf
     last_step: int = 0
     waiting: dict[int, float] = field(default_factory=dict)
     handed: set[int] = field(default_factory=set)  # steps of the sources that a file may still take over from
@@ -117,11 +108,6 @@ class MetricSeries:
     def thinned(self) -> dict[str, int]:
         """Name → values that were seen and not handed out, for names that were thinned."""
         return {name: curve.left_out for name, curve in self._curves.items() if curve.left_out}
-
-    @property
-    def dropped_names(self) -> int:
-        """Distinct names that found no room; counted up to 10,000."""
-        return len(self._dropped)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -166,8 +152,6 @@ class MetricSeries:
                 step = curve.count
             if not count:
                 curve.first = value
-            curve.minimum = min(curve.minimum, value)
-            curve.maximum = max(curve.maximum, value)
             curve.last, curve.last_step = value, step
             if count % curve.stride:
                 curve.left_out += 1
@@ -191,8 +175,6 @@ class MetricSeries:
         before, size = curve.count, len(values)
         if not before:
             curve.first = values[0]
-        curve.minimum = min(itertools.chain((curve.minimum,), values))  # in this order: nan is passed over
-        curve.maximum = max(itertools.chain((curve.maximum,), values))
         curve.count = before + size
         place, strides = -before % curve.stride, 0
         while place < size:
@@ -235,15 +217,7 @@ class MetricSeries:
     def summary(self) -> dict[str, SeriesSummary]:
         """Name → what is known of it."""
         return {
-            name: SeriesSummary(
-                count=curve.count,
-                first=curve.first,
-                last=curve.last,
-                minimum=curve.minimum if curve.minimum <= curve.maximum else math.nan,
-                maximum=curve.maximum if curve.minimum <= curve.maximum else math.nan,
-                last_step=curve.last_step,
-                source=curve.source,
-            )
+            name: SeriesSummary(curve.count, curve.first, curve.last, curve.last_step)
             for name, curve in self._curves.items()
         }
 
@@ -267,7 +241,6 @@ class MetricSeries:
         curve.waiting.clear()
         curve.source, curve.rank, curve.foreign = source, rank, True
         curve.count, curve.left_out = 0, 0
-        curve.minimum, curve.maximum = math.inf, -math.inf
         return curve
 
     def _keep(self, curve: _Curve, step: int, value: float) -> None:

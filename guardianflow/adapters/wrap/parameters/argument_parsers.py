@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from guardianflow.adapters.wrap.parameters.declared import DeclaredParameter
-from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate, shown
+from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Reading, Unreadable, dotted, evaluate, shown
 
 __all__ = ["NOTHING", "SUPPRESS", "Argument", "Parser", "argument_of", "declared_by", "parser_of"]
 
@@ -64,7 +64,6 @@ class Parser:
     parsed: bool = False  # its parse_args() is called
     inner: bool = False  # a subcommand's, or another parser's parent
     loose: bool = False  # made somewhere that can't be seen
-    returned: bool = False
 
     def everything(self) -> Iterator[Argument]:
         """Its arguments and those of its subcommands."""
@@ -86,15 +85,15 @@ def unique(commands: Mapping[str, Parser]) -> list[Parser]:
     return list({id(child): child for child in commands.values()}.values())
 
 
-def parser_of(call: ast.Call, names: Mapping[str, Any], parents: list[Parser], remark: Callable[[str], None]) -> Parser:
+def parser_of(call: ast.Call, parents: list[Parser], reading: Reading) -> Parser:
     """The parser that a call of ``ArgumentParser(…)`` makes."""
     parser = Parser(line=call.lineno)
     for word in call.keywords:
         if word.arg in _SETTINGS:
             try:
-                parser.settings[word.arg] = evaluate(word.value, names)
+                parser.settings[word.arg] = evaluate(word.value, reading.names)
             except Unreadable as why:
-                remark(f"line {call.lineno}: {word.arg} of the parser is computed: {why}")
+                reading.remark(f"line {call.lineno}: {word.arg} of the parser is computed: {why}")
     for parent in parents:
         parent.inner = True
         parser.arguments.extend(replace(argument) for argument in parent.arguments)
@@ -102,42 +101,40 @@ def parser_of(call: ast.Call, names: Mapping[str, Any], parents: list[Parser], r
     return parser
 
 
-def argument_of(
-    call: ast.Call, parser: Parser, names: Mapping[str, Any], remark: Callable[[str], None]
-) -> Argument | None:
+def argument_of(call: ast.Call, parser: Parser, reading: Reading) -> Argument | None:
     """The argument that a call of ``add_argument(…)`` adds; None where even its name is computed."""
     where = f"line {call.lineno}"
     try:
-        words = [evaluate(word, names) for word in call.args if not isinstance(word, ast.Starred)]
+        words = [evaluate(word, reading.names) for word in call.args if not isinstance(word, ast.Starred)]
         for word in call.args:
             if isinstance(word, ast.Starred):
-                words.extend(evaluate(word.value, names))
+                words.extend(evaluate(word.value, reading.names))
     except Unreadable as why:
-        remark(f"{where}: the name of an argument is computed: {why}")
+        reading.remark(f"{where}: the name of an argument is computed: {why}")
         return None
-    keywords = _keywords(call, names, remark)
+    keywords = _keywords(call, reading)
     if not all(isinstance(word, str) and word for word in words):
         return None
     prefixes = parser.settings.get("prefix_chars", "-")
     flags = tuple(word for word in words if word[0] in prefixes)
-    if words and not flags and len(words) == 1:
-        argument = Argument((), words[0], line=call.lineno)
+    named = _literal(keywords.get("dest"), reading)
+    if len(words) == 1 and not flags:
+        dest = words[0]
+    elif isinstance(named, str):
+        dest = named
     elif flags:
-        dest = _literal(keywords.get("dest"), names)
-        argument = Argument(flags, dest if isinstance(dest, str) else _dest(flags, prefixes), line=call.lineno)
+        dest = _dest(flags, prefixes)
     else:
-        dest = _literal(keywords.get("dest"), names)
-        if not isinstance(dest, str):
-            remark(f"{where}: an argument without a name was left out")
-            return None
-        argument = Argument((), dest, line=call.lineno)
-    _fill(argument, keywords, names, remark)
+        reading.remark(f"{where}: an argument without a name was left out")
+        return None
+    argument = Argument(flags, dest, line=call.lineno)
+    _fill(argument, keywords, reading)
     if argument.default is NOTHING and argument.dest in parser.defaults:
         argument.default = parser.defaults[argument.dest]
     return argument
 
 
-def _keywords(call: ast.Call, names: Mapping[str, Any], remark: Callable[[str], None]) -> dict[str, Any]:
+def _keywords(call: ast.Call, reading: Reading) -> dict[str, Any]:
     """Keyword → expression, or → value where it came in by ``**known_dict``."""
     found: dict[str, Any] = {}
     for word in call.keywords:
@@ -145,19 +142,14 @@ def _keywords(call: ast.Call, names: Mapping[str, Any], remark: Callable[[str], 
             found[word.arg] = word.value
             continue
         try:
-            found.update({str(key): value for key, value in dict(evaluate(word.value, names)).items()})
+            found.update({str(key): value for key, value in dict(evaluate(word.value, reading.names)).items()})
         except (Unreadable, TypeError, ValueError):
-            remark(f"line {call.lineno}: keywords of an argument are computed: **{shown(word.value)}")
+            reading.remark(f"line {call.lineno}: keywords of an argument are computed: **{shown(word.value)}")
     return found
 
 
-def _literal(item: Any, names: Mapping[str, Any], otherwise: Any = None) -> Any:
-    if not isinstance(item, ast.expr):
-        return otherwise if item is None else item
-    try:
-        return evaluate(item, names)
-    except Unreadable:
-        return UNKNOWN
+def _literal(item: Any, reading: Reading) -> Any:
+    return reading.value(item) if isinstance(item, ast.expr) else item
 
 
 def _dest(flags: tuple[str, ...], prefixes: str) -> str:
@@ -165,46 +157,43 @@ def _dest(flags: tuple[str, ...], prefixes: str) -> str:
     return (long or list(flags))[0].lstrip(prefixes).replace("-", "_")
 
 
-def _fill(
-    argument: Argument, keywords: dict[str, Any], names: Mapping[str, Any], remark: Callable[[str], None]
-) -> None:
+def _fill(argument: Argument, keywords: dict[str, Any], reading: Reading) -> None:
     where = f"line {argument.line}: {argument.flags[0] if argument.flags else argument.dest}"
-    _fill_action(argument, keywords, names, lambda text: remark(f"{where}{text}"))
+    _fill_action(argument, keywords, reading, where)
     argument.type = _type_name(keywords.get("type"))
     for name in ("nargs", "const", "default"):
         if name not in keywords:
             continue
-        value = _literal(keywords[name], names)
+        value = _literal(keywords[name], reading)
         if value is UNKNOWN:
-            remark(f"{where}: its {name} is computed: {shown(keywords[name])}")
+            reading.remark(f"{where}: its {name} is computed: {shown(keywords[name])}")
             if name == "nargs":
                 value = "*"
         setattr(argument, name, value)
     if "choices" in keywords:
-        choices = _literal(keywords["choices"], names)
+        choices = _literal(keywords["choices"], reading)
         if isinstance(choices, (list, tuple, dict, str)):
             argument.choices = tuple(choices)
         elif choices is not None:
-            remark(f"{where}: its choices are computed: {shown(keywords['choices'])}")
-    argument.required = _literal(keywords.get("required"), names) is True
-    text = _literal(keywords.get("help"), names, "")
+            reading.remark(f"{where}: its choices are computed: {shown(keywords['choices'])}")
+    argument.required = _literal(keywords.get("required"), reading) is True
+    text = _literal(keywords.get("help"), reading)
     argument.help = text if isinstance(text, str) and text != SUPPRESS else ""
 
 
-def _fill_action(
-    argument: Argument, keywords: dict[str, Any], names: Mapping[str, Any], remark: Callable[[str], None]
-) -> None:
+def _fill_action(argument: Argument, keywords: dict[str, Any], reading: Reading, where: str) -> None:
     item = keywords.get("action")
     if item is None:
         return
     if isinstance(item, ast.expr) and dotted(item).rpartition(".")[2] == "BooleanOptionalAction":
         argument.action = "boolean"
         return
-    action = _literal(item, names)
+    action = _literal(item, reading)
     if isinstance(action, str) and action in _ACTIONS:
         argument.action = action
         return
-    remark(f": what it stores is decided by the script's own action {shown(item) if isinstance(item, ast.AST) else ''}")
+    own = shown(item) if isinstance(item, ast.AST) else ""
+    reading.remark(f"{where}: what it stores is decided by the script's own action {own}")
     argument.action = "own"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from guardianflow.adapters.wrap.parameters.argument_parsers import NOTHING
 from guardianflow.adapters.wrap.parameters.dataclass_arguments import annotation_of
 from guardianflow.adapters.wrap.parameters.declared import DeclaredParameter
-from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate, shown
+from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Reading, dotted, shown
 
 __all__ = ["CommandOptions", "Option", "declared_options", "find_commands"]
 
@@ -54,19 +54,10 @@ class CommandOptions:
     group: bool = False
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What is known while one script is read."""
-
-    names: Mapping[str, Any]
-    classes: Mapping[str, ast.ClassDef]
-    remark: Callable[[str], None]
-
-
 def find_commands(tree: ast.Module, names: Mapping[str, Any], remark: Callable[[str], None]) -> CommandOptions | None:
     """The command that a script runs, or None where it uses none of click, typer and fire."""
     classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-    reading = _Reading(names, classes, remark)
+    reading = Reading(names, classes, remark)
     functions = {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
     imported = _imported(tree)
     if "click" in imported or "rich_click" in imported:
@@ -113,19 +104,10 @@ def _imported(tree: ast.Module) -> set[str]:
     return found
 
 
-def _evaluated(node: ast.expr | None, reading: _Reading, otherwise: Any = None) -> Any:
-    if node is None:
-        return otherwise
-    try:
-        return evaluate(node, reading.names)
-    except Unreadable:
-        return UNKNOWN
-
-
 # -- click --------------------------------------------------------------------------------------
 
 
-def _click(functions: Mapping[str, Function], reading: _Reading) -> CommandOptions | None:
+def _click(functions: Mapping[str, Function], reading: Reading) -> CommandOptions | None:
     """Commands by their decorators: the group that others hang on, or the only command."""
     commands: dict[str, CommandOptions] = {}
     children: set[str] = set()
@@ -135,10 +117,7 @@ def _click(functions: Mapping[str, Function], reading: _Reading) -> CommandOptio
             owner, _, kind = dotted(call).rpartition(".")
             if kind not in {"command", "group"}:
                 continue
-            words = _words(decorator)
-            given = decorator.args[0] if isinstance(decorator, ast.Call) and decorator.args else words.get("name")
-            text = _evaluated(given, reading)
-            own = text if isinstance(text, str) else _command_name(function.name)
+            own = _given_name(decorator, reading) or _command_name(function.name)
             command = CommandOptions("click", own, _click_options(function, reading), group=kind == "group")
             commands[name] = command
             if owner in commands and owner not in {"click", ""}:
@@ -151,6 +130,11 @@ def _click(functions: Mapping[str, Function], reading: _Reading) -> CommandOptio
     return tops[0] if tops else None
 
 
+def _given_name(decorator: ast.expr, reading: Reading) -> str:
+    first = decorator.args[0] if isinstance(decorator, ast.Call) and decorator.args else _words(decorator).get("name")
+    return text if isinstance(text := reading.value(first), str) else ""
+
+
 def _command_name(name: str) -> str:
     for ending in ("_command", "_cmd", "_group", "_grp"):
         name = name.removesuffix(ending) or name
@@ -161,7 +145,7 @@ def _words(node: ast.expr) -> dict[str, ast.expr]:
     return {word.arg: word.value for word in node.keywords if word.arg} if isinstance(node, ast.Call) else {}
 
 
-def _click_options(function: Function, reading: _Reading) -> list[Option]:
+def _click_options(function: Function, reading: Reading) -> list[Option]:
     options = []
     for decorator in function.decorator_list:
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -175,8 +159,8 @@ def _click_options(function: Function, reading: _Reading) -> list[Option]:
     return options
 
 
-def _click_option(call: ast.Call, reading: _Reading, *, argument: bool) -> Option | None:
-    declarations = [_evaluated(one, reading) for one in call.args if not isinstance(one, ast.Starred)]
+def _click_option(call: ast.Call, reading: Reading, *, argument: bool) -> Option | None:
+    declarations = [reading.value(one) for one in call.args if not isinstance(one, ast.Starred)]
     declarations = [one for one in declarations if isinstance(one, str) and one]
     if not declarations or (argument and len(declarations) != 1):
         reading.remark(f"line {call.lineno}: the name of an option is computed: {shown(call)}")
@@ -186,16 +170,16 @@ def _click_option(call: ast.Call, reading: _Reading, *, argument: bool) -> Optio
     words = _words(call)
     if any(word.arg is None for word in call.keywords):
         reading.remark(f"line {call.lineno}: keywords of {declarations[0]} are computed")
-    option.help = str(_evaluated(words.get("help"), reading) or "") if "help" in words else ""
-    option.multiple = _evaluated(words.get("multiple"), reading) is True
-    option.count = _evaluated(words.get("count"), reading) is True
-    nargs = _evaluated(words.get("nargs"), reading)
+    option.help = str(reading.value(words.get("help")) or "") if "help" in words else ""
+    option.multiple = reading.value(words.get("multiple")) is True
+    option.count = reading.value(words.get("count")) is True
+    nargs = reading.value(words.get("nargs"))
     option.nargs = nargs if isinstance(nargs, int) else 1
-    option.flag_value = _evaluated(words.get("flag_value"), reading)
-    option.is_flag = bool(off) or _evaluated(words.get("is_flag"), reading) is True or option.flag_value is not None
+    option.flag_value = reading.value(words.get("flag_value"))
+    option.is_flag = bool(off) or reading.value(words.get("is_flag")) is True or option.flag_value is not None
     _click_default(option, words, reading)
     _click_type(option, words.get("type"), reading)
-    required = _evaluated(words.get("required"), reading)
+    required = reading.value(words.get("required"))
     option.required = required is True or (argument and required is None and option.default is NOTHING)
     option.required = option.required and option.nargs != -1
     return option
@@ -221,21 +205,21 @@ def _click_names(declarations: list[str], *, argument: bool) -> tuple[str, tuple
     return name, tuple(on), tuple(off)
 
 
-def _click_default(option: Option, words: Mapping[str, ast.expr], reading: _Reading) -> None:
+def _click_default(option: Option, words: Mapping[str, ast.expr], reading: Reading) -> None:
     if "default" not in words:
         if option.is_flag and option.flag_value is None:
             option.default = False
         if option.count:
             option.default = 0
         return
-    option.default = _evaluated(words["default"], reading)
+    option.default = reading.value(words["default"])
     if option.default is True and option.flag_value is not None:  # the default is what this flag stands for
         option.default = option.flag_value
     if option.default is UNKNOWN:
         reading.remark(f"line {option.line}: {option.name}: its default is computed: {shown(words['default'])}")
 
 
-def _click_type(option: Option, node: ast.expr | None, reading: _Reading) -> None:
+def _click_type(option: Option, node: ast.expr | None, reading: Reading) -> None:
     if node is None:
         sample = option.default[0] if isinstance(option.default, (list, tuple)) and option.default else option.default
         if option.is_flag and option.flag_value is None:
@@ -250,7 +234,7 @@ def _click_type(option: Option, node: ast.expr | None, reading: _Reading) -> Non
         option.nargs = len(node.elts)
         return
     if name == "Choice" and isinstance(node, ast.Call) and node.args:
-        choices = _evaluated(node.args[0], reading)
+        choices = reading.value(node.args[0])
         if isinstance(choices, (list, tuple)):
             option.choices = tuple(choices)
         else:
@@ -262,7 +246,7 @@ def _click_type(option: Option, node: ast.expr | None, reading: _Reading) -> Non
 # -- typer --------------------------------------------------------------------------------------
 
 
-def _typer(tree: ast.Module, functions: Mapping[str, Function], reading: _Reading) -> CommandOptions | None:
+def _typer(tree: ast.Module, functions: Mapping[str, Function], reading: Reading) -> CommandOptions | None:
     apps: dict[str, CommandOptions] = {}
     nested: dict[str, list[tuple[str, str]]] = {}
     for node in ast.walk(tree):
@@ -275,7 +259,7 @@ def _typer(tree: ast.Module, functions: Mapping[str, Function], reading: _Readin
                 function = functions[dotted(node.args[0])]
                 return CommandOptions("typer", function.name, _signature(function, reading, "typer"))
             if kind == "add_typer" and node.args:
-                name = _evaluated(_words(node).get("name"), reading)
+                name = reading.value(_words(node).get("name"))
                 nested.setdefault(owner, []).append((dotted(node.args[0]), name if isinstance(name, str) else ""))
     for function in functions.values():
         _typer_command(function, apps, reading)
@@ -302,7 +286,7 @@ def _typer_top(
     return top
 
 
-def _typer_command(function: Function, apps: Mapping[str, CommandOptions], reading: _Reading) -> None:
+def _typer_command(function: Function, apps: Mapping[str, CommandOptions], reading: Reading) -> None:
     for decorator in function.decorator_list:
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
         owner, _, kind = dotted(call).rpartition(".")
@@ -312,14 +296,11 @@ def _typer_command(function: Function, apps: Mapping[str, CommandOptions], readi
         if kind == "callback":
             apps[owner].group, apps[owner].options = True, options
             continue
-        words = _words(decorator)
-        given = decorator.args[0] if isinstance(decorator, ast.Call) and decorator.args else words.get("name")
-        text = _evaluated(given, reading)
-        name = text if isinstance(text, str) else function.name.lower().replace("_", "-")
+        name = _given_name(decorator, reading) or function.name.lower().replace("_", "-")
         apps[owner].commands[name] = CommandOptions("typer", name, options)
 
 
-def _signature(function: Function, reading: _Reading, style: str) -> list[Option]:
+def _signature(function: Function, reading: Reading, style: str) -> list[Option]:
     """A function's parameters as options: those with a default, and positionals."""
     arguments = [*function.args.posonlyargs, *function.args.args]
     padding: list[ast.expr | None] = [None] * (len(arguments) - len(function.args.defaults))
@@ -333,7 +314,7 @@ def _signature(function: Function, reading: _Reading, style: str) -> list[Option
     return options
 
 
-def _parameter(argument: ast.arg, default: ast.expr | None, reading: _Reading, style: str) -> Option:
+def _parameter(argument: ast.arg, default: ast.expr | None, reading: Reading, style: str) -> Option:
     read = annotation_of(argument.annotation, reading.classes)
     option = Option(argument.arg, type=read.type, choices=read.choices, line=argument.lineno)
     option.multiple, option.nargs = read.several, read.width or 1
@@ -351,17 +332,15 @@ def _parameter(argument: ast.arg, default: ast.expr | None, reading: _Reading, s
     if default is not None:
         option.default = _default(default, option, reading)
     if made is not None:
-        text = _evaluated(_words(made).get("help"), reading)
+        text = reading.value(_words(made).get("help"))
         option.help = text if isinstance(text, str) else ""
-        option.count = _evaluated(_words(made).get("count"), reading) is True
-    if style == "fire":
-        option.flags = (f"--{argument.arg}", f"--{argument.arg.replace('_', '-')}")
-        if argument.annotation is None and isinstance(option.default, (bool, int, float)):
-            option.type = type(option.default).__name__
-        return option
+        option.count = reading.value(_words(made).get("count")) is True
     if argument.annotation is None and isinstance(option.default, (bool, int, float)):
         option.type = type(option.default).__name__
-    _typer_flags(option, [_evaluated(one, reading) for one in names], positional=positional)
+    if style == "fire":
+        option.flags = (f"--{argument.arg}", f"--{argument.arg.replace('_', '-')}")
+        return option
+    _typer_flags(option, [reading.value(one) for one in names], positional=positional)
     return option
 
 
@@ -370,8 +349,8 @@ def _maker(call: ast.Call | None) -> str:
     return name if name in {"Option", "Argument"} else ""
 
 
-def _default(node: ast.expr, option: Option, reading: _Reading) -> Any:
-    value = _evaluated(node, reading)
+def _default(node: ast.expr, option: Option, reading: Reading) -> Any:
+    value = reading.value(node)
     if value is UNKNOWN:
         owner, _, member = dotted(node).rpartition(".")
         for one in reading.classes[owner].body if owner in reading.classes else ():
@@ -399,7 +378,7 @@ def _typer_flags(option: Option, names: list[Any], *, positional: bool) -> None:
 # -- fire ---------------------------------------------------------------------------------------
 
 
-def _fire(tree: ast.Module, functions: Mapping[str, Function], reading: _Reading) -> CommandOptions | None:
+def _fire(tree: ast.Module, functions: Mapping[str, Function], reading: Reading) -> CommandOptions | None:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or dotted(node.func) not in {"fire.Fire", "Fire"}:
             continue

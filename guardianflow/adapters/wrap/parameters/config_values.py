@@ -16,6 +16,7 @@ from guardianflow.adapters.wrap.parameters.script_text import read_bytes
 from guardianflow.adapters.wrap.parameters.word_arguments import typed
 from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.text.names import free_name
 from guardianflow.text.printable import printable
 
 __all__ = ["MAX_CONFIG_BYTES", "MAX_LEAVES", "ConfigValues", "config_files", "read_config_files"]
@@ -83,9 +84,7 @@ def read_config_files(paths: Iterable[Path]) -> ConfigValues:
         except InputError as error:
             remarks.append(f"left out: {error}")
             continue
-        stem, count = path.stem, 2
-        while stem in stems:
-            stem, count = f"{path.stem}_{count}", count + 1
+        stem = free_name(path.stem, stems)
         stems.add(stem)
         files.append(path)
         left_out = 0

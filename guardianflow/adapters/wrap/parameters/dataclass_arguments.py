@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from guardianflow.adapters.wrap.parameters.argument_parsers import NOTHING, Argument
-from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate, shown
+from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Reading, Unreadable, dotted, evaluate, shown
 
 __all__ = ["Annotation", "annotation_of", "dataclass_arguments", "enum_values"]
 
@@ -91,49 +91,43 @@ def enum_values(node: ast.ClassDef) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def dataclass_arguments(
-    name: str, classes: Mapping[str, ast.ClassDef], names: Mapping[str, Any], remark: Callable[[str], None]
-) -> list[Argument]:
+def dataclass_arguments(name: str, reading: Reading) -> list[Argument]:
     """The options that a dataclass of this file becomes, those of its bases first."""
-    if name not in classes:
-        remark(f"the options of {name or 'a dataclass'} are unknown: it is defined in another file")
+    if name not in reading.classes:
+        reading.remark(f"the options of {name or 'a dataclass'} are unknown: it is defined in another file")
         return []
     found: dict[str, Argument] = {}
-    for owner in _line(name, classes, remark):
+    for owner in _line(name, reading):
         for field in owner.body:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                argument = _argument(field, field.target.id, classes, names, remark)
+                argument = _argument(field, field.target.id, reading)
                 if argument is not None:
                     found[argument.dest] = argument
     return list(found.values())
 
 
-def _line(name: str, classes: Mapping[str, ast.ClassDef], remark: Callable[[str], None]) -> Iterator[ast.ClassDef]:
+def _line(name: str, reading: Reading) -> Iterator[ast.ClassDef]:
     line = [name]
     for one in line:
-        for base in map(dotted, classes[one].bases) if len(line) < 20 else ():
-            if base in classes and base not in line:
+        for base in map(dotted, reading.classes[one].bases) if len(line) < 20 else ():
+            if base in reading.classes and base not in line:
                 line.append(base)
-            elif base not in {"object", "ABC", "Enum", "abc.ABC"} and base not in classes:
-                remark(f"line {classes[one].lineno}: the options that {one} takes over from {base} are unknown")
-    return (classes[one] for one in reversed(line))
+            elif base not in {"object", "ABC", "Enum", "abc.ABC"} and base not in reading.classes:
+                reading.remark(
+                    f"line {reading.classes[one].lineno}: the options that {one} takes over from {base} are unknown"
+                )
+    return (reading.classes[one] for one in reversed(line))
 
 
-def _argument(
-    field: ast.AnnAssign,
-    name: str,
-    classes: Mapping[str, ast.ClassDef],
-    names: Mapping[str, Any],
-    remark: Callable[[str], None],
-) -> Argument | None:
+def _argument(field: ast.AnnAssign, name: str, reading: Reading) -> Argument | None:
     if "ClassVar" in shown(field.annotation):
         return None
-    read = annotation_of(field.annotation, classes)
+    read = annotation_of(field.annotation, reading.classes)
     flags = (f"--{name}", f"--{name.replace('_', '-')}") if "_" in name else (f"--{name}",)
     argument = Argument(flags, name, type=read.type, choices=read.choices, line=field.lineno)
     if read.several or read.width:
         argument.nargs = read.width or "+"
-    _fill_default(argument, field.value, classes, names, remark)
+    _fill_default(argument, field.value, reading)
     if read.type == "bool" and not read.several:  # `--flag`, `--flag false`
         argument.nargs, argument.const, argument.type = "?", True, "truth"
         argument.default = False if argument.default is NOTHING else argument.default
@@ -141,13 +135,7 @@ def _argument(
     return argument
 
 
-def _fill_default(
-    argument: Argument,
-    value: ast.expr | None,
-    classes: Mapping[str, ast.ClassDef],
-    names: Mapping[str, Any],
-    remark: Callable[[str], None],
-) -> None:
+def _fill_default(argument: Argument, value: ast.expr | None, reading: Reading) -> None:
     if isinstance(value, ast.Call) and dotted(value.func).rpartition(".")[2] in {
         "field",
         "Field",
@@ -155,7 +143,7 @@ def _fill_default(
         "list_field",
     }:
         words = {word.arg: word.value for word in value.keywords}
-        argument.help = _help(words, names)
+        argument.help = _help(words, reading)
         factory = words.get("default_factory")
         value = words.get("default", value.args[0] if value.args else None)
         if value is None and isinstance(factory, ast.Lambda):
@@ -163,20 +151,20 @@ def _fill_default(
         elif value is None and factory is not None:
             argument.default = {"list": [], "dict": {}}.get(dotted(factory), UNKNOWN)
             if argument.default is UNKNOWN:
-                remark(f"line {argument.line}: --{argument.dest}: its default is computed: {shown(factory)}")
+                reading.remark(f"line {argument.line}: --{argument.dest}: its default is computed: {shown(factory)}")
             return
     if value is None:
         argument.required = True
         return
     try:
-        argument.default = evaluate(value, names)
+        argument.default = evaluate(value, reading.names)
     except Unreadable as why:
         owner, _, member = dotted(value).rpartition(".")
         argument.default = UNKNOWN
-        if owner in classes and (found := _enum_member(classes[owner], member)) is not None:
+        if owner in reading.classes and (found := _enum_member(reading.classes[owner], member)) is not None:
             argument.default = found
         else:
-            remark(f"line {argument.line}: --{argument.dest}: its default is computed: {why}")
+            reading.remark(f"line {argument.line}: --{argument.dest}: its default is computed: {why}")
 
 
 def _enum_member(node: ast.ClassDef, member: str) -> Any:
@@ -186,14 +174,9 @@ def _enum_member(node: ast.ClassDef, member: str) -> Any:
     return None
 
 
-def _help(words: Mapping[str | None, ast.expr], names: Mapping[str, Any]) -> str:
+def _help(words: Mapping[str | None, ast.expr], reading: Reading) -> str:
     for word in (words.get("help"), words.get("description"), words.get("metadata")):
-        if word is None:
-            continue
-        try:
-            text = evaluate(word, names)
-        except Unreadable:
-            continue
+        text = reading.value(word)
         if isinstance(text, dict):
             text = text.get("help", "")
         if isinstance(text, str):

@@ -7,9 +7,10 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["UNKNOWN", "Unknown", "Unreadable", "dotted", "evaluate", "shown"]
+__all__ = ["UNKNOWN", "Reading", "Unknown", "Unreadable", "dotted", "evaluate", "known", "shown"]
 
 
 class Unknown:
@@ -93,6 +94,33 @@ def evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
     return value
 
 
+def known(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    """The value of an expression, or :data:`UNKNOWN`."""
+    try:
+        return evaluate(node, names)
+    except Unreadable:
+        return UNKNOWN
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader of a script's text knows of it, and whom it tells what it couldn't know.
+
+    Attributes:
+        names: Name → value of what the module assigns.
+        classes: Name → class, of the whole script.
+        remark: Takes a sentence.
+    """
+
+    names: Mapping[str, Any]
+    classes: Mapping[str, ast.ClassDef]
+    remark: Callable[[str], None]
+
+    def value(self, node: ast.expr | None) -> Any:
+        """The value of an expression: ``None`` where there is none, :data:`UNKNOWN` where nobody can tell."""
+        return None if node is None else known(node, self.names)
+
+
 def _weigh(value: Any, budget: int) -> int:
     """What is left of the budget of leaves: a list of lists of lists is small in memory and huge once written out."""
     budget -= len(value) if isinstance(value, str) else 1
@@ -129,8 +157,8 @@ def shown(node: ast.AST, longest: int = 60) -> str:
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(value=value):
-            return _plain(node, value)
+        case ast.Constant(value=None | bool() | int() | float() | str() as value):
+            return value
         case ast.Name() | ast.Attribute():
             return _named(node, names)
         case ast.List(elts=items) | ast.Set(elts=items):
@@ -151,12 +179,6 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return _called(node, names)
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _value(body, names) if _value(test, names) else _value(orelse, names)
-    raise Unreadable(shown(node))
-
-
-def _plain(node: ast.expr, value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     raise Unreadable(shown(node))
 
 

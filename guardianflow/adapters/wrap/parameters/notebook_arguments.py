@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import json
 import keyword
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,11 @@ from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredPar
 from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate
 from guardianflow.adapters.wrap.parameters.notebook_flow import (
     PARAMETERS_TAG,
-    code_cells,
     first_events,
     has_parameters_cell,
 )
-from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_notebook
+from guardianflow.adapters.wrap.parameters.script_text import Notebook, parse_script, read_notebook
+from guardianflow.adapters.wrap.parameters.word_arguments import read_literal
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
@@ -72,11 +71,11 @@ def notebook_source(path: Path) -> str:
     Raises:
         InputError: It is no notebook that can be read.
     """
-    return "\n".join(_without_magics(text) for text, _ in code_cells(read_notebook(path)))
+    return "\n".join(_without_magics(text) for text, _ in read_notebook(path).cells)
 
 
-def _tagged_cell(notebook: Mapping[str, Any]) -> str | None:
-    return next((text for text, tags in code_cells(notebook) if PARAMETERS_TAG in tags), None)
+def _tagged_cell(notebook: Notebook) -> str | None:
+    return next((text for text, tags in notebook.cells if PARAMETERS_TAG in tags), None)
 
 
 def _without_magics(source: str) -> str:
@@ -108,7 +107,7 @@ def notebook_words(path: Path, words: Sequence[str], *, target: Path, folder: Pa
     return argv
 
 
-def _require_used(path: Path, notebook: Mapping[str, Any], given: Mapping[str, str], declared: Sequence[str]) -> None:
+def _require_used(path: Path, notebook: Notebook, given: Mapping[str, str], declared: Sequence[str]) -> None:
     """Refuse values that the notebook's cells would not work with.
 
     Raises:
@@ -148,7 +147,7 @@ def notebook_defaults(path: Path, declared: Declared, given: Mapping[str, Any]) 
     except InputError:
         return values, []
     remarks = []
-    tagged = sum(PARAMETERS_TAG in tags for _, tags in code_cells(notebook))
+    tagged = sum(PARAMETERS_TAG in tags for _, tags in notebook.cells)
     if tagged > 1:
         remarks.append(f"{tagged} cells are tagged `{PARAMETERS_TAG}`; papermill puts values in below the first one")
     events = first_events(notebook, {*values, *given}, put_in=bool(given))
@@ -166,13 +165,10 @@ def notebook_defaults(path: Path, declared: Declared, given: Mapping[str, Any]) 
     return values, remarks
 
 
-def _open_questions(notebook: Mapping[str, Any]) -> list[str]:
+def _open_questions(notebook: Notebook) -> list[str]:
     """Options for what a notebook leaves open, and papermill won't do without: its kernel and its language."""
-    metadata = notebook.get("metadata")
-    spec = metadata.get("kernelspec") if isinstance(metadata, dict) else None
-    known = spec if isinstance(spec, dict) else {}
-    words = [] if known.get("name") else ["-k", "python3"]
-    return words if known.get("language") else [*words, "-l", "python"]
+    words = [] if notebook.names_kernel else ["-k", "python3"]
+    return words if notebook.names_language else [*words, "-l", "python"]
 
 
 def _word(name: str, text: str, value: Any) -> list[str]:
@@ -220,14 +216,8 @@ def _notebook_value(declared: DeclaredParameter | None, text: str) -> Any:
         return {"True": True, "False": False, "None": None}[text]
     if kind == "bool" and text.lower() in {"true", "false"}:
         return text.lower() == "true"
-    if text[:1] in "[{" and text:
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(text)
-            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-                continue
-            if isinstance(value, (list, dict)):
-                return value
+    if text[:1] in "[{" and isinstance(value := read_literal(text), (list, dict)):
+        return value
     for number in (int, float):
         try:
             return number(text)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from guardianflow.adapters.wrap.parameters.literal_values import Unreadable, evaluate
-from guardianflow.adapters.wrap.parameters.script_text import parse_script
+from guardianflow.adapters.wrap.parameters.script_text import Notebook, parse_script
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
-__all__ = ["PARAMETERS_TAG", "CellEvent", "code_cells", "first_events", "has_parameters_cell"]
+__all__ = ["PARAMETERS_TAG", "CellEvent", "first_events", "has_parameters_cell"]
 
 PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
@@ -62,26 +62,12 @@ class CellEvent:
         return evaluate(self.value, {})
 
 
-def code_cells(notebook: Mapping[str, Any]) -> list[tuple[str, frozenset[str]]]:
-    """The text and the tags of each code cell."""
-    found = []
-    for cell in notebook["cells"]:
-        if not isinstance(cell, dict) or cell.get("cell_type", "code") != "code":
-            continue
-        source = cell.get("source", "")
-        text = "".join(str(line) for line in source) if isinstance(source, list) else str(source)
-        metadata = cell.get("metadata")
-        tags = metadata.get("tags") if isinstance(metadata, dict) else None
-        found.append((text, frozenset(str(tag) for tag in tags) if isinstance(tags, list) else frozenset()))
-    return found
-
-
-def has_parameters_cell(notebook: Mapping[str, Any]) -> bool:
+def has_parameters_cell(notebook: Notebook) -> bool:
     """Whether values are put in at a place that the notebook names."""
-    return any(tags & {PARAMETERS_TAG, _INJECTED_TAG} for _, tags in code_cells(notebook))
+    return any(tags & {PARAMETERS_TAG, _INJECTED_TAG} for _, tags in notebook.cells)
 
 
-def first_events(notebook: Mapping[str, Any], names: Iterable[str], *, put_in: bool) -> dict[str, CellEvent]:
+def first_events(notebook: Notebook, names: Iterable[str], *, put_in: bool) -> dict[str, CellEvent]:
     """Name → what comes first of it below the place where values are put in; names that never come are left out.
 
     Args:
@@ -89,7 +75,7 @@ def first_events(notebook: Mapping[str, Any], names: Iterable[str], *, put_in: b
         names: The names that are asked for.
         put_in: Whether values are put in: a cell that an earlier run put in is replaced then.
     """
-    cells = code_cells(notebook)
+    cells = notebook.cells
     wanted = frozenset(names)
     tagged = [place for place, (_, tags) in enumerate(cells) if PARAMETERS_TAG in tags]
     injected = [place for place, (_, tags) in enumerate(cells) if _INJECTED_TAG in tags]
@@ -229,17 +215,15 @@ class _Walk(ast.NodeVisitor):
             else:
                 self._set(alias.asname or alias.name, node.lineno, None)
 
-    def visit_If(self, node: ast.If) -> None:
+    def visit_If(self, node: ast.If | ast.While) -> None:
         self.visit(node.test)
         self._maybe([*node.body, *node.orelse])
+
+    visit_While = visit_If  # noqa: N815 - the name that ast asks for
 
     def visit_For(self, node: ast.For) -> None:
         self.visit(node.iter)
         self.visit(node.target)
-        self._maybe([*node.body, *node.orelse])
-
-    def visit_While(self, node: ast.While) -> None:
-        self.visit(node.test)
         self._maybe([*node.body, *node.orelse])
 
     def visit_Try(self, node: ast.Try) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from guardianflow.adapters.wrap.parameters.argument_parsers import SUPPRESS, Argument, Parser, argument_of, parser_of
 from guardianflow.adapters.wrap.parameters.dataclass_arguments import dataclass_arguments
-from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate, shown
+from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Reading, dotted, known, shown
 from guardianflow.adapters.wrap.parameters.script_functions import PARSER_CALLS, Function, ScriptFunctions
 
 __all__ = ["FoundParsers", "find_parsers"]
@@ -104,6 +104,9 @@ class _Search:
         if len(self.remarks) < 50:
             self.remarks[text] = None
 
+    def _reading(self, scope: Scope) -> Reading:
+        return Reading(scope.values, self.script.classes, self.remark)
+
     def chosen(self) -> FoundParsers:
         """Those that are parsed on the way from the first line; else the one with most arguments."""
         mine = [one for one in self.parsers if not one.inner and (one.arguments or one.parsed)]
@@ -152,10 +155,7 @@ class _Search:
             case ast.Expr(value=value):
                 self._expression(value, scope)
             case ast.Return(value=ast.expr() as value):
-                found = self._expression(value, scope)
-                if isinstance(found, Parser):
-                    found.returned = True
-                return found
+                return self._expression(value, scope)
             case ast.If(test=test, body=body, orelse=orelse):
                 self._expression(test, scope)
                 return self._branches([body, orelse], scope, sure="__name__" in shown(test))
@@ -189,11 +189,8 @@ class _Search:
     def _loop(self, node: ast.For | ast.AsyncFor, scope: Scope) -> Any:
         turns: list[Any] = [UNKNOWN]
         if self.script.has_parser_call(node.body):
-            try:
-                known = evaluate(node.iter, scope.values)
-                turns = list(known)[:_MAX_TURNS] if isinstance(known, (list, tuple, dict, str)) else turns
-            except Unreadable:
-                pass
+            over = known(node.iter, scope.values)
+            turns = list(over)[:_MAX_TURNS] if isinstance(over, (list, tuple, dict, str)) else turns
         result = None
         for value in turns:
             _bind(node.target, value, scope)
@@ -207,10 +204,7 @@ class _Search:
             for item, one in zip(target.elts, found, strict=True):
                 self._keep(item, one, None, scope)
         elif isinstance(target, (ast.Tuple, ast.List)):
-            try:
-                _bind(target, evaluate(value, scope.values), scope)
-            except Unreadable:
-                _bind(target, UNKNOWN, scope)
+            _bind(target, known(value, scope.values), scope)
         else:
             self._keep(target, found, value, scope)
 
@@ -227,12 +221,9 @@ class _Search:
             return
         if name in objects:
             objects[name] = None
-        values[name] = UNKNOWN
+        values[name] = UNKNOWN  # also where its own value stands in what it is given
         if value is not None and name not in self._changed_elsewhere:
-            try:
-                values[name] = evaluate(value, scope.values)
-            except Unreadable:
-                pass
+            values[name] = known(value, scope.values)
 
     def _forget(self, target: ast.expr, scope: Scope) -> None:
         while isinstance(target, (ast.Subscript, ast.Starred)):
@@ -314,12 +305,12 @@ class _Search:
                         parents.append(found)
                     else:
                         self.remark(f"line {node.lineno}: a parent of the parser is unknown: {shown(one)}")
-        parser = parser_of(node, scope.values, parents, self.remark)
+        parser = parser_of(node, parents, self._reading(scope))
         self.parsers.append(parser)
         if kind == "HfArgumentParser" and node.args:
             items = node.args[0].elts if isinstance(node.args[0], (ast.Tuple, ast.List)) else [node.args[0]]
             for item in items:
-                parser.arguments += dataclass_arguments(dotted(item), self.script.classes, scope.values, self.remark)
+                parser.arguments += dataclass_arguments(dotted(item), self._reading(scope))
         elif kind in self.script.classes and f"{kind}.__init__" in self.script.functions:
             inner = self.root.inner(kind)
             inner.objects["self"] = parser
@@ -344,7 +335,7 @@ class _Search:
         if name in {"add_argument_group", "add_mutually_exclusive_group"}:
             return True, owner
         if name == "add_argument":
-            self._add(owner, argument_of(node, owner, scope.values, self.remark), node)
+            self._add(owner, argument_of(node, owner, self._reading(scope)), node)
         elif name == "add_arguments" and node.args:
             self._add_dataclass(node, owner, scope)
         elif name == "add_subparsers":
@@ -352,7 +343,7 @@ class _Search:
         elif name == "set_defaults":
             for word in node.keywords:
                 if word.arg:
-                    owner.set_default(word.arg, _known(word.value, scope.values))
+                    owner.set_default(word.arg, known(word.value, scope.values))
                 else:
                     self.remark(
                         f"line {node.lineno}: defaults are set from {shown(word.value)}, known only when it runs"
@@ -380,18 +371,18 @@ class _Search:
         parser.arguments.append(argument)
 
     def _add_dataclass(self, node: ast.Call, owner: Parser, scope: Scope) -> None:
-        dest = next((_known(one, scope.values) for one in [*node.args[1:2], *_word(node, "dest")]), "")
+        dest = next((known(one, scope.values) for one in [*node.args[1:2], *_word(node, "dest")]), "")
         name = dotted(node.args[0])
-        for argument in dataclass_arguments(name, self.script.classes, scope.values, self.remark):
+        for argument in dataclass_arguments(name, self._reading(scope)):
             argument.dest = f"{dest}.{argument.dest}" if isinstance(dest, str) and dest else argument.dest
             owner.arguments.append(argument)
 
     def _add_subparsers(self, node: ast.Call, owner: Parser, scope: Scope) -> Subcommands:
-        known = {word.arg: _known(word.value, scope.values) for word in node.keywords}
-        dest = known.get("dest")
+        words = {word.arg: known(word.value, scope.values) for word in node.keywords}
+        dest = words.get("dest")
         argument = Argument(
             (), dest if isinstance(dest, str) else SUPPRESS, action="parsers", nargs="A...", line=node.lineno,
-            required=known.get("required") is True,
+            required=words.get("required") is True,
         )  # fmt: skip
         owner.arguments.append(argument)
         return Subcommands(argument)
@@ -399,11 +390,11 @@ class _Search:
     def _add_parser(self, node: ast.Call, owner: Subcommands, scope: Scope) -> Parser:
         child = self._make(node, scope, "")
         child.inner = True
-        name = _known(node.args[0], scope.values) if node.args else UNKNOWN
+        name = known(node.args[0], scope.values) if node.args else UNKNOWN
         if not isinstance(name, str):
             self.remark(f"line {node.lineno}: the name of a subcommand is computed")
             return child
-        aliases: Any = next((_known(one, scope.values) for one in _word(node, "aliases")), [])
+        aliases: Any = next((known(one, scope.values) for one in _word(node, "aliases")), [])
         for one in [name, *(aliases if isinstance(aliases, (list, tuple)) else [])]:
             owner.argument.commands[str(one)] = child
         return child
@@ -441,7 +432,7 @@ class _Search:
         names = [one.arg for one in [*function.args.posonlyargs, *function.args.args]]
         defaults = dict(zip(reversed(names), reversed(function.args.defaults), strict=False))
         for one in [*names, *(word.arg for word in function.args.kwonlyargs)]:
-            inner.values[one] = _known(defaults[one], self.root.values) if one in defaults else UNKNOWN
+            inner.values[one] = known(defaults[one], self.root.values) if one in defaults else UNKNOWN
             inner.objects[one] = None
         if owner and names and not _is_static(function):
             inner.objects[names.pop(0)] = Instance(owner)
@@ -449,11 +440,11 @@ class _Search:
                 given = (given or [])[1:]  # Base.initialize(self, parser)
         if node is not None and scope is not None:
             for one, item, value in zip(names, given or [], node.args[-len(given or [None]) :], strict=False):
-                inner.objects[one], inner.values[one] = item, _known(value, scope.values)
+                inner.objects[one], inner.values[one] = item, known(value, scope.values)
             for word in node.keywords:
                 if word.arg:
                     inner.objects[word.arg] = (named or {}).get(word.arg)
-                    inner.values[word.arg] = _known(word.value, scope.values)
+                    inner.values[word.arg] = known(word.value, scope.values)
         result = self._run_function(name, function, inner)
         return Instance(owner) if name.endswith(".__init__") else result
 
@@ -464,13 +455,6 @@ class _Search:
             return self.run(function.body, inner)
         finally:
             self._stack.pop()
-
-
-def _known(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    try:
-        return evaluate(node, names)
-    except Unreadable:
-        return UNKNOWN
 
 
 def _word(node: ast.Call, name: str) -> list[ast.expr]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from guardianflow.adapters.wrap.parameters.declared import DeclaredParameter
-from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, Unreadable, dotted, evaluate
+from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, dotted, known
 
 __all__ = ["constants_in", "module_values"]
 
@@ -21,12 +21,7 @@ def module_values(tree: ast.Module) -> dict[str, Any]:
     counts = _stores(tree)
     for node in tree.body:
         for name, value in _assignments(node):
-            values[name] = UNKNOWN
-            if counts.get(name, 0) <= 1:
-                try:
-                    values[name] = evaluate(value, values)
-                except Unreadable:
-                    pass
+            values[name] = known(value, values) if counts.get(name, 0) <= 1 else UNKNOWN
     return values
 
 

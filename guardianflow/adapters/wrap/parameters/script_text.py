@@ -8,13 +8,23 @@ import json
 import stat
 import tokenize
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
-__all__ = ["MAX_NOTEBOOK_BYTES", "MAX_SCRIPT_BYTES", "parse_script", "read_bytes", "read_notebook", "read_script"]
+__all__ = [
+    "MAX_NOTEBOOK_BYTES",
+    "MAX_SCRIPT_BYTES",
+    "CodeCell",
+    "Notebook",
+    "parse_script",
+    "read_bytes",
+    "read_notebook",
+    "read_script",
+]
 
 MAX_SCRIPT_BYTES = 2 << 20
 MAX_NOTEBOOK_BYTES = 50_000_000
@@ -75,7 +85,22 @@ def parse_script(source: str) -> ast.Module:
         raise InputError(f"the script can't be parsed ({why}), so its parameters can't be read") from None
 
 
-def read_notebook(path: Path) -> dict[str, Any]:
+class CodeCell(NamedTuple):
+    """The text of one code cell, and its tags."""
+
+    text: str
+    tags: frozenset[str]
+
+
+class Notebook(NamedTuple):
+    """What is read of a notebook: its code cells, and whether it says its kernel and its language."""
+
+    cells: list[CodeCell]
+    names_kernel: bool
+    names_language: bool
+
+
+def read_notebook(path: Path) -> Notebook:
     """A notebook's JSON.
 
     Raises:
@@ -90,4 +115,19 @@ def read_notebook(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
         raise InputError(f"{printable(path)} is no notebook of format 4: it has no cells; save it again in Jupyter")
-    return notebook
+    about = notebook.get("metadata")
+    spec = about.get("kernelspec") if isinstance(about, dict) else None
+    spec = spec if isinstance(spec, dict) else {}
+    return Notebook(list(code_cells(notebook["cells"])), bool(spec.get("name")), bool(spec.get("language")))
+
+
+def code_cells(cells: list[Any]) -> Iterator[CodeCell]:
+    """The code cells among the cells of a notebook's JSON."""
+    for cell in cells:
+        if not isinstance(cell, dict) or cell.get("cell_type", "code") != "code":
+            continue
+        source = cell.get("source", "")
+        text = "".join(str(line) for line in source) if isinstance(source, list) else str(source)
+        metadata = cell.get("metadata")
+        tags = metadata.get("tags") if isinstance(metadata, dict) else None
+        yield CodeCell(text, frozenset(str(tag) for tag in tags) if isinstance(tags, list) else frozenset())

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-__all__ = ["take_unknown", "typed", "word_arguments"]
+__all__ = ["read_literal", "take_unknown", "typed", "word_arguments"]
 
 _PAIR = re.compile(r"(?P<add>\+{0,2})(?P<name>[^\W\d][\w./@:\-]*)=(?P<text>.*)", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
@@ -28,12 +28,18 @@ def typed(text: str) -> Any:
     if _FLOAT.fullmatch(text) and not (text.lstrip("+-").isdigit()):
         return float(text)
     if text[:1] in {"[", "{", "("} and len(text) <= _LONGEST_LIST:
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(text)
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                continue
-            return list(value) if isinstance(value, (tuple, set)) else value
+        value = read_literal(text)
+        return list(value) if isinstance(value, (tuple, set)) else value
+    return text
+
+
+def read_literal(text: str) -> Any:
+    """The value that a text is, as JSON or else as Python writes it; the text itself where it is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
     return text
 
 
