@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name
-from guardianflow.runs.delivery import Operation, Refusal, brief, upload_seconds
+from guardianflow.runs.delivery import Operation, Refusal, batches, brief, upload_seconds
 from guardianflow.runs.run_records import ProcessIdentity, RunStatus
 from guardianflow.runs.tracking_store import explain_failure, no_mlflow, open_store
 
@@ -176,12 +176,8 @@ class MlflowRuns:
             TrackingUnavailableError: MLflow doesn't answer.
         """
         with self._explained():
-            experiments = [found.experiment_id for found in self._pages(self._client.search_experiments)]
-            wanted = f"attributes.status = 'RUNNING' and tags.`{OWNER_TAG}` LIKE '%'"
-            for start in range(0, len(experiments), 100):
-                some = experiments[start : start + 100]
-                for run in self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted):
-                    yield LeftRunning(run.info.run_id, _parsed_owner(run.data.tags.get(OWNER_TAG, "")))
+            for run in self._search(f"attributes.status = 'RUNNING' and tags.`{OWNER_TAG}` LIKE '%'"):
+                yield LeftRunning(run.info.run_id, _parsed_owner(run.data.tags.get(OWNER_TAG, "")))
 
     def send(self, operation: Operation) -> Sequence[Refusal]:
         """Send one operation; sending it again has no further effect.
@@ -266,6 +262,15 @@ class MlflowRuns:
             return None  # the server decides
         # MLflow's own default would be ./mlruns of whatever folder we happen to be in.
         return (self._settings.work_dir / "artifacts" / folder_name(experiment)).as_uri()
+
+    def _experiments(self) -> dict[str, str]:
+        """Id → name."""
+        return {found.experiment_id: str(found.name) for found in self._pages(self._client.search_experiments)}
+
+    def _search(self, wanted: str, experiments: Iterable[str] | None = None) -> Iterator[Any]:
+        """The runs that a filter of MLflow's finds, in some experiments or all."""
+        for some in batches(self._experiments() if experiments is None else experiments, 100):
+            yield from self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted)
 
     @staticmethod
     def _pages(search: Any, **query: Any) -> Iterator[Any]:
