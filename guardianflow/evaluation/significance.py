@@ -13,7 +13,7 @@ with 26,000 predictions take a fraction of a second; on 5,000 images with 490,00
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from guardianflow.evaluation.detection.precision import RECALLS
 from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.evaluation.tables import figure_text, html_table, interval_text
 from guardianflow.exceptions import InputError
+from guardianflow.text.plain import Row
 
 __all__ = ["METRICS", "ClassComparison", "PairedComparison", "Resampler", "paired_bootstrap"]
 
@@ -52,7 +53,7 @@ class ClassComparison:
 
 
 @dataclass(frozen=True)
-class PairedComparison:
+class PairedComparison(Row):
     """Candidate against champion on the same images.
 
     Attributes:
@@ -80,10 +81,6 @@ class PairedComparison:
     images: int
     probability_better: float
     per_class: tuple[ClassComparison, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain JSON types."""
-        return asdict(self)
 
     def _repr_html_(self) -> str:
         every = ClassComparison(

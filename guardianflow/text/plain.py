@@ -20,7 +20,7 @@ class Row:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON holds it: paths and times as text, rows and mappings as dictionaries, sequences as lists."""
+    """A value as JSON holds it: paths, times as text; rows, mappings as dictionaries; sequences, arrays as lists."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, datetime):
@@ -31,4 +31,6 @@ def plain(value: Any) -> Any:
         return Row.to_dict(value)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # an array, without a need of numpy here
+        return value.tolist()
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -16,21 +16,17 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from guardianflow.evaluation.detection.matching import OUTCOMES, match_at
+from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError, NotFoundError
 
-if TYPE_CHECKING:
-    from guardianflow.evaluation.detection.records import DetectionRecord
-
-__all__ = ["SCHEMA", "StoredRecord", "read_record", "write_record"]
+__all__ = ["SCHEMA", "read_record", "write_record"]
 
 SCHEMA = 1
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -41,15 +37,7 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class StoredRecord:
-    """What the files hold, by the fields of the record's tables."""
-
-    images: Mapping[str, Any]
-    classes: tuple[str, ...]
-    truth: Mapping[str, Any]
-    predictions: Mapping[str, Any]
-    facts: Mapping[str, Any]
+_Columns = dict[str, npt.NDArray[Any]]
 
 
 def write_record(record: DetectionRecord, folder: Path) -> Path:
@@ -83,8 +71,8 @@ def write_record(record: DetectionRecord, folder: Path) -> Path:
     return folder
 
 
-def read_record(folder: Path) -> StoredRecord:
-    """Read what :func:`write_record` wrote; the values themselves are checked by the record's own types.
+def read_record(folder: Path) -> DetectionRecord:
+    """Read what :func:`write_record` wrote.
 
     Raises:
         NotFoundError: There is no such folder.
@@ -92,16 +80,14 @@ def read_record(folder: Path) -> StoredRecord:
     """
     if not folder.is_dir():
         raise NotFoundError(f"no record of detections at {folder}; it is a folder that an evaluation wrote")
-    facts = _read_facts(folder / "facts.json")
+    classes, facts = _read_facts(folder / "facts.json")
     tables = {name: _read_table(folder / f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
-    images = tables["images"]
-    return StoredRecord(
-        images={"names": tuple(images["name"]), "width": images["width"], "height": images["height"]},
-        classes=tuple(facts["classes"]),
-        truth=_with_box(tables["truth"]),
-        predictions=_with_box(tables["predictions"]),
-        facts=facts["facts"],
-    )
+    try:
+        images = Images(tuple(map(str, tables["images"].pop("name"))), **tables["images"])
+        truth, found = GroundTruth(**_with_box(tables["truth"])), Predictions(**_with_box(tables["predictions"]))
+        return DetectionRecord(images, classes, truth, found, facts)
+    except InputError as error:
+        raise InputError(f"the record in {folder} is damaged: {error}") from error
 
 
 def _facts_text(record: DetectionRecord) -> str:
@@ -114,11 +100,11 @@ def _facts_text(record: DetectionRecord) -> str:
         ) from error
 
 
-def _tables(record: DetectionRecord) -> dict[str, dict[str, Any]]:
+def _tables(record: DetectionRecord) -> dict[str, _Columns]:
     images, truth, found = record.images, record.truth, record.predictions
     met = match_at(record, iou=0.5)
     return {
-        "images": {"name": list(images.names), "width": images.width, "height": images.height},
+        "images": {"name": np.array(images.names, object), "width": images.width, "height": images.height},
         "truth": {
             "image": truth.image, "label": truth.label, **_corners(truth.box),
             "crowd": truth.crowd, "area": truth.area,
@@ -130,32 +116,28 @@ def _tables(record: DetectionRecord) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def _corners(box: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+def _corners(box: npt.NDArray[np.float64]) -> _Columns:
     return {name: box[:, place] for place, name in enumerate(_CORNERS)}
 
 
-def _with_box(columns: dict[str, Any]) -> dict[str, Any]:
+def _with_box(columns: _Columns) -> _Columns:
     box = np.stack([columns.pop(name) for name in _CORNERS], axis=1)
     return {**columns, "box": box}
 
 
-def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
+def _write_table(path: Path, columns: _Columns) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = pa.table(
-        {
-            name: pa.array(values, pa.string()) if name == "name" else pa.array(np.ascontiguousarray(values))
-            for name, values in columns.items()
-        }
-    )
+    kinds = {name: pa.string() if values.dtype == object else None for name, values in columns.items()}
+    table = pa.table({name: pa.array(np.ascontiguousarray(columns[name]), kind) for name, kind in kinds.items()})
     with path.open("xb") as file:
         parquet.write_table(table, file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, Any]:
+def _read_table(path: Path, columns: tuple[str, ...]) -> _Columns:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -172,15 +154,10 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, Any]:
     empty = [name for name in columns if table.column(name).null_count]
     if empty:
         raise InputError(f"{path} has rows without a value in {', '.join(empty)}. Write the record again with save().")
-    return {
-        name: [str(value) for value in table.column(name).to_pylist()]
-        if name == "name"
-        else table.column(name).to_numpy()
-        for name in columns
-    }
+    return {name: table.column(name).to_numpy() for name in columns}
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_facts(path: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"the record lacks {path.name} ({path}). Write it again with save().")
     try:
@@ -193,4 +170,4 @@ def _read_facts(path: Path) -> dict[str, Any]:
     classes, facts = content.get("classes"), content.get("facts")
     if not isinstance(facts, dict) or not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         raise InputError(f"{path} lacks the classes or the facts. Write the record again with save().")
-    return content
+    return tuple(classes), facts

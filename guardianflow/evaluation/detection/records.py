@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guardianflow.evaluation.detection.record_files import read_record, write_record
 from guardianflow.exceptions import InputError
 
 __all__ = ["DetectionRecord", "GroundTruth", "Images", "Predictions"]
@@ -149,11 +148,8 @@ class DetectionRecord:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
-        boxes: tuple[tuple[str, GroundTruth | Predictions], ...] = (
-            ("truth", self.truth),
-            ("predictions", self.predictions),
-        )
-        for table, rows in boxes:
+        for table in ("truth", "predictions"):
+            rows: GroundTruth | Predictions = getattr(self, table)
             _check_range(rows.image, len(self.images), f"{table}: image")
             _check_range(rows.label, len(self.classes), f"{table}: label")
 
@@ -166,27 +162,21 @@ class DetectionRecord:
         Raises:
             InputError: The folder exists and holds something, or the facts are no plain JSON.
         """
+        from guardianflow.evaluation.detection.record_files import write_record
+
         return write_record(self, Path(folder))
 
-    @classmethod
-    def load(cls, folder: str | Path) -> DetectionRecord:
+    @staticmethod
+    def load(folder: str | Path) -> DetectionRecord:
         """Read a record that :meth:`save` wrote.
 
         Raises:
             NotFoundError: There is no such folder.
             InputError: A file is missing, damaged, or of another version.
         """
-        stored = read_record(Path(folder))
-        try:
-            return cls(
-                images=Images(**stored.images),
-                classes=stored.classes,
-                truth=GroundTruth(**stored.truth),
-                predictions=Predictions(**stored.predictions),
-                facts=stored.facts,
-            )
-        except InputError as error:
-            raise InputError(f"the record in {folder} is damaged: {error}") from error
+        from guardianflow.evaluation.detection.record_files import read_record
+
+        return read_record(Path(folder))
 
 
 def _column(owner: object, name: str, dtype: Any, shape: tuple[int, ...], table: str) -> _Array:
