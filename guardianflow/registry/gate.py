@@ -7,7 +7,7 @@ with its :meth:`Gate.judge`.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -110,12 +110,8 @@ class Gate(Protocol):
         """
 
 
-class GateMaker(Protocol):
-    """What makes a gate from the settings: a class, or a function."""
-
-    def __call__(self, settings: Settings) -> Gate:
-        """The gate."""
-
+GateMaker = Callable[[Settings], Gate]
+"""What makes a gate from the settings: a class, or a function."""
 
 GATES: Registry[GateMaker] = Registry("gate", {"evidence": "guardianflow.registry.evidence_gate:EvidenceGate"})
 """The gates that ``gate`` in the settings can name, besides ``off``."""

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.runs.delivery import Operation, batches
-from guardianflow.runs.mlflow_runs import OWNER_TAG, TAG, MlflowRuns
+from guardianflow.runs.mlflow_runs import OWNER_TAG, TAG, MlflowRuns, local_folder
 from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunRecords
-from guardianflow.state.database import Database, run_records
+from guardianflow.state.database import Database
+from guardianflow.state.tables import run_records
 from guardianflow.text.redaction import flatten_params, redact
 
 __all__ = [
@@ -204,7 +203,7 @@ class MlflowImports(MlflowRuns):
     def discard(self, run_id: str) -> None:
         """Take away what a dead import has left of a run: in MLflow, its artifacts, our record."""
         with self._explained():
-            place = _local(self._client.get_run(run_id).info.artifact_uri or "")
+            place = local_folder(self._client.get_run(run_id).info.artifact_uri or "")
             self._client.delete_run(run_id)
         with self._database.write() as connection:
             connection.execute(run_records.delete().where(run_records.c.run_id == run_id))
@@ -244,8 +243,3 @@ def _stored(run: Any, experiment: str) -> StoredImport:
 
 def _masked(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: mask_secrets(str(value))[:_LONGEST_TAG] for key, value in redact(tags).items()}
-
-
-def _local(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None

@@ -10,10 +10,12 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, TrackingUnavailableError
@@ -25,7 +27,7 @@ from guardianflow.runs.tracking_store import explain_failure, no_mlflow, open_st
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["OWNER_TAG", "REASON_TAG", "TAG", "LeftRunning", "MlflowRuns", "make_client"]
+__all__ = ["OWNER_TAG", "REASON_TAG", "TAG", "LeftRunning", "MlflowRuns", "local_folder", "make_client"]
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +191,8 @@ class MlflowRuns:
             Exception: MLflow didn't answer, or not now; trying again may help.
         """
         try:
-            return _SENDERS[operation.kind](self, operation)
+            send: Callable[[Operation], Sequence[Refusal]] = getattr(self, f"_send_{operation.kind}")
+            return send(operation)
         except Exception as error:
             if not _is_refusal(error):
                 raise
@@ -294,13 +297,14 @@ class MlflowRuns:
             raise explain_failure(error, self._settings) from error
 
 
-_SENDERS = {
-    "params": MlflowRuns._send_params,  # noqa: SLF001 - this module's own
-    "metrics": MlflowRuns._send_metrics,  # noqa: SLF001
-    "tags": MlflowRuns._send_tags,  # noqa: SLF001
-    "artifact": MlflowRuns._send_artifact,  # noqa: SLF001
-    "status": MlflowRuns._send_status,  # noqa: SLF001
-}
+def local_folder(uri: str) -> Path | None:
+    """Where artifacts lie, if on this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if not parts.scheme or (len(parts.scheme) == 1 and os.name == "nt"):  # C:\\… is no URL
+        return Path(uri)
+    return None
 
 
 def _part(operation: Operation, values: Any, reason: str) -> Refusal:

@@ -19,8 +19,8 @@ import psutil
 import sqlalchemy as sa
 
 from guardianflow.exceptions import NotFoundError
-from guardianflow.state.database import Database, run_records
-from guardianflow.state.tables import UtcDateTime
+from guardianflow.state.database import Database
+from guardianflow.state.tables import UtcDateTime, run_records
 from guardianflow.text.plain import Row, plain
 
 __all__ = ["ExperimentRow", "ProcessIdentity", "Progress", "RunRecord", "RunRecords", "RunStatus"]
