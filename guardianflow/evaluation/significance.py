@@ -132,7 +132,8 @@ def paired_bootstrap(
     whole = [side.precision(np.ones((images, 1), np.int32))[:, 0] for side in sides]
     drawn = [np.empty((len(candidate.classes), resamples)) for _ in sides]
     largest = max(len(candidate.truth), images)
-    for begin, counts in _draws(images, resamples, seed, at_once=_draws_at_once(largest)):
+    at_once = max(_FEWEST, min(_MOST, _CELLS_AT_ONCE // max(largest, 1)))  # so that a table of the largest stays small
+    for begin, counts in _draws(images, resamples, seed, at_once=at_once):
         for side, store in zip(sides, drawn, strict=True):
             store[:, begin : begin + counts.shape[1]] = side.precision(counts)
     difference = _mean(drawn[0]) - _mean(drawn[1])
@@ -246,11 +247,6 @@ def _draws(images: int, resamples: int, seed: int, *, at_once: int) -> Iterator[
         draws = min(at_once, resamples - begin)
         counts = [np.bincount(random.integers(0, images, images), minlength=images) for _ in range(draws)]
         yield begin, np.ascontiguousarray(np.stack(counts, axis=1), dtype=np.int32)
-
-
-def _draws_at_once(largest: int) -> int:
-    """So many draws side by side that a table of ``largest`` rows stays small."""
-    return max(_FEWEST, min(_MOST, _CELLS_AT_ONCE // max(largest, 1)))
 
 
 def _mean(by_class: _Floats) -> _Floats:

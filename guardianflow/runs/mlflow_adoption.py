@@ -301,12 +301,12 @@ def _stores_below(settings: Settings, root: Path, since: float) -> Iterator[Path
                 continue
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                if _is_experiment(path):
+                if b"experiment_id:" in _beginning(path / "meta.yaml", 4_000):  # of a file store
                     if _written(path, since):
                         yield path
                 elif depth < _MAX_DEPTH and entry.name not in _SKIPPED:
                     folders.append((path, depth + 1))
-            elif entry.name.endswith(_SQLITE_NAMES) and _is_sqlite(path) and _written(path, since):
+            elif entry.name.endswith(_SQLITE_NAMES) and _beginning(path, 16) == _SQLITE and _written(path, since):
                 yield path
 
 
@@ -318,23 +318,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _is_experiment(folder: Path) -> bool:
-    """Whether it is one of a file store's: it has a description, and its name is its id."""
-    try:
-        with (folder / "meta.yaml").open("rb") as file:
-            return b"experiment_id:" in file.read(4_000)
-    except OSError:
-        return False
-
-
-def _is_sqlite(path: Path) -> bool:
+def _beginning(path: Path, size: int) -> bytes:
+    """The first bytes of a file; none where it can't be read."""
     try:
         if not path.is_file():  # a FIFO would never open
-            return False
+            return b""
         with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
+            return file.read(size)
     except OSError:
-        return False
+        return b""
 
 
 def _written(path: Path, since: float) -> bool:

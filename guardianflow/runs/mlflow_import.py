@@ -7,11 +7,11 @@ written while holding :meth:`MlflowImports.lock` knows that its writer died, and
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,13 @@ class MlflowImports(MlflowRuns):
         self._database = Database.open(settings.database_url)
 
     @staticmethod
-    @contextlib.contextmanager
-    def lock(settings: Settings) -> Iterator[None]:
+    def lock(settings: Settings) -> AbstractContextManager[None]:
         """Hold the right to write imported runs; processes and machines that share the state database wait.
 
         Raises:
             ConflictError: Another import held it for ten minutes.
         """
-        with Database.open(settings.database_url).lock(_LOCK, timeout_s=_LOCK_TIMEOUT_S):
-            yield
+        return Database.open(settings.database_url).lock(_LOCK, timeout_s=_LOCK_TIMEOUT_S)
 
     def with_digest(self, digest: str) -> StoredImport | None:
         """The run that was made from this content; a whole one before one that is being written.

@@ -27,6 +27,7 @@ from guardianflow.evaluation.mot.figures import ALPHAS, Clear, Hota, Identity, M
 from guardianflow.evaluation.mot.pairs import Frames, Pairs, find_pairs
 from guardianflow.evaluation.mot.preprocess import PREPROCESS, Preprocess, drop_unmarked, preprocess_named
 from guardianflow.evaluation.mot.sequences import Sequence, Tracks
+from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.text.plain import plain
 
@@ -128,13 +129,9 @@ class MotResult:
 
     def _repr_html_(self) -> str:
         titles, body = self.table()
-        head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-        lines = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body
-        )  # fmt: skip
         note = f"preprocessing {self.preprocess}, counted by {self.evaluator}, match at IoU {self.match_iou:g}"
         said = "".join(f"<p>{html.escape(remark)}</p>" for remark in self.remarks)
-        return f"<p>{html.escape(note)}; fractions in %</p><table><tr>{head}</tr>{lines}</table>{said}"
+        return f"<p>{html.escape(note)}; fractions in %</p>{html_table(titles, body)}{said}"
 
 
 def _shown(name: str, value: float) -> str:
