@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -204,27 +204,23 @@ class MlflowRuns:
         run_id, asked = operation.run_id, operation.payload["params"]
         known = self._client.get_run(run_id).data.params
         # A parameter can't change within a run, and a conflict would reject the whole batch.
-        fresh = [Param(key, value) for key, value in asked.items() if key not in known]
-        refused = self._log("params", run_id, fresh)
+        fresh = [(Param(key, value), {key: value}) for key, value in asked.items() if key not in known]
+        refused = self._log(operation, fresh)
         for key, value in asked.items():
             if key in known and known[key] != value:  # a resumed run may ask for another device, say
                 self._client.set_tag(run_id, f"{TAG}resumed_with.{key}"[:250], value)
-        return [_part(operation, {fresh[at].key: fresh[at].value}, reason) for at, reason in refused]
+        return refused
 
     def _send_metrics(self, operation: Operation) -> Sequence[Refusal]:
         from mlflow.entities import Metric
 
-        rows = operation.payload["metrics"]
-        refused = self._log("metrics", operation.run_id, [Metric(*row) for row in rows])
-        return [_part(operation, [rows[at]], reason) for at, reason in refused]
+        return self._log(operation, [(Metric(*row), [row]) for row in operation.payload["metrics"]])
 
     def _send_tags(self, operation: Operation) -> Sequence[Refusal]:
         from mlflow.entities import RunTag
 
         tags = operation.payload["tags"]
-        refused = self._log("tags", operation.run_id, [RunTag(key, value) for key, value in tags.items()])
-        keys = list(tags)
-        return [_part(operation, {keys[at]: tags[keys[at]]}, reason) for at, reason in refused]
+        return self._log(operation, [(RunTag(key, value), {key: value}) for key, value in tags.items()])
 
     def _send_artifact(self, operation: Operation) -> Sequence[Refusal]:
         path, folder = Path(operation.payload["path"]), operation.payload["folder"]
@@ -242,22 +238,23 @@ class MlflowRuns:
         self._client.set_terminated(operation.run_id, status=asked["status"], end_time=asked["end_time"])
         return ()
 
-    def _log(self, kind: str, run_id: str, items: Sequence[Any]) -> list[tuple[int, str]]:
+    def _log(self, operation: Operation, items: Sequence[tuple[Any, Any]]) -> list[Refusal]:
         """Log a batch; where MLflow refuses it, one by one, so that only what is wrong is lost.
 
-        Returns:
-            The index of each item that was refused, and why.
+        Args:
+            operation: What the items are of.
+            items: Each as MLflow takes it, and the part of the operation that it is.
         """
         if not items:
             return []
         try:
-            self._client.log_batch(run_id, **{kind: items})
+            self._client.log_batch(operation.run_id, **{operation.kind: [item for item, _ in items]})
         except Exception as error:
             if not _is_refusal(error) or _code(error) == "RESOURCE_DOES_NOT_EXIST":
                 raise
             if len(items) == 1:
-                return [(0, brief(error))]
-            return [(at, reason) for at, item in enumerate(items) for _, reason in self._log(kind, run_id, [item])]
+                return [Refusal(replace(operation, payload={operation.kind: items[0][1]}), brief(error))]
+            return [refusal for item in items for refusal in self._log(operation, [item])]
         return []
 
     def _artifacts_of(self, experiment: str) -> str | None:
@@ -305,10 +302,6 @@ def local_folder(uri: str) -> Path | None:
     if not parts.scheme or (len(parts.scheme) == 1 and os.name == "nt"):  # C:\\… is no URL
         return Path(uri)
     return None
-
-
-def _part(operation: Operation, values: Any, reason: str) -> Refusal:
-    return Refusal(Operation(operation.kind, operation.run_id, {operation.kind: values}), reason)
 
 
 def _code(error: Exception) -> str | None:
