@@ -91,7 +91,8 @@ class ModelState(Row):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         row = super().to_dict()
-        return {**row, "moves": row.pop("gen")}
+        moves = row.pop("gen")
+        return {**row, "moves": moves}
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ class ModelVersion(Row):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, how it is served among them."""
         row = super().to_dict()
-        return {**row, "uri": self.uri, **row.pop("serving")}
+        served = row.pop("serving")
+        return {**row, "uri": self.uri, **served}
 
     def _repr_html_(self) -> str:
         shown = {
