@@ -16,17 +16,21 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from guardianflow.evaluation.detection.matching import OUTCOMES, match_at
-from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError, NotFoundError
 
-__all__ = ["SCHEMA", "read_record", "write_record"]
+if TYPE_CHECKING:
+    from guardianflow.evaluation.detection.records import DetectionRecord
+
+__all__ = ["SCHEMA", "StoredRecord", "read_record", "write_record"]
 
 SCHEMA = 1
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -38,6 +42,17 @@ _COLUMNS = {
 
 
 _Columns = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """What the files hold, by the fields of the record's tables."""
+
+    images: Mapping[str, Any]
+    classes: tuple[str, ...]
+    truth: _Columns
+    predictions: _Columns
+    facts: Mapping[str, Any]
 
 
 def write_record(record: DetectionRecord, folder: Path) -> Path:
@@ -71,8 +86,8 @@ def write_record(record: DetectionRecord, folder: Path) -> Path:
     return folder
 
 
-def read_record(folder: Path) -> DetectionRecord:
-    """Read what :func:`write_record` wrote.
+def read_record(folder: Path) -> StoredRecord:
+    """Read what :func:`write_record` wrote; the values themselves are checked by the record's own types.
 
     Raises:
         NotFoundError: There is no such folder.
@@ -80,14 +95,16 @@ def read_record(folder: Path) -> DetectionRecord:
     """
     if not folder.is_dir():
         raise NotFoundError(f"no record of detections at {folder}; it is a folder that an evaluation wrote")
-    classes, facts = _read_facts(folder / "facts.json")
+    facts = _read_facts(folder / "facts.json")
     tables = {name: _read_table(folder / f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
-    try:
-        images = Images(tuple(map(str, tables["images"].pop("name"))), **tables["images"])
-        truth, found = GroundTruth(**_with_box(tables["truth"])), Predictions(**_with_box(tables["predictions"]))
-        return DetectionRecord(images, classes, truth, found, facts)
-    except InputError as error:
-        raise InputError(f"the record in {folder} is damaged: {error}") from error
+    images = tables["images"]
+    return StoredRecord(
+        images={"names": tuple(images["name"]), "width": images["width"], "height": images["height"]},
+        classes=tuple(facts["classes"]),
+        truth=_with_box(tables["truth"]),
+        predictions=_with_box(tables["predictions"]),
+        facts=facts["facts"],
+    )
 
 
 def _facts_text(record: DetectionRecord) -> str:
@@ -100,11 +117,11 @@ def _facts_text(record: DetectionRecord) -> str:
         ) from error
 
 
-def _tables(record: DetectionRecord) -> dict[str, _Columns]:
+def _tables(record: DetectionRecord) -> dict[str, dict[str, Any]]:
     images, truth, found = record.images, record.truth, record.predictions
     met = match_at(record, iou=0.5)
     return {
-        "images": {"name": np.array(images.names, object), "width": images.width, "height": images.height},
+        "images": {"name": list(images.names), "width": images.width, "height": images.height},
         "truth": {
             "image": truth.image, "label": truth.label, **_corners(truth.box),
             "crowd": truth.crowd, "area": truth.area,
@@ -116,7 +133,7 @@ def _tables(record: DetectionRecord) -> dict[str, _Columns]:
     }  # fmt: skip
 
 
-def _corners(box: npt.NDArray[np.float64]) -> _Columns:
+def _corners(box: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
     return {name: box[:, place] for place, name in enumerate(_CORNERS)}
 
 
@@ -125,12 +142,16 @@ def _with_box(columns: _Columns) -> _Columns:
     return {**columns, "box": box}
 
 
-def _write_table(path: Path, columns: _Columns) -> None:
+def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    kinds = {name: pa.string() if values.dtype == object else None for name, values in columns.items()}
-    table = pa.table({name: pa.array(np.ascontiguousarray(columns[name]), kind) for name, kind in kinds.items()})
+    table = pa.table(
+        {
+            name: pa.array(values, pa.string()) if name == "name" else pa.array(np.ascontiguousarray(values))
+            for name, values in columns.items()
+        }
+    )
     with path.open("xb") as file:
         parquet.write_table(table, file, compression="zstd")
         file.flush()
@@ -157,7 +178,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> _Columns:
     return {name: table.column(name).to_numpy() for name in columns}
 
 
-def _read_facts(path: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"the record lacks {path.name} ({path}). Write it again with save().")
     try:
@@ -170,4 +191,4 @@ def _read_facts(path: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
     classes, facts = content.get("classes"), content.get("facts")
     if not isinstance(facts, dict) or not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         raise InputError(f"{path} lacks the classes or the facts. Write the record again with save().")
-    return tuple(classes), facts
+    return content

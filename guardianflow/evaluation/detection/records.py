@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from guardianflow.evaluation.detection.record_files import read_record, write_record
 from guardianflow.exceptions import InputError
 
 __all__ = ["DetectionRecord", "GroundTruth", "Images", "Predictions"]
@@ -162,21 +163,27 @@ class DetectionRecord:
         Raises:
             InputError: The folder exists and holds something, or the facts are no plain JSON.
         """
-        from guardianflow.evaluation.detection.record_files import write_record
-
         return write_record(self, Path(folder))
 
-    @staticmethod
-    def load(folder: str | Path) -> DetectionRecord:
+    @classmethod
+    def load(cls, folder: str | Path) -> DetectionRecord:
         """Read a record that :meth:`save` wrote.
 
         Raises:
             NotFoundError: There is no such folder.
             InputError: A file is missing, damaged, or of another version.
         """
-        from guardianflow.evaluation.detection.record_files import read_record
-
-        return read_record(Path(folder))
+        stored = read_record(Path(folder))
+        try:
+            return cls(
+                images=Images(**stored.images),
+                classes=stored.classes,
+                truth=GroundTruth(**stored.truth),
+                predictions=Predictions(**stored.predictions),
+                facts=stored.facts,
+            )
+        except InputError as error:
+            raise InputError(f"the record in {folder} is damaged: {error}") from error
 
 
 def _column(owner: object, name: str, dtype: Any, shape: tuple[int, ...], table: str) -> _Array:
