@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from guardianflow import __version__
+from guardianflow.console import ProgressWatch, print_lines, print_table, say
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import NotFoundError, RunFailedError
-from guardianflow.files.run_folder import RESULT_FILE
+from guardianflow.execution.executors import LocalExecutor, RunOutcome
+from guardianflow.files.run_folder import read_result
+from guardianflow.listing import history_table
+from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
+from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.factory import plan_run
+from guardianflow.scenes.scenes import SceneConfig, generate_images
+from guardianflow.state.database import Database
 from guardianflow.text.command_lines import command, program, typed
 
 __all__ = ["DEMO_EXPERIMENT", "DEMO_MODEL", "DemoRecipe", "run_demo"]
@@ -67,6 +74,21 @@ class DemoRecipe:
     )
 
 
+class Facts(TypedDict, total=False):
+    """What a step leaves for those after it: of a run its figures and pages, of a model its version."""
+
+    data_yaml: str
+    run_id: str
+    metrics: Mapping[str, float]
+    notebook: str
+    html: str
+    version: str
+
+
+_Told = tuple[str, Facts]
+"""What came of a step, as a person reads it, and what it leaves."""
+
+
 @dataclass
 class _Story:
     """Says each step and keeps what the demo hands back."""
@@ -74,9 +96,9 @@ class _Story:
     say: Callable[[str], None]
     total: int
     began: float = field(default_factory=time.perf_counter)
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[Mapping[str, object]] = field(default_factory=list)
 
-    def step(self, title: str, work: Callable[[], tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    def step(self, title: str, work: Callable[[], _Told]) -> Facts:
         number = len(self.steps) + 1
         self.say(f"[{number}/{self.total}] {title} …")
         start = time.perf_counter()
@@ -104,22 +126,20 @@ def run_demo(
     Raises:
         RunFailedError: The better model stays below the recipe's ``min_map50``.
     """
-    from guardianflow.console import say
-
     recipe = recipe or DemoRecipe()
     story = _Story(say=_silent if quiet else say, total=10)
     demo = _Demo(settings, story, recipe, fresh=fresh)
     data = story.step("Draw scenes of a gate: people and vehicles, with labels", demo.scenes)["data_yaml"]
     weak = story.step(
         f"Train a weak model ({recipe.weak_epochs} epochs) and register it",
-        demo.training(data, recipe.weak_epochs, drawn=False),
+        lambda: demo.training(data, recipe.weak_epochs, drawn=False),
     )
-    story.step("Promote it: it becomes the champion", demo.first_champion(weak["version"]))
+    story.step("Promote it: it becomes the champion", lambda: demo.first_champion(weak["version"]))
     better = story.step(
         f"Train a better model ({recipe.better_epochs} epochs) and register it",
-        demo.training(data, recipe.better_epochs),
+        lambda: demo.training(data, recipe.better_epochs),
     )
-    map50 = better["metrics"]["map50"]
+    map50, version = better["metrics"]["map50"], better["version"]
     if map50 < recipe.min_map50:
         raise RunFailedError(
             f"the better model reached mAP50 {map50:.3f} on its scenes, below {recipe.min_map50}; "
@@ -127,13 +147,14 @@ def run_demo(
         )
     reason = f"mAP50 {map50:.2f} against {weak['metrics']['map50']:.2f}"
     story.step(
-        "Promote the better one: the first becomes the rollback", demo.change("promote", better["version"], reason)
+        "Promote the better one: the first becomes the rollback", lambda: demo.change("promote", version, reason)
     )
-    story.step("Roll back: the first is in charge again", demo.change("rollback", None, "a drill: could we go back?"))
-    story.step("Promote the better one again", demo.change("promote", better["version"], "the drill is over"))
-    measured = story.step(f"Benchmark it on {', '.join(recipe.backends)}", demo.benchmark(data, better["version"]))
-    smaller = story.step("Quantize it: int8 for OpenVINO", demo.quantization(data, better["version"]))
-    last = story.step("Ask the gate to put the small one in charge", demo.trade(smaller["version"]))
+    drill = "a drill: could we go back?"
+    story.step("Roll back: the first is in charge again", lambda: demo.change("rollback", "", drill))
+    story.step("Promote the better one again", lambda: demo.change("promote", version, "the drill is over"))
+    measured = story.step(f"Benchmark it on {', '.join(recipe.backends)}", lambda: demo.benchmark(data, version))
+    smaller = story.step("Quantize it: int8 for OpenVINO", lambda: demo.quantization(data, version))
+    last = story.step("Ask the gate to put the small one in charge", lambda: demo.trade(smaller["version"]))
     pages = {
         "the better model's page": better["html"],
         "how fast it is on each runtime": measured["html"],
@@ -157,10 +178,8 @@ class _Demo:
         self._fresh = fresh
         self._registry = ModelRegistry(settings)
 
-    def scenes(self) -> tuple[str, dict[str, Any]]:
+    def scenes(self) -> _Told:
         """Images with labels; reused when they are there."""
-        from guardianflow.scenes.scenes import SceneConfig, generate_images
-
         recipe = self._recipe
         folder = self._settings.work_dir / "demo" / f"scenes-{__version__}-{recipe.images}-{recipe.seed}"
         config = SceneConfig(site="gate", condition="day", seed=recipe.seed)
@@ -169,7 +188,7 @@ class _Demo:
         verb = "reused" if made.reused else "drawn"
         return f"{verb}: {counts} images, {made.boxes:,} boxes", {"data_yaml": str(made.data_yaml)}
 
-    def training(self, data_yaml: str, epochs: int, *, drawn: bool = True) -> Callable[[], tuple[str, dict[str, Any]]]:
+    def training(self, data_yaml: str, epochs: int, *, drawn: bool = True) -> _Told:
         """Train and register; an earlier demo's run with the same parameters is reused.
 
         Args:
@@ -177,177 +196,111 @@ class _Demo:
             epochs: How long.
             drawn: Let Ultralytics draw its curves; the weak model isn't worth the seconds.
         """
+        facts, _, reused = self._once(
+            "train",
+            "epochs",
+            model_arch="yolo11n.yaml",
+            data_yaml=data_yaml,
+            epochs=epochs,
+            batch=self._recipe.batch,
+            imgsz=self._recipe.imgsz,
+            register_as=DEMO_MODEL,
+            options={**self._recipe.options, "plots": drawn},
+        )
+        facts["version"] = self._version_of(facts["run_id"])
+        verb, map50 = "reused" if reused else "trained", facts["metrics"]["map50"]
+        return f"{verb}: mAP50 {map50:.3f}, version {facts['version']} of {DEMO_MODEL}", facts
 
-        def work() -> tuple[str, dict[str, Any]]:
-            from guardianflow.scenario.factory import plan_run
-
-            plan = plan_run(
-                "train",
-                experiment_name=DEMO_EXPERIMENT,
-                model_arch="yolo11n.yaml",
-                data_yaml=data_yaml,
-                epochs=epochs,
-                batch=self._recipe.batch,
-                imgsz=self._recipe.imgsz,
-                seed=self._recipe.seed,
-                register_as=DEMO_MODEL,
-                options={**self._recipe.options, "plots": drawn},
-            )
-            outcome, reused = self._once(plan)
-            version = self._version_of(outcome["run_id"])
-            text = (
-                f"{'reused' if reused else 'trained'}: mAP50 {outcome['metrics']['map50']:.3f}, "
-                f"version {version.version} of {DEMO_MODEL}"
-            )
-            return text, {**_facts(outcome), "version": version.version}
-
-        return work
-
-    def benchmark(self, data_yaml: str, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+    def benchmark(self, data_yaml: str, version: str) -> _Told:
         """Measure a version on each runtime; an earlier demo's benchmark of it is reused."""
+        facts, verdict, reused = self._once(
+            "infer",
+            "cells",
+            model_path=f"models:/{DEMO_MODEL}/{version}",
+            data_yaml=data_yaml,
+            backends=list(self._recipe.backends),
+            seconds=self._recipe.seconds,
+            repeats=2,
+        )
+        return f"{'reused: ' if reused else ''}{verdict}", facts
 
-        def work() -> tuple[str, dict[str, Any]]:
-            from guardianflow.scenario.factory import plan_run
-
-            plan = plan_run(
-                "infer",
-                experiment_name=DEMO_EXPERIMENT,
-                model_path=f"models:/{DEMO_MODEL}/{version}",
-                data_yaml=data_yaml,
-                backends=list(self._recipe.backends),
-                seconds=self._recipe.seconds,
-                repeats=2,
-                seed=self._recipe.seed,
-            )
-            outcome, reused = self._once(plan, unit="cells")
-            return f"{'reused: ' if reused else ''}{outcome['verdict']}", _facts(outcome)
-
-        return work
-
-    def quantization(self, data_yaml: str, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+    def quantization(self, data_yaml: str, version: str) -> _Told:
         """Make a version smaller and register what comes of it; an earlier demo's is reused."""
+        facts, verdict, reused = self._once(
+            "quantize",
+            "steps",
+            source_run_id=f"models:/{DEMO_MODEL}/{version}",
+            backend="openvino",
+            precision="int8",
+            data_yaml=data_yaml,
+            calibration_images=self._recipe.calibration_images,
+            register_as=DEMO_MODEL,
+            seconds=self._recipe.seconds,
+            repeats=1,
+            # Scenes are few and easy: what is damaged is shown, not refused.
+            allow_damage=True,
+        )
+        facts["version"] = self._version_of(facts["run_id"])
+        return f"{'reused: ' if reused else ''}{verdict}", facts
 
-        def work() -> tuple[str, dict[str, Any]]:
-            from guardianflow.scenario.factory import plan_run
-
-            plan = plan_run(
-                "quantize",
-                experiment_name=DEMO_EXPERIMENT,
-                source_run_id=f"models:/{DEMO_MODEL}/{version}",
-                backend="openvino",
-                precision="int8",
-                data_yaml=data_yaml,
-                calibration_images=self._recipe.calibration_images,
-                register_as=DEMO_MODEL,
-                seconds=self._recipe.seconds,
-                repeats=1,
-                seed=self._recipe.seed,
-                # Scenes are few and easy: what is damaged is shown, not refused.
-                allow_damage=True,
-            )
-            outcome, reused = self._once(plan, unit="steps")
-            made = self._version_of(outcome["run_id"])
-            return f"{'reused: ' if reused else ''}{outcome['verdict']}", {**_facts(outcome), "version": made.version}
-
-        return work
-
-    def trade(self, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+    def trade(self, version: str) -> _Told:
         """Promote the quantized version if the gate lets it pass; say why where it doesn't."""
+        verdict = self._registry.judge(DEMO_MODEL, version)
+        if verdict.passed:
+            return self.change("promote", version, "as good, smaller and faster")
+        return f"refused, as a gate should: {'; '.join(verdict.reasons)}", _pages(self._records("registry")[0])
 
-        def work() -> tuple[str, dict[str, Any]]:
-            verdict = self._registry.judge(DEMO_MODEL, version)
-            if verdict.passed:
-                return self.change("promote", version, "as good, smaller and faster")()
-            outcome = self._latest("registry")
-            return f"refused, as a gate should: {'; '.join(verdict.reasons)}", outcome
-
-        return work
-
-    def first_champion(self, version: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+    def first_champion(self, version: str) -> _Told:
         """Promote the weak one; where an earlier demo left a better champion, against the gate."""
+        if self._registry.judge(DEMO_MODEL, version).passed:
+            return self.change("promote", version, "the first one there is")
+        return self.change("promote", version, "the demo starts over", force=True)
 
-        def work() -> tuple[str, dict[str, Any]]:
-            if self._registry.judge(DEMO_MODEL, version).passed:
-                return self.change("promote", version, "the first one there is")()
-            return self.change("promote", version, "the demo starts over", force=True)()
-
-        return work
-
-    def change(
-        self, action: str, version: str | None, reason: str, *, force: bool = False
-    ) -> Callable[[], tuple[str, dict[str, Any]]]:
+    def change(self, action: str, version: str, reason: str, *, force: bool = False) -> _Told:
         """Promote or roll back, in a notebook."""
+        asked = {"action": action, "model_name": DEMO_MODEL, "version": version, "reason": reason, "force": force}
+        run, _ = self._execute(plan_run("registry", experiment_name=DEMO_EXPERIMENT, **asked), "changes")
+        state = self._registry.reconcile(DEMO_MODEL)
+        return f"champion is version {state.champion}, rollback is {state.rollback or 'none'}", _pages(run)
 
-        def work() -> tuple[str, dict[str, Any]]:
-            from guardianflow.scenario.factory import plan_run
-
-            plan = plan_run(
-                "registry",
-                experiment_name=DEMO_EXPERIMENT,
-                action=action,
-                model_name=DEMO_MODEL,
-                version=version or "",
-                reason=reason,
-                force=force,
-            )
-            outcome = self._execute(plan, "changes")
-            state = self._registry.reconcile(DEMO_MODEL)
-            text = f"champion is version {state.champion}, rollback is {state.rollback or 'none'}"
-            return text, {key: outcome[key] for key in ("run_id", "notebook", "html")}
-
-        return work
-
-    def _execute(self, plan: Any, unit: str) -> dict[str, Any]:
-        from guardianflow.console import ProgressWatch
-        from guardianflow.execution.executors import LocalExecutor
-
+    def _execute(self, plan: RunPlan, unit: str) -> tuple[RunOutcome, Mapping[str, Any]]:
         quiet = plan.kind == "registry" or self._story.say is _silent
         with ProgressWatch(self._settings, quiet=quiet, label=f"      {unit}").watching() as watch:
             outcome = LocalExecutor(self._settings, on_run=watch.start).execute(plan)
-        return outcome.to_dict()
+        return outcome, outcome.result
 
-    def _once(self, plan: Any, unit: str = "epochs") -> tuple[dict[str, Any], bool]:
-        """The outcome of an earlier demo's run with the same parameters, else of a new one; and which it is."""
+    def _once(self, kind: str, unit: str, **asked: object) -> tuple[Facts, str, bool]:
+        """Facts and verdict of an earlier demo's run with the same parameters, else of a new one; and which it is."""
+        plan = plan_run(kind, experiment_name=DEMO_EXPERIMENT, seed=self._recipe.seed, **asked)
         earlier = None if self._fresh else self._find(plan)
-        return (earlier, True) if earlier else (self._execute(plan, unit), False)
+        run, result = earlier or self._execute(plan, unit)
+        return {**_pages(run), "metrics": result["metrics"]}, str(result["verdict"]), earlier is not None
 
-    def _find(self, plan: Any) -> dict[str, Any] | None:
+    def _find(self, plan: RunPlan) -> tuple[RunRecord, Mapping[str, Any]] | None:
         for record in self._records(plan.kind):
             if dict(record.parameters) != dict(plan.parameters) or record.notebook is None:
                 continue
             try:
-                result = json.loads((record.folder / RESULT_FILE).read_text(encoding="utf-8"))
                 if plan.kind in {"train", "quantize"}:
                     self._version_of(record.run_id)
+                return record, read_result(record.folder)
             except (NotFoundError, OSError, ValueError):
                 continue
-            return {**result, **_pages(record)}
         return None
 
-    def _latest(self, kind: str) -> dict[str, Any]:
-        return _pages(self._records(kind)[0])
-
-    def _records(self, kind: str) -> list[Any]:
-        from guardianflow.runs.run_records import RunRecords, RunStatus
-        from guardianflow.state.database import Database
-
+    def _records(self, kind: str) -> list[RunRecord]:
         records = RunRecords(Database.open(self._settings.database_url))
         return records.list(experiment=DEMO_EXPERIMENT, status=RunStatus.FINISHED, kind=kind)
 
-    def _version_of(self, run_id: str) -> Any:
+    def _version_of(self, run_id: str) -> str:
         for version in self._registry.list_versions(DEMO_MODEL):
             if version.run_id == run_id:
-                return version
+                return version.version
         raise NotFoundError(f"run {run_id} has no version of {DEMO_MODEL}; run the demo with --fresh")
 
 
-def _facts(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: outcome[key] for key in ("run_id", "metrics", "notebook", "html")}
-
-
-def _pages(record: Any) -> dict[str, Any]:
-    notebook = record.notebook
-    return {"run_id": record.run_id, "notebook": str(notebook), "html": str(notebook.with_suffix(".html"))}
+def _pages(run: RunOutcome | RunRecord) -> Facts:
+    return {"run_id": run.run_id, "notebook": str(run.notebook), "html": str(run.folder / f"{run.kind}.html")}
 
 
 def _mlflow_pages(settings: Settings) -> str:
@@ -360,9 +313,6 @@ def _mlflow_pages(settings: Settings) -> str:
 
 
 def _ending(settings: Settings, story: _Story, pages: Mapping[str, str], *, quiet: bool) -> dict[str, Any]:
-    from guardianflow.console import print_lines, print_table
-    from guardianflow.listing import history_table
-
     registry = ModelRegistry(settings)
     history = registry.history(DEMO_MODEL)
     seconds = time.perf_counter() - story.began

@@ -77,5 +77,5 @@ def test_the_demos_first_champion_finds_something_and_leaves_room_for_a_better_o
     shutil.copyfile(mlflow_sqlite_template, tmp_path / "mlflow.db")
     demo = _Demo(Settings(work_dir=tmp_path), _Story(say=print, total=2), DemoRecipe(), fresh=True)
     data = demo.scenes()[1]["data_yaml"]
-    _, facts = demo.training(data, DemoRecipe().weak_epochs, drawn=False)()
+    _, facts = demo.training(data, DemoRecipe().weak_epochs, drawn=False)
     assert 0.15 <= facts["metrics"]["map50"] <= 0.55

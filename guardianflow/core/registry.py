@@ -323,10 +323,9 @@ class ModelRegistry:
             NotFoundError: No such model.
         """
         state = self._known(name)
-        event = self._ledger.event_at(state.name, time if time.tzinfo else time.replace(tzinfo=UTC))
-        if event is None or event.champion is None:
-            return None
-        return self._ledger.version(state.name, event.champion)
+        moves = self._ledger.history(state.name, limit=1, until=time if time.tzinfo else time.replace(tzinfo=UTC))
+        champion = moves[0].champion if moves else None
+        return None if champion is None else self._ledger.version(state.name, champion)
 
     # --- files ------------------------------------------------------------------------------------
 

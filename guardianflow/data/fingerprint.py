@@ -14,6 +14,7 @@ from typing import Any
 from guardianflow.data.checks import in_threads
 from guardianflow.data.images import file_digest, image_digest
 from guardianflow.data.layout import Dataset, label_path
+from guardianflow.text.plain import Row
 
 __all__ = ["DatasetFingerprint", "fingerprint_dataset"]
 
@@ -21,7 +22,7 @@ _VERSION = "guardianflow-dataset-1"
 
 
 @dataclass(frozen=True)
-class DatasetFingerprint:
+class DatasetFingerprint(Row):
     """Which data it was.
 
     Attributes:
@@ -40,10 +41,6 @@ class DatasetFingerprint:
 
     def __str__(self) -> str:
         return self.total
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form."""
-        return {"total": self.total, "splits": dict(self.splits)}
 
 
 def fingerprint_dataset(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from guardianflow.data.image_listing import ImageListing, list_file, list_folder
 from guardianflow.data.labels import ParsedLabels, read_labels
 from guardianflow.data.paths import as_prefix
 from guardianflow.exceptions import DatasetError
+from guardianflow.text.plain import Row
 from guardianflow.text.printable import printable
 
 __all__ = ["SPLITS", "Dataset", "label_path"]
@@ -27,7 +28,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Row):
     """An object-detection dataset as its data.yaml describes it. Nothing is opened yet.
 
     Attributes:
@@ -53,10 +54,8 @@ class Dataset:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A read-only mapping can't be pickled, and a dataset travels to worker processes.
-        return (
-            type(self),
-            (self.yaml_path, self.root, self.names, dict(self.splits), self.channels, self.keypoints, self.notes),
-        )
+        values = {**vars(self), "splits": dict(self.splits)}
+        return type(self), tuple(values[each.name] for each in fields(self))
 
     def images(self, split: str) -> list[Path]:
         """The images of a split, each once, in the order of their paths (see :meth:`listing`)."""
@@ -95,18 +94,6 @@ class Dataset:
         text = os.fspath(file)
         prefix = as_prefix(self.root)
         return text[len(prefix) :].replace(os.sep, "/") if text.startswith(prefix) else text
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form."""
-        return {
-            "yaml_path": str(self.yaml_path),
-            "root": str(self.root),
-            "names": list(self.names),
-            "splits": {name: [str(source) for source in sources] for name, sources in self.splits.items()},
-            "channels": self.channels,
-            "keypoints": list(self.keypoints) if self.keypoints else None,
-            "notes": list(self.notes),
-        }
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from guardianflow.exceptions import DatasetError, ParameterError
+from guardianflow.text.plain import Row, plain
 from guardianflow.text.printable import printable
 
 __all__ = ["KINDS", "DatasetReport", "Problem", "SplitCounts", "require_usable"]
@@ -69,7 +70,7 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Row):
     """One thing that the check found.
 
     Attributes:
@@ -89,22 +90,16 @@ class Problem:
         """``"error"``, ``"warning"`` or ``"note"``."""
         return KINDS[self.kind][0]
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return {
-            "kind": self.kind,
-            "severity": self.severity,
-            "split": self.split,
-            "file": _encodable(self.file),
-            "detail": self.detail,
-        }
+        return {**super().to_dict(), "severity": self.severity, "file": _encodable(self.file)}
 
     def __str__(self) -> str:
         return f"{printable(self.file)}: {self.detail}" if self.file else self.detail
 
 
 @dataclass(frozen=True)
-class SplitCounts:
+class SplitCounts(Row):
     """What one split holds. ``images == labelled + background + bad``.
 
     Attributes:
@@ -122,17 +117,6 @@ class SplitCounts:
     bad: int
     boxes: int
     boxes_per_class: Mapping[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form."""
-        return {
-            "images": self.images,
-            "labelled": self.labelled,
-            "background": self.background,
-            "bad": self.bad,
-            "boxes": self.boxes,
-            "boxes_per_class": dict(self.boxes_per_class),
-        }
 
 
 @dataclass(frozen=True)
@@ -231,8 +215,8 @@ class DatasetReport:
             "bad_images": [_encodable(str(image)) for image in self.bad_images[:limit]],
             "bad_images_total": len(self.bad_images),
             "bad_percent": round(self.bad_percent, 4),
-            "splits": {name: counts.to_dict() for name, counts in self.splits.items()},
-            "problems": [problem.to_dict() for problem in self.problems[:limit]],
+            "splits": plain(self.splits),
+            "problems": plain(self.problems[:limit]),
             "problems_total": len(self.problems),
             "problems_by_kind": self.counts,
             "seconds": round(self.seconds, 3),

@@ -61,10 +61,9 @@ class _Task(threading.Thread):
     def run(self) -> None:
         try:
             found = self._probe.run(self._settings)
-        except GuardianFlowError as error:
-            found = [Check(self._probe.name, "fail", str(error), self._probe.advice)]
         except Exception as error:  # noqa: BLE001 - one broken probe must not hide the others' findings
-            detail = f"the check itself broke: {type(error).__name__}: {error}"
+            broken = "" if isinstance(error, GuardianFlowError) else f"the check itself broke: {type(error).__name__}: "
+            detail = f"{broken}{error}"
             found = [Check(self._probe.name, "fail", detail, self._probe.advice)]
         self._checks = [Check(c.name, c.status, mask_secrets(c.detail), mask_secrets(c.advice)) for c in found]
 

@@ -39,9 +39,8 @@ _LOW_MEMORY = 2e9
 _PACKAGES = ("torch", "torchvision", "ultralytics", "mlflow", "papermill", "sqlalchemy", "pandas", "numpy")
 
 
-def check_packages(settings: Settings) -> list[Check]:
+def check_packages(_: Settings) -> list[Check]:
     """Python, and the packages that every run needs."""
-    del settings
     found = {name: installed_version(name) for name in _PACKAGES}
     missing = [name for name, number in found.items() if number is None]
     python = f"Python {platform.python_version()} ({platform.system()} {platform.machine()})"
@@ -62,9 +61,8 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def check_machine(settings: Settings) -> list[Check]:
+def check_machine(_: Settings) -> list[Check]:
     """CPU cores that this process may use, and memory."""
-    del settings
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -82,9 +80,8 @@ print(json.dumps({"version": torch.__version__, "threads": torch.get_num_threads
 """
 
 
-def check_devices(settings: Settings) -> list[Check]:
+def check_devices(_: Settings) -> list[Check]:
     """Torch in a process of its own: a broken driver may crash it, and its import holds up other threads."""
-    del settings
     done = subprocess.run(
         [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, check=False, timeout=IMPORT_SECONDS
     )
@@ -122,9 +119,8 @@ def gpu_check(seen_by_torch: list[str], cuda: str | None, gpus: list[GpuMetrics]
     return Check("gpu", "ok", listed)
 
 
-def check_backends(settings: Settings) -> list[Check]:
+def check_backends(_: Settings) -> list[Check]:
     """The inference backends: what they compute at, or why they can't be used here. Torch has a check of its own."""
-    del settings
     return [_backend_check(name) for name in BACKENDS if name != "torch"]
 
 
@@ -165,9 +161,8 @@ def check_disk(
     return [Check("disk", "ok", detail)]
 
 
-def check_kernel(settings: Settings) -> list[Check]:
+def check_kernel(_: Settings) -> list[Check]:
     """Whether Jupyter can start Python."""
-    del settings
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     advice = "pip install --force-reinstall ipykernel"
@@ -186,9 +181,8 @@ def check_kernel(settings: Settings) -> list[Check]:
     return [Check("kernel", "ok", f"python3 ({spec.display_name}), ipykernel {installed_version('ipykernel')}")]
 
 
-def check_safe_load(settings: Settings) -> list[Check]:
+def check_safe_load(_: Settings) -> list[Check]:
     """Whether weights are read without running the pickles inside them."""
-    del settings
     found = find_spec("ultralytics")
     source = Path(found.origin).parent / "utils/__init__.py" if found and found.origin else None
     if source is None or "ULTRALYTICS_SAFE_LOAD" not in source.read_text(encoding="utf-8"):

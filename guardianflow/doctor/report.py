@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from guardianflow.text.plain import Row
 
 __all__ = ["Check", "DoctorReport", "Status"]
 
@@ -28,7 +30,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class DoctorReport:
+class DoctorReport(Row):
     """Settings and checks.
 
     Attributes:
@@ -48,9 +50,4 @@ class DoctorReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "ok": self.ok,
-            "seconds": round(self.seconds, 2),
-            "settings": [dict(row) for row in self.settings],
-            "checks": [asdict(check) for check in self.checks],
-        }
+        return {"ok": self.ok, **super().to_dict(), "seconds": round(self.seconds, 2)}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from guardianflow.evaluation.detection.records import DetectionRecord, GroundTru
 from guardianflow.evaluation.significance import ClassComparison, PairedComparison, paired_bootstrap
 from guardianflow.evaluation.tables import figure_text, html_table, interval_text
 from guardianflow.exceptions import InputError
+from guardianflow.text.plain import Row
 
 __all__ = ["Agreement", "ClassDamage", "ConfidenceShift", "DamageReport", "damage_report"]
 
@@ -86,7 +86,7 @@ class ClassDamage:
 
 
 @dataclass(frozen=True)
-class DamageReport:
+class DamageReport(Row):
     """Original against quantized on the same images.
 
     Attributes:
@@ -112,10 +112,6 @@ class DamageReport:
     passed: bool
     reasons: tuple[str, ...]
     verdict: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON types."""
-        return asdict(self)
 
     def _repr_html_(self) -> str:
         whole = self.comparison

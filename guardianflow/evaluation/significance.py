@@ -13,7 +13,7 @@ with 26,000 predictions take a fraction of a second; on 5,000 images with 490,00
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from guardianflow.evaluation.detection.precision import RECALLS
 from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.evaluation.tables import figure_text, html_table, interval_text
 from guardianflow.exceptions import InputError
+from guardianflow.text.plain import Row
 
 __all__ = ["METRICS", "ClassComparison", "PairedComparison", "Resampler", "paired_bootstrap"]
 
@@ -52,7 +53,7 @@ class ClassComparison:
 
 
 @dataclass(frozen=True)
-class PairedComparison:
+class PairedComparison(Row):
     """Candidate against champion on the same images.
 
     Attributes:
@@ -80,10 +81,6 @@ class PairedComparison:
     images: int
     probability_better: float
     per_class: tuple[ClassComparison, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain JSON types."""
-        return asdict(self)
 
     def _repr_html_(self) -> str:
         every = ClassComparison(
@@ -135,7 +132,8 @@ def paired_bootstrap(
     whole = [side.precision(np.ones((images, 1), np.int32))[:, 0] for side in sides]
     drawn = [np.empty((len(candidate.classes), resamples)) for _ in sides]
     largest = max(len(candidate.truth), images)
-    for begin, counts in _draws(images, resamples, seed, at_once=_draws_at_once(largest)):
+    at_once = max(_FEWEST, min(_MOST, _CELLS_AT_ONCE // max(largest, 1)))  # so that a table of the largest stays small
+    for begin, counts in _draws(images, resamples, seed, at_once=at_once):
         for side, store in zip(sides, drawn, strict=True):
             store[:, begin : begin + counts.shape[1]] = side.precision(counts)
     difference = _mean(drawn[0]) - _mean(drawn[1])
@@ -249,11 +247,6 @@ def _draws(images: int, resamples: int, seed: int, *, at_once: int) -> Iterator[
         draws = min(at_once, resamples - begin)
         counts = [np.bincount(random.integers(0, images, images), minlength=images) for _ in range(draws)]
         yield begin, np.ascontiguousarray(np.stack(counts, axis=1), dtype=np.int32)
-
-
-def _draws_at_once(largest: int) -> int:
-    """So many draws side by side that a table of ``largest`` rows stays small."""
-    return max(_FEWEST, min(_MOST, _CELLS_AT_ONCE // max(largest, 1)))
 
 
 def _mean(by_class: _Floats) -> _Floats:

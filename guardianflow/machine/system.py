@@ -272,7 +272,7 @@ class SystemSampler:
 
     The first sample is taken at the start and one more at the stop, so even work that is shorter
     than the interval has figures. Nothing in here raises into the measured work: what fails is
-    logged once and counted in :attr:`errors`.
+    logged once and counted in :attr:`errors`; :attr:`samples` counts what was taken.
 
     Example:
         >>> with SystemSampler(interval_s=0.5) as sampler:
@@ -311,15 +311,10 @@ class SystemSampler:
         self._has_gpu: bool | None = None
         self._figures: dict[str, _Running] = {}
         self._energy: dict[int, tuple[float, float]] = {}
-        self._samples = 0
+        self.samples = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-
-    @property
-    def samples(self) -> int:
-        """How many samples were taken."""
-        return self._samples
 
     @property
     def gpu_energy_j(self) -> float | None:
@@ -380,7 +375,7 @@ class SystemSampler:
             if self._stop.wait(due - sampled):
                 break
         # CPU load over a sliver of time says nothing: the last sample needs some, unless it is the second.
-        if self._samples < _ENOUGH_SAMPLES or time.monotonic() - sampled > self.interval_s / 2:
+        if self.samples < _ENOUGH_SAMPLES or time.monotonic() - sampled > self.interval_s / 2:
             self._sample_safely()
 
     def _sample_safely(self) -> None:
@@ -399,7 +394,7 @@ class SystemSampler:
         gpus = tuple(self._read_gpus()) if self._has_gpu else ()
         sample = SystemSample(time.time(), cpu, rss, processes, gpus)
         with self._lock:
-            self._samples += 1
+            self.samples += 1
             for name, value in sample.values().items():
                 self._figures.setdefault(name, _Running()).add(value)
             for gpu in gpus:

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import sqlalchemy as sa
 
@@ -27,12 +26,14 @@ from guardianflow.exceptions import HashMismatchError, InputError, NotFoundError
 from guardianflow.registry.evidence import finite_metrics, plain_json
 from guardianflow.registry.mlflow_registry import MlflowRegistry
 from guardianflow.registry.model_cache import legal_artifact
-from guardianflow.state.database import Database, model_evaluations
+from guardianflow.state.database import Database
+from guardianflow.state.tables import model_evaluations
+from guardianflow.text.plain import Row
 
 if TYPE_CHECKING:
     from guardianflow.evaluation.detection.records import DetectionRecord
 
-__all__ = ["EVALUATION_FOLDER", "EvaluationRow", "Evaluations", "evaluation_row", "machine_facts"]
+__all__ = ["EVALUATION_FOLDER", "ClassAp", "EvaluationRow", "Evaluations", "evaluation_row", "machine_facts"]
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,33 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _CHUNK = 1 << 20
 
 
+class MachineFacts(TypedDict, total=False):
+    """The machine as far as latencies depend on it: names, threads of the runtime, and how was measured."""
+
+    host: str
+    cpu: str
+    gpu: str
+    threads: int
+    timing: str
+
+
+class EvaluationProtocol(TypedDict, total=False):
+    """Which predictions there are: confidence floor, NMS overlap, and boxes an image at most."""
+
+    confidence_floor: float
+    iou: float
+    max_det: int
+
+
+class ClassAp(TypedDict):
+    """Average precision of a class over IoU 0.50–0.95; ``None`` without labels."""
+
+    name: str
+    ap50_95: float | None
+
+
 @dataclass(frozen=True)
-class EvaluationRow:
+class EvaluationRow(Row):
     """One evaluation of a model file.
 
     Attributes:
@@ -68,7 +94,7 @@ class EvaluationRow:
         record_sha256: Of the files of the predictions.
         metrics: Catalogue names: ``map50``, ``map50_95``, ``latency_ms_p50`` (single images), …; and
             ``latency_noise``, by what share of the median the repetitions of that timing differ.
-        per_class: Rows with ``name`` and ``ap50_95``.
+        per_class: A row a class.
         time: When.
         id: Number in the index; 0 before it was recorded.
     """
@@ -82,47 +108,30 @@ class EvaluationRow:
     precision: str
     imgsz: int
     device: str
-    machine: Mapping[str, Any]
-    protocol: Mapping[str, Any]
+    machine: MachineFacts
+    protocol: EvaluationProtocol
     run_id: str
     folder: Path
     artifact: str
     record_sha256: str
     metrics: Mapping[str, float]
-    per_class: Sequence[Mapping[str, Any]] = ()
+    per_class: Sequence[ClassAp] = ()
     time: datetime = _NEVER
     id: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("machine", "protocol", "metrics"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        object.__setattr__(self, "per_class", tuple(MappingProxyType(dict(row)) for row in self.per_class))
 
     @property
     def subject(self) -> tuple[str, ...]:
         """What was looked at, and how: two evaluations can be compared where this is equal."""
-        protocol = (f"{key}={self.protocol[key]}" for key in sorted(self.protocol))
+        protocol = (f"{key}={value}" for key, value in sorted(self.protocol.items()))
         return (self.dataset_fingerprint, self.split, self.images_sha256, *protocol)
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """Where and how latencies were measured: two can be compared where this is equal."""
-        machine = (f"{key}={self.machine[key]}" for key in sorted(self.machine))
+        machine = (f"{key}={value}" for key, value in sorted(self.machine.items()))
         # Each runtime has its own words for the same processor; the machine's facts name it.
         kind = "CPU" if "cpu" in self.device.lower() else self.device and "GPU"
         return (f"device={kind}", f"imgsz={self.imgsz}", *machine)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {
-            "machine": dict(self.machine),
-            "protocol": dict(self.protocol),
-            "metrics": dict(self.metrics),
-            "per_class": [dict(row) for row in self.per_class],
-            "folder": str(self.folder),
-            "time": self.time.isoformat(),
-        }
 
 
 def evaluation_row(
@@ -131,11 +140,11 @@ def evaluation_row(
     *,
     run_id: str,
     metrics: Mapping[str, float],
-    per_class: Sequence[Mapping[str, Any]] = (),
+    per_class: Sequence[ClassAp] = (),
     artifact: str = EVALUATION_FOLDER,
     device: str = "",
-    machine: Mapping[str, Any] | None = None,
-    **facts: Any,
+    machine: MachineFacts | None = None,
+    **facts: object,
 ) -> EvaluationRow:
     """The row of a record that was saved.
 
@@ -144,7 +153,7 @@ def evaluation_row(
         folder: Where it was saved.
         run_id: The run that it belongs to.
         metrics: Figures by catalogue name; latencies are those of single images.
-        per_class: Rows with ``name`` and ``ap50_95``.
+        per_class: A row a class.
         artifact: The folder within the run's artifacts, if the run keeps it.
         device: Where it computed.
         machine: See :func:`machine_facts`, which is the default.
@@ -172,7 +181,7 @@ def evaluation_row(
         images_sha256=_subject_sha256(record),
         device=device or str(known.get("device") or ""),
         machine=machine_facts() if machine is None else machine,
-        protocol={name: known[name] for name in _PROTOCOL if name in known},
+        protocol=cast("EvaluationProtocol", {name: known[name] for name in _PROTOCOL if name in known}),
         run_id=run_id,
         folder=folder.absolute(),
         artifact=legal_artifact(artifact),
@@ -184,7 +193,7 @@ def evaluation_row(
 
 
 @cache
-def machine_facts(*, threads: int = 0, timing: str = "benchmark") -> Mapping[str, Any]:
+def machine_facts(*, threads: int = 0, timing: str = "benchmark") -> MachineFacts:
     """The machine as far as latencies depend on it.
 
     Args:
@@ -194,15 +203,8 @@ def machine_facts(*, threads: int = 0, timing: str = "benchmark") -> Mapping[str
     from guardianflow.machine.system import get_gpu_metrics
 
     gpus = sorted({gpu.name or "GPU" for gpu in get_gpu_metrics()})
-    return MappingProxyType(
-        {
-            "host": platform.node(),
-            "cpu": f"{_processor()}, {os.cpu_count() or 1} processors",
-            "gpu": ", ".join(gpus),
-            "threads": threads,
-            "timing": timing,
-        }
-    )
+    processors = f"{_processor()}, {os.cpu_count() or 1} processors"
+    return {"host": platform.node(), "cpu": processors, "gpu": ", ".join(gpus), "threads": threads, "timing": timing}
 
 
 class Evaluations:
@@ -221,10 +223,8 @@ class Evaluations:
         Raises:
             InputError: It holds what JSON has no form for.
         """
-        values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "id"}
-        values |= {name: plain_json(values[name]) for name in ("machine", "protocol", "metrics")}
-        values["per_class"] = plain_json({"rows": [dict(item) for item in row.per_class]})["rows"]
-        values["folder"] = str(row.folder)
+        values = {**plain_json(row.to_dict()), "time": row.time}
+        del values["id"]
         with Database.open(self._settings.database_url).write() as connection:
             done = connection.execute(model_evaluations.insert().values(values))
         key = done.inserted_primary_key

@@ -116,12 +116,21 @@ class EvidenceGate:
     def _accuracy(self, common: Common, costs: _Costs) -> tuple[list[Check], dict[str, Any]]:
         if common.candidate is None:
             return [Check("evidence", passed=False, text=common.missing)], {}
+        from guardianflow.evaluation.significance import paired_bootstrap
+
         evidence = _facts(common)
         try:
             seen = self._evaluations.load(common.candidate)
             if common.champion is None:
                 return [self._first(common.candidate)], evidence
-            compared = self._compare(seen, self._evaluations.load(common.champion), common.candidate)
+            compared = paired_bootstrap(
+                seen,
+                self._evaluations.load(common.champion),
+                metric=METRIC,
+                resamples=self._resamples,
+                seed=self._seed,
+                max_det=common.candidate.protocol.get("max_det") or 300,
+            )
         except TrackingUnavailableError:
             raise
         except GuardianFlowError as error:
@@ -129,18 +138,6 @@ class EvidenceGate:
         evidence["comparison"] = _plain(compared.to_dict())
         found = Check("evidence", passed=True, text=f"both were evaluated on {_subject(common.candidate)}")
         return [found, self._gain(compared, costs), _classes(compared)], evidence
-
-    def _compare(self, candidate: Any, champion: Any, row: EvaluationRow) -> PairedComparison:
-        from guardianflow.evaluation.significance import paired_bootstrap
-
-        return paired_bootstrap(
-            candidate,
-            champion,
-            metric=METRIC,
-            resamples=self._resamples,
-            seed=self._seed,
-            max_det=int(row.protocol.get("max_det") or 300),
-        )
 
     @staticmethod
     def _first(row: EvaluationRow) -> Check:
@@ -279,11 +276,7 @@ def _facts(common: Common) -> dict[str, Any]:
         if found is not None:
             facts[role] = {
                 "evaluation": found.id,
-                "run_id": found.run_id,
-                "sha256": found.sha256,
-                "backend": found.backend,
-                "precision": found.precision,
-                "imgsz": found.imgsz,
+                **{name: getattr(found, name) for name in ("run_id", "sha256", "backend", "precision", "imgsz")},
                 METRIC: found.metrics.get(METRIC),
             }
     return facts

@@ -7,7 +7,7 @@ with its :meth:`Gate.judge`.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from guardianflow._plugins import Registry
 from guardianflow.core.config import Settings
 from guardianflow.registry.model_records import ModelVersion
+from guardianflow.text.plain import Row
 
 __all__ = ["GATES", "OFF", "Check", "Gate", "Verdict", "make_gate", "verdict_html"]
 
@@ -22,7 +23,7 @@ OFF = "off"
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Row):
     """One thing that a gate looked at.
 
     Attributes:
@@ -52,7 +53,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Row):
     """What a gate says of a candidate.
 
     Attributes:
@@ -91,15 +92,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {
-            "name": self.name,
-            "candidate": self.candidate,
-            "champion": self.champion,
-            "passed": self.passed,
-            "reasons": list(self.reasons),
-            "checks": [check.to_dict() for check in self.checks],
-            "evidence": dict(self.evidence),
-        }
+        return {**super().to_dict(), "passed": self.passed, "reasons": list(self.reasons)}
 
     def _repr_html_(self) -> str:
         return verdict_html(self.to_dict())
@@ -117,12 +110,8 @@ class Gate(Protocol):
         """
 
 
-class GateMaker(Protocol):
-    """What makes a gate from the settings: a class, or a function."""
-
-    def __call__(self, settings: Settings) -> Gate:
-        """The gate."""
-
+GateMaker = Callable[[Settings], Gate]
+"""What makes a gate from the settings: a class, or a function."""
 
 GATES: Registry[GateMaker] = Registry("gate", {"evidence": "guardianflow.registry.evidence_gate:EvidenceGate"})
 """The gates that ``gate`` in the settings can name, besides ``off``."""

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,14 +20,14 @@ from sqlalchemy.engine import Connection
 
 from guardianflow.exceptions import ConflictError, NotFoundError
 from guardianflow.registry.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
-from guardianflow.state.database import Database, model_events, model_states, model_versions
+from guardianflow.state.database import Database
+from guardianflow.state.tables import model_events, model_states, model_versions
 from guardianflow.vision.serving import Serving
 
 __all__ = ["DELETING", "Change", "Ledger", "Move"]
 
 _ATTEMPTS = 200
 DELETING = "deleting"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Change:
     state: ModelState
     status: str | None = None
     added: Sequence[ModelVersion] = ()
-    evidence: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,23 +194,14 @@ class Ledger:
                 model_versions.update().where(match, model_versions.c.status == DELETING).values(status="deleted")
             )
 
-    def history(self, name: str, *, limit: int | None = None) -> list[ModelEvent]:
-        """The ledger of a model, newest first."""
+    def history(self, name: str, *, limit: int | None = None, until: datetime | None = None) -> list[ModelEvent]:
+        """The ledger of a model up to a moment, newest first."""
         query = sa.select(model_events).where(model_events.c.name == name).order_by(model_events.c.gen.desc())
+        if until is not None:
+            query = query.where(model_events.c.time <= until)
         with self.database.read() as connection:
-            return [_event(row) for row in connection.execute(query.limit(limit)).mappings()]
-
-    def event_at(self, name: str, moment: datetime) -> ModelEvent | None:
-        """The last move up to a moment."""
-        query = (
-            sa.select(model_events)
-            .where(model_events.c.name == name, model_events.c.time <= moment)
-            .order_by(model_events.c.gen.desc())
-            .limit(1)
-        )
-        with self.database.read() as connection:
-            row = connection.execute(query).mappings().one_or_none()
-            return None if row is None else _event(row)
+            rows = connection.execute(query.limit(limit)).mappings()
+            return [ModelEvent(**{key: value for key, value in row.items() if key != "id"}) for row in rows]
 
 
 def _compare_and_set(connection: Connection, before: ModelState, after: ModelState) -> None:
@@ -255,7 +245,3 @@ def _version_row(version: ModelVersion) -> dict[str, Any]:
     served = version.serving.to_dict()
     row = {name: getattr(version, name) for column in model_versions.columns if (name := column.name) not in served}
     return row | served | {"metrics": dict(version.metrics)}
-
-
-def _event(row: Mapping[Any, Any]) -> ModelEvent:
-    return ModelEvent(**{key: value for key, value in row.items() if key != "id"})

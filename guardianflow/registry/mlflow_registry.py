@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
-from guardianflow.runs.mlflow_runs import make_client
+from guardianflow.runs.mlflow_runs import local_folder, make_client
 from guardianflow.runs.tracking_store import explain_failure
 from guardianflow.text.command_lines import command
 
@@ -82,7 +80,7 @@ class MlflowRegistry:
         """
         run = self.run(run_id)
         missing = f"run {run_id} has no artifact {artifact!r}; the page of the run in MLflow lists what there is"
-        root = _local_folder(run.info.artifact_uri)
+        root = local_folder(run.info.artifact_uri)
         if root is not None:
             if registered:
                 _require_store(root)
@@ -240,12 +238,3 @@ def _readable(place: Path) -> Iterator[None]:
         raise TrackingUnavailableError(
             f"the artifact store can't be read at {place} ({reason}). Check its mount and its rights, and try again."
         ) from error
-
-
-def _local_folder(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    if not parts.scheme or (len(parts.scheme) == 1 and os.name == "nt"):  # C:\… is no URL
-        return Path(uri)
-    return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from guardianflow.exceptions import NotFoundError
 from guardianflow.text.command_lines import command
+from guardianflow.text.plain import Row
 from guardianflow.vision.serving import ServedModel, Serving
 
 __all__ = ["ALIASES", "ModelEvent", "ModelState", "ModelVersion"]
@@ -23,7 +24,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class ModelState:
+class ModelState(Row):
     """Which version of a model holds which alias.
 
     Attributes:
@@ -66,10 +67,8 @@ class ModelState:
 
     def without(self, version: str) -> ModelState:
         """After a version lost its aliases."""
-        kept = {alias: holder if holder != version else None for alias, holder in self.aliases.items()}
-        return replace(
-            self, champion=kept.get("champion"), candidate=kept.get("candidate"), rollback=kept.get("rollback")
-        )
+        lost: dict[str, Any] = dict.fromkeys(self.aliases_of(version))
+        return replace(self, **lost)
 
     def resolve(self, version: str | int) -> str:
         """The version number that a number or an alias (with or without ``@``) means.
@@ -91,18 +90,13 @@ class ModelState:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {
-            "name": self.name,
-            "champion": self.champion,
-            "candidate": self.candidate,
-            "rollback": self.rollback,
-            "moves": self.gen,
-            "updated": self.updated.isoformat(),
-        }
+        row = super().to_dict()
+        moves = row.pop("gen")
+        return {**row, "moves": moves}
 
 
 @dataclass(frozen=True)
-class ModelVersion:
+class ModelVersion(Row):
     """One registered version of a model.
 
     Attributes:
@@ -172,23 +166,10 @@ class ModelVersion:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "uri": self.uri,
-            "status": self.status,
-            "aliases": list(self.aliases),
-            "run_id": self.run_id,
-            "artifact": self.artifact,
-            "sha256": self.sha256,
-            "size_bytes": self.size_bytes,
-            "dataset_fingerprint": self.dataset_fingerprint,
-            "metrics": dict(self.metrics),
-            "created": self.created.isoformat(),
-            "created_by": self.created_by,
-            **self.serving.to_dict(),
-        }
+        """Plain JSON types, how it is served among them."""
+        row = super().to_dict()
+        served = row.pop("serving")
+        return {**row, "uri": self.uri, **served}
 
     def _repr_html_(self) -> str:
         shown = {
@@ -210,12 +191,13 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
-class ModelEvent:
+class ModelEvent(Row):
     """One line of the ledger: a move, and the state it led to.
 
     Attributes:
         name: Model name.
         gen: Generation the move led to; the first is 1, and none is left out.
+        time: When; never earlier than the move before.
         action: ``"register"``, ``"promote"``, ``"rollback"``, ``"reject"`` or ``"delete"``.
         version: The version it was about.
         champion: Champion after the move; so are ``candidate`` and ``rollback``.
@@ -224,11 +206,11 @@ class ModelEvent:
         actor: Who.
         reason: Why.
         evidence: On what grounds.
-        time: When; never earlier than the move before.
     """
 
     name: str
     gen: int
+    time: datetime
     action: str
     version: str | None
     champion: str | None
@@ -237,26 +219,9 @@ class ModelEvent:
     actor: str
     reason: str | None
     evidence: Mapping[str, Any]
-    time: datetime
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "name": self.name,
-            "gen": self.gen,
-            "time": self.time.isoformat(),
-            "action": self.action,
-            "version": self.version,
-            "champion": self.champion,
-            "candidate": self.candidate,
-            "rollback": self.rollback,
-            "actor": self.actor,
-            "reason": self.reason,
-            "evidence": dict(self.evidence),
-        }
 
     def _repr_html_(self) -> str:
         shown = {key: str(value) for key, value in self.to_dict().items() if value not in (None, {}, self.name)}

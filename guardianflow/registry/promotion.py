@@ -10,7 +10,7 @@ from guardianflow.exceptions import ConflictError, GuardianFlowError, NotFoundEr
 from guardianflow.registry.evidence import plain_json
 from guardianflow.registry.gate import OFF, Check, Gate, Verdict
 from guardianflow.registry.ledger import Change, Ledger, Move
-from guardianflow.registry.model_records import ModelEvent, ModelState, ModelVersion
+from guardianflow.registry.model_records import ModelState, ModelVersion
 from guardianflow.registry.version_files import VersionFiles
 from guardianflow.text.command_lines import command
 
@@ -183,7 +183,7 @@ class Promotion:
         if version.present().status != "rejected" or force:
             return
         number, history = version.version, self._ledger.history(version.name)
-        why = next((event.reason for event in history if _rejects(event, number)), None)
+        why = next((event.reason for event in history if (event.action, event.version) == ("reject", number)), None)
         raise RefusedError(
             f"version {number} of {version.name!r} was rejected ({why}); promote another version, "
             "or force it and say why"
@@ -206,7 +206,3 @@ class Promotion:
             f"version {verdict.candidate} of {state.name!r} was not promoted; champion stays "
             f"{state.champion or 'none'}: {listed}. With --force --reason it can be promoted all the same."
         )
-
-
-def _rejects(event: ModelEvent, version: str) -> bool:
-    return event.action == "reject" and event.version == version

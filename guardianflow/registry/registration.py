@@ -110,12 +110,10 @@ class Registration:
         self, name: str, run_id: str, artifact: str, content: Measured, serving: Serving | None
     ) -> ModelVersion | None:
         wanted = (run_id, artifact, content.sha256)
-        same = (
-            item
-            for item in self._ledger.versions(name)
-            if (item.run_id, item.artifact, item.sha256) == wanted and serving in (None, item.serving)
-        )
-        return next(same, None)
+        for item in self._ledger.versions(name):
+            if (item.run_id, item.artifact, item.sha256) == wanted and serving in (None, item.serving):
+                return item
+        return None
 
     def _number(self, name: str, run_id: str, artifact: str, content: Measured, serving: Serving) -> str:
         """A version in MLflow: one that a killed registration left behind, or a new one."""

@@ -12,16 +12,19 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from guardianflow.core.config import mask_secrets
 
-__all__ = ["BackgroundDelivery", "Delivery", "Operation", "Refusal", "brief", "upload_seconds"]
+__all__ = ["BackgroundDelivery", "Operation", "Refusal", "batches", "brief", "upload_seconds"]
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 PATIENCE_S = 12.0
 _LAST_CHANCE_S = 5.0
@@ -52,6 +55,14 @@ class Operation:
     run_id: str
     payload: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        if self.kind == "artifact":
+            return Path(self.payload["path"]).name
+        values = self.payload.get(self.kind)
+        names = [str(row[0]) for row in values] if isinstance(values, list) else list(values or ())
+        names = list(dict.fromkeys(names))
+        return f"{self.kind} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}".strip()
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -63,26 +74,6 @@ class Refusal:
 
 Send = Callable[[Operation], Sequence[Refusal]]
 """Sends one operation; returns what of it was refused for good, raises where trying again may help."""
-
-
-class Delivery(Protocol):
-    """Takes operations in order and sees to it that they arrive."""
-
-    def submit(self, operation: Operation) -> None:
-        """Take one operation; returns at once."""
-        ...
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until all is sent; ``False`` if it isn't after ``timeout_s`` seconds, or can't be."""
-        ...
-
-    def hurry(self) -> None:
-        """Let whoever waits stop waiting."""
-        ...
-
-    def close(self, *, patience_s: float | None = None) -> list[Operation]:
-        """Wait for what can be sent; return what is left, in order."""
-        ...
 
 
 class BackgroundDelivery:
@@ -250,6 +241,13 @@ class BackgroundDelivery:
         closing = self._closing
         while (left := until - time.monotonic()) > 0 and not self._closed and closing == self._closing:
             self._changed.wait(left)
+
+
+def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Items in lists of a size that one request may have."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def upload_seconds(operation: Operation) -> float:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
 
-from guardianflow.runs.run_records import RunRecords
+from guardianflow.runs.run_records import Progress, RunRecords
 
 __all__ = ["HEARTBEAT_S", "Pulse"]
 
@@ -37,17 +35,17 @@ class Pulse:
         self._run_id = run_id
         self._beats = beats
         self._every_s = every_s
-        self._progress: dict[str, Any] | None = None
+        self._progress: Progress | None = None
         self._stopped = False
         self._failing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="guardianflow-heartbeat", daemon=True)
         self._thread.start()
 
-    def set_progress(self, progress: Mapping[str, Any]) -> None:
+    def set_progress(self, progress: Progress) -> None:
         """Where the run stands; returns at once. What was not written yet is replaced."""
         with self._changed:
-            self._progress = dict(progress)
+            self._progress = progress
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -76,7 +74,7 @@ class Pulse:
             elif progress is not None:
                 time.sleep(_MIN_PAUSE_S)
 
-    def _write(self, progress: dict[str, Any] | None) -> None:
+    def _write(self, progress: Progress | None) -> None:
         try:
             if progress is None:
                 self._records.beat(self._run_id)

@@ -12,17 +12,17 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.runs.mlflow_runs import REASON_TAG, TAG, MlflowRuns
-from guardianflow.runs.mlflow_writing import write_finished_run
+from guardianflow.runs.mlflow_writing import StoreRun, write_finished_run
 from guardianflow.runs.run_records import RunStatus
+from guardianflow.text.plain import Row
 from guardianflow.text.redaction import redact
 
 __all__ = [
@@ -44,6 +44,7 @@ _FOREIGN = {
 }
 """Variables that lead into another run → what they would do."""
 
+_ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
 _SLACK_S = 2.0  # between our clock and the file system's
 _MAX_ENTRIES = 200_000
 _MAX_DEPTH = 8
@@ -53,30 +54,12 @@ _SQLITE_NAMES = (".db", ".sqlite", ".sqlite3")
 _SKIPPED = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", "site-packages", "wandb"})
 
 
-class StoreRun(Protocol):
-    """What a reader of MLflow's stores gives for a run that is over."""
-
-    name: str
-    parameters: dict[str, Any]
-    history: Mapping[str, Sequence[tuple[int, float, int | None]]]
-    status: str
-    started: datetime | None
-    ended: datetime | None
-    artifacts: tuple[Path, ...]
-    tags: dict[str, str]
-    source_id: str
-    parent_id: str
-
-    def artifact_name(self, path: Path) -> str:
-        """An artifact's name below the run's."""
-
-
 ReadStore = Callable[[Path, Path], Iterable[Any]]
 """Path of a store, folder that its artifacts must lie in → :class:`StoreRun`, parents first; others are passed over."""
 
 
 @dataclass(frozen=True)
-class AdoptedRun:
+class AdoptedRun(Row):
     """A run of the script's own, now a child of ours.
 
     Attributes:
@@ -96,10 +79,6 @@ class AdoptedRun:
     params: dict[str, str] = field(default_factory=dict)
     artifacts: int = 0
     copied_from: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 def adoption_environment(
@@ -201,11 +180,11 @@ class _Adoption(MlflowRuns):
     def adopt_marked(self) -> list[AdoptedRun]:
         """The runs that the script's environment marked, and what they are the parents of."""
         with self._explained():
-            experiments = [found.experiment_id for found in self._pages(self._client.search_experiments)]
-            found = {run.info.run_id: run for run in self._search(experiments, ADOPTED_TAG, self._run_id)}
+            experiments = list(self._experiments())
+            found = {run.info.run_id: run for run in self._search(_with(ADOPTED_TAG, self._run_id), experiments)}
             waiting = list(found)
             while waiting:
-                for run in self._search(experiments, PARENT_TAG, waiting.pop()):
+                for run in self._search(_with(PARENT_TAG, waiting.pop()), experiments):
                     if run.info.run_id not in found and run.info.run_id != self._run_id:
                         found[run.info.run_id] = run
                         waiting.append(run.info.run_id)
@@ -229,15 +208,9 @@ class _Adoption(MlflowRuns):
                 raise
         return copied
 
-    def _search(self, experiments: Sequence[str], tag: str, value: str) -> Iterator[Any]:
-        wanted = f"tags.`{tag}` = '{value}'"
-        for start in range(0, len(experiments), 100):
-            some = experiments[start : start + 100]
-            yield from self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted)
-
     def _adopt(self, run: Any) -> AdoptedRun:
         status, tags = str(run.info.status), run.data.tags
-        if status not in (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED):
+        if status not in _ENDED:
             status = RunStatus.KILLED
             self._client.set_terminated(run.info.run_id, status=status)
             self._client.set_tag(run.info.run_id, REASON_TAG, "the script ended without ending this run")
@@ -278,28 +251,17 @@ class _Adoption(MlflowRuns):
         source = f"{store}#{found.source_id}"
         with self._explained():
             experiment = self._client.get_run(self._run_id).info.experiment_id
-            known = [run for run in self._search([experiment], COPIED_TAG, source.replace("'", "")) if _ended(run)]
+            wanted = _with(COPIED_TAG, source.replace("'", ""))
+            known = [run for run in self._search(wanted, [experiment]) if run.info.status in _ENDED]
         if known:
             return self._row(known[0], str(known[0].info.status), source)
-        started = found.started or found.ended
-        ended = found.ended or found.started
-        run_id = write_finished_run(
-            self._client,
-            experiment_id=experiment,
-            name=found.name,
-            tags={
-                **found.tags,
-                "mlflow.user": self._settings.actor,
-                PARENT_TAG: ids.get(found.parent_id, self._run_id),
-                # Without quotes: MLflow's search knows no way to write them.
-                COPIED_TAG: source.replace("'", ""),
-            },
-            params=found.parameters,
-            metrics=found.history,
-            started_ms=int(started.timestamp() * 1000) if started else 0,
-            ended_ms=int(ended.timestamp() * 1000) if ended else 0,
-            status=found.status,
-        )
+        tags = {
+            "mlflow.user": self._settings.actor,
+            PARENT_TAG: ids.get(found.parent_id, self._run_id),
+            # Without quotes: MLflow's search knows no way to write them.
+            COPIED_TAG: source.replace("'", ""),
+        }
+        run_id = write_finished_run(self._client, found, experiment_id=experiment, tags=tags)
         with self._explained():
             for path in found.artifacts:
                 self._client.log_artifact(run_id, str(path), found.artifact_name(path).rpartition("/")[0] or None)
@@ -308,8 +270,9 @@ class _Adoption(MlflowRuns):
             return self._row(self._client.get_run(run_id), found.status, source)
 
 
-def _ended(run: Any) -> bool:
-    return run.info.status in (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+def _with(tag: str, value: str) -> str:
+    """MLflow's filter for a tag."""
+    return f"tags.`{tag}` = '{value}'"
 
 
 def _named(uris: Sequence[str]) -> Iterator[Path]:
@@ -338,12 +301,12 @@ def _stores_below(settings: Settings, root: Path, since: float) -> Iterator[Path
                 continue
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                if _is_experiment(path):
+                if b"experiment_id:" in _beginning(path / "meta.yaml", 4_000):  # of a file store
                     if _written(path, since):
                         yield path
                 elif depth < _MAX_DEPTH and entry.name not in _SKIPPED:
                     folders.append((path, depth + 1))
-            elif entry.name.endswith(_SQLITE_NAMES) and _is_sqlite(path) and _written(path, since):
+            elif entry.name.endswith(_SQLITE_NAMES) and _beginning(path, 16) == _SQLITE and _written(path, since):
                 yield path
 
 
@@ -355,23 +318,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _is_experiment(folder: Path) -> bool:
-    """Whether it is one of a file store's: it has a description, and its name is its id."""
-    try:
-        with (folder / "meta.yaml").open("rb") as file:
-            return b"experiment_id:" in file.read(4_000)
-    except OSError:
-        return False
-
-
-def _is_sqlite(path: Path) -> bool:
+def _beginning(path: Path, size: int) -> bytes:
+    """The first bytes of a file; none where it can't be read."""
     try:
         if not path.is_file():  # a FIFO would never open
-            return False
+            return b""
         with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
+            return file.read(size)
     except OSError:
-        return False
+        return b""
 
 
 def _written(path: Path, since: float) -> bool:

@@ -7,22 +7,21 @@ written while holding :meth:`MlflowImports.lock` knows that its writer died, and
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from guardianflow.core.config import Settings, mask_secrets
-from guardianflow.runs.delivery import Operation
-from guardianflow.runs.mlflow_runs import OWNER_TAG, TAG, MlflowRuns
+from guardianflow.runs.delivery import Operation, batches
+from guardianflow.runs.mlflow_runs import OWNER_TAG, TAG, MlflowRuns, local_folder
 from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunRecords
-from guardianflow.state.database import Database, run_records
+from guardianflow.state.database import Database
+from guardianflow.state.tables import run_records
 from guardianflow.text.redaction import flatten_params, redact
 
 __all__ = [
@@ -92,15 +91,13 @@ class MlflowImports(MlflowRuns):
         self._database = Database.open(settings.database_url)
 
     @staticmethod
-    @contextlib.contextmanager
-    def lock(settings: Settings) -> Iterator[None]:
+    def lock(settings: Settings) -> AbstractContextManager[None]:
         """Hold the right to write imported runs; processes and machines that share the state database wait.
 
         Raises:
             ConflictError: Another import held it for ten minutes.
         """
-        with Database.open(settings.database_url).lock(_LOCK, timeout_s=_LOCK_TIMEOUT_S):
-            yield
+        return Database.open(settings.database_url).lock(_LOCK, timeout_s=_LOCK_TIMEOUT_S)
 
     def with_digest(self, digest: str) -> StoredImport | None:
         """The run that was made from this content; a whole one before one that is being written.
@@ -163,7 +160,7 @@ class MlflowImports(MlflowRuns):
             What MLflow refused, in words.
         """
         refused: list[str] = []
-        for some in _batches(flatten_params(redact(params)).items(), _PARAMS_A_REQUEST):
+        for some in batches(flatten_params(redact(params)).items(), _PARAMS_A_REQUEST):
             refused += self._sent("params", run_id, {"params": dict(some)})
         infinite: dict[str, str] = {}
         figures = []
@@ -171,14 +168,14 @@ class MlflowImports(MlflowRuns):
             if math.isinf(value):  # MLflow would keep the largest number there is, and draw it
                 infinite.setdefault(f"{TAG}infinite.{name}"[:250], f"{value} at step {step}")
             figures.append([name, math.nan if math.isinf(value) else value, time_ms, step])
-        for part in _batches(figures, _METRICS_A_REQUEST):
+        for part in batches(figures, _METRICS_A_REQUEST):
             refused += self._sent("metrics", run_id, {"metrics": part})
         return refused + self.set_tags(run_id, infinite)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> list[str]:
         """Set tags; returns what was refused."""
         refused: list[str] = []
-        for some in _batches(_masked(tags).items(), _TAGS_A_REQUEST):
+        for some in batches(_masked(tags).items(), _TAGS_A_REQUEST):
             refused += self._sent("tags", run_id, {"tags": dict(some)})
         return refused
 
@@ -204,7 +201,7 @@ class MlflowImports(MlflowRuns):
     def discard(self, run_id: str) -> None:
         """Take away what a dead import has left of a run: in MLflow, its artifacts, our record."""
         with self._explained():
-            place = _local(self._client.get_run(run_id).info.artifact_uri or "")
+            place = local_folder(self._client.get_run(run_id).info.artifact_uri or "")
             self._client.delete_run(run_id)
         with self._database.write() as connection:
             connection.execute(run_records.delete().where(run_records.c.run_id == run_id))
@@ -218,17 +215,14 @@ class MlflowImports(MlflowRuns):
     def _sent(self, kind: str, run_id: str, payload: dict[str, Any]) -> list[str]:
         with self._explained():
             refusals = self.send(Operation(kind, run_id, payload))
-        return [f"MLflow refused {_what(refusal.operation)}: {refusal.reason}" for refusal in refusals]
+        return [f"MLflow refused {refusal.operation}: {refusal.reason}" for refusal in refusals]
 
     def _tagged(self, tag: str, value: str) -> Iterator[StoredImport]:
-        wanted = f"tags.`{tag}` = '{value}'"  # digests and our own words: nothing to escape
         with self._explained():
-            names = {found.experiment_id: str(found.name) for found in self._pages(self._client.search_experiments)}
-            ids = list(names)
-            for start in range(0, len(ids), 100):
-                some = ids[start : start + 100]
-                for run in self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted):
-                    yield _stored(run, names[run.info.experiment_id])
+            names = self._experiments()
+            # Digests and our own words: nothing to escape.
+            for run in self._search(f"tags.`{tag}` = '{value}'", names):
+                yield _stored(run, names[run.info.experiment_id])
 
 
 def _stored(run: Any, experiment: str) -> StoredImport:
@@ -247,22 +241,3 @@ def _stored(run: Any, experiment: str) -> StoredImport:
 
 def _masked(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: mask_secrets(str(value))[:_LONGEST_TAG] for key, value in redact(tags).items()}
-
-
-def _what(operation: Operation) -> str:
-    if operation.kind == "artifact":
-        return Path(operation.payload["path"]).name
-    names = operation.payload[operation.kind]
-    listed = sorted({row[0] for row in names} if operation.kind == "metrics" else set(names))
-    return f"{operation.kind} {', '.join(listed[:3])}{' …' if len(listed) > 3 else ''}"
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[Sequence[Any]]:
-    rows = list(items)
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _local(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None

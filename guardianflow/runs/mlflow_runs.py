@@ -10,22 +10,24 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name
-from guardianflow.runs.delivery import Operation, Refusal, brief, upload_seconds
+from guardianflow.runs.delivery import Operation, Refusal, batches, brief, upload_seconds
 from guardianflow.runs.run_records import ProcessIdentity, RunStatus
 from guardianflow.runs.tracking_store import explain_failure, no_mlflow, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["OWNER_TAG", "REASON_TAG", "TAG", "LeftRunning", "MlflowRuns", "make_client"]
+__all__ = ["OWNER_TAG", "REASON_TAG", "TAG", "LeftRunning", "MlflowRuns", "local_folder", "make_client"]
 
 log = logging.getLogger(__name__)
 
@@ -176,12 +178,8 @@ class MlflowRuns:
             TrackingUnavailableError: MLflow doesn't answer.
         """
         with self._explained():
-            experiments = [found.experiment_id for found in self._pages(self._client.search_experiments)]
-            wanted = f"attributes.status = 'RUNNING' and tags.`{OWNER_TAG}` LIKE '%'"
-            for start in range(0, len(experiments), 100):
-                some = experiments[start : start + 100]
-                for run in self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted):
-                    yield LeftRunning(run.info.run_id, _parsed_owner(run.data.tags.get(OWNER_TAG, "")))
+            for run in self._search(f"attributes.status = 'RUNNING' and tags.`{OWNER_TAG}` LIKE '%'"):
+                yield LeftRunning(run.info.run_id, _parsed_owner(run.data.tags.get(OWNER_TAG, "")))
 
     def send(self, operation: Operation) -> Sequence[Refusal]:
         """Send one operation; sending it again has no further effect.
@@ -193,7 +191,8 @@ class MlflowRuns:
             Exception: MLflow didn't answer, or not now; trying again may help.
         """
         try:
-            return _SENDERS[operation.kind](self, operation)
+            send: Callable[[Operation], Sequence[Refusal]] = getattr(self, f"_send_{operation.kind}")
+            return send(operation)
         except Exception as error:
             if not _is_refusal(error):
                 raise
@@ -205,27 +204,23 @@ class MlflowRuns:
         run_id, asked = operation.run_id, operation.payload["params"]
         known = self._client.get_run(run_id).data.params
         # A parameter can't change within a run, and a conflict would reject the whole batch.
-        fresh = [Param(key, value) for key, value in asked.items() if key not in known]
-        refused = self._log("params", run_id, fresh)
+        fresh = [(Param(key, value), {key: value}) for key, value in asked.items() if key not in known]
+        refused = self._log(operation, fresh)
         for key, value in asked.items():
             if key in known and known[key] != value:  # a resumed run may ask for another device, say
                 self._client.set_tag(run_id, f"{TAG}resumed_with.{key}"[:250], value)
-        return [_part(operation, {fresh[at].key: fresh[at].value}, reason) for at, reason in refused]
+        return refused
 
     def _send_metrics(self, operation: Operation) -> Sequence[Refusal]:
         from mlflow.entities import Metric
 
-        rows = operation.payload["metrics"]
-        refused = self._log("metrics", operation.run_id, [Metric(*row) for row in rows])
-        return [_part(operation, [rows[at]], reason) for at, reason in refused]
+        return self._log(operation, [(Metric(*row), [row]) for row in operation.payload["metrics"]])
 
     def _send_tags(self, operation: Operation) -> Sequence[Refusal]:
         from mlflow.entities import RunTag
 
         tags = operation.payload["tags"]
-        refused = self._log("tags", operation.run_id, [RunTag(key, value) for key, value in tags.items()])
-        keys = list(tags)
-        return [_part(operation, {keys[at]: tags[keys[at]]}, reason) for at, reason in refused]
+        return self._log(operation, [(RunTag(key, value), {key: value}) for key, value in tags.items()])
 
     def _send_artifact(self, operation: Operation) -> Sequence[Refusal]:
         path, folder = Path(operation.payload["path"]), operation.payload["folder"]
@@ -243,22 +238,23 @@ class MlflowRuns:
         self._client.set_terminated(operation.run_id, status=asked["status"], end_time=asked["end_time"])
         return ()
 
-    def _log(self, kind: str, run_id: str, items: Sequence[Any]) -> list[tuple[int, str]]:
+    def _log(self, operation: Operation, items: Sequence[tuple[Any, Any]]) -> list[Refusal]:
         """Log a batch; where MLflow refuses it, one by one, so that only what is wrong is lost.
 
-        Returns:
-            The index of each item that was refused, and why.
+        Args:
+            operation: What the items are of.
+            items: Each as MLflow takes it, and the part of the operation that it is.
         """
         if not items:
             return []
         try:
-            self._client.log_batch(run_id, **{kind: items})
+            self._client.log_batch(operation.run_id, **{operation.kind: [item for item, _ in items]})
         except Exception as error:
             if not _is_refusal(error) or _code(error) == "RESOURCE_DOES_NOT_EXIST":
                 raise
             if len(items) == 1:
-                return [(0, brief(error))]
-            return [(at, reason) for at, item in enumerate(items) for _, reason in self._log(kind, run_id, [item])]
+                return [Refusal(replace(operation, payload={operation.kind: items[0][1]}), brief(error))]
+            return [refusal for item in items for refusal in self._log(operation, [item])]
         return []
 
     def _artifacts_of(self, experiment: str) -> str | None:
@@ -266,6 +262,15 @@ class MlflowRuns:
             return None  # the server decides
         # MLflow's own default would be ./mlruns of whatever folder we happen to be in.
         return (self._settings.work_dir / "artifacts" / folder_name(experiment)).as_uri()
+
+    def _experiments(self) -> dict[str, str]:
+        """Id → name."""
+        return {found.experiment_id: str(found.name) for found in self._pages(self._client.search_experiments)}
+
+    def _search(self, wanted: str, experiments: Iterable[str] | None = None) -> Iterator[Any]:
+        """The runs that a filter of MLflow's finds, in some experiments or all."""
+        for some in batches(self._experiments() if experiments is None else experiments, 100):
+            yield from self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted)
 
     @staticmethod
     def _pages(search: Any, **query: Any) -> Iterator[Any]:
@@ -289,17 +294,14 @@ class MlflowRuns:
             raise explain_failure(error, self._settings) from error
 
 
-_SENDERS = {
-    "params": MlflowRuns._send_params,  # noqa: SLF001 - this module's own
-    "metrics": MlflowRuns._send_metrics,  # noqa: SLF001
-    "tags": MlflowRuns._send_tags,  # noqa: SLF001
-    "artifact": MlflowRuns._send_artifact,  # noqa: SLF001
-    "status": MlflowRuns._send_status,  # noqa: SLF001
-}
-
-
-def _part(operation: Operation, values: Any, reason: str) -> Refusal:
-    return Refusal(Operation(operation.kind, operation.run_id, {operation.kind: values}), reason)
+def local_folder(uri: str) -> Path | None:
+    """Where artifacts lie, if on this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if not parts.scheme or (len(parts.scheme) == 1 and os.name == "nt"):  # C:\\… is no URL
+        return Path(uri)
+    return None
 
 
 def _code(error: Exception) -> str | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import TrackingUnavailableError
-from guardianflow.runs.delivery import brief
+from guardianflow.runs.delivery import batches, brief
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.text.redaction import flatten_params, redact
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-__all__ = ["MAX_TAG", "MetricPoint", "write_finished_run"]
+__all__ = ["MAX_TAG", "MetricPoint", "StoreRun", "write_finished_run"]
 
 MetricPoint = tuple[int, float, int | None]
 """Step, value, and when it was measured in ms since 1970, where that is known."""
@@ -32,34 +34,36 @@ _LARGEST_STEP = 2**63 - 1
 _MAX_NAME = 250
 
 
-def write_finished_run(
-    client: MlflowClient,
-    *,
-    experiment_id: str,
-    name: str,
-    tags: Mapping[str, str],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Sequence[MetricPoint]],
-    started_ms: int,
-    ended_ms: int,
-    status: str,
-) -> str:
+class StoreRun(Protocol):
+    """What a reader of MLflow's stores gives for a run that is over."""
+
+    name: str
+    parameters: dict[str, Any]
+    history: Mapping[str, Sequence[MetricPoint]]
+    status: str
+    started: datetime | None
+    ended: datetime | None
+    artifacts: tuple[Path, ...]
+    tags: dict[str, str]
+    source_id: str
+    parent_id: str
+
+    def artifact_name(self, path: Path) -> str:
+        """An artifact's name below the run's."""
+
+
+def write_finished_run(client: MlflowClient, run: StoreRun, *, experiment_id: str, tags: Mapping[str, str]) -> str:
     """Write a finished run: names as MLflow takes them, secrets masked, in requests of a size that it accepts.
 
     What is no number is left out of the metrics; NaN and infinity are kept, as MLflow keeps them. Two names that
-    become the same one are told apart by a number at the end. Artifacts are the caller's, who may log them
-    afterwards.
+    become the same one are told apart by a number at the end; nested parameters are flattened, see
+    :func:`~guardianflow.text.redaction.flatten_params`. Artifacts are the caller's, who may log them afterwards.
 
     Args:
         client: From :func:`~guardianflow.runs.mlflow_runs.make_client`.
+        run: What is written.
         experiment_id: Where to.
-        name: The run's name.
-        tags: Its tags; values are cut at :data:`MAX_TAG` characters.
-        params: Nested ones are flattened, see :func:`~guardianflow.text.redaction.flatten_params`.
-        metrics: Name → its points.
-        started_ms: When it began, ms since 1970; also the time of points without one.
-        ended_ms: When it ended.
-        status: How; see :class:`~guardianflow.runs.run_records.RunStatus`.
+        tags: Beside its own; values are cut at :data:`MAX_TAG` characters.
 
     Returns:
         The run's id.
@@ -67,42 +71,37 @@ def write_finished_run(
     Raises:
         TrackingUnavailableError: MLflow refused it or doesn't answer; what was begun has been deleted.
     """
+    from mlflow.entities import Param, RunTag
+
+    began, over = _ms(run.started or run.ended), _ms(run.ended or run.started)
     run_id = ""
     try:
-        made = client.create_run(experiment_id, start_time=started_ms, run_name=(name or "unnamed")[:_MAX_NAME])
+        made = client.create_run(experiment_id, start_time=began, run_name=(run.name or "unnamed")[:_MAX_NAME])
         run_id = str(made.info.run_id)
-        _write_content(client, run_id, tags=tags, params=params, metrics=metrics, started_ms=started_ms)
-        client.set_terminated(run_id, status=status or RunStatus.FINISHED, end_time=max(started_ms, ended_ms))
-    except Exception as error:
-        _give_up(client, run_id)
+        own_tags = [RunTag(_legal(key), str(value)[:MAX_TAG]) for key, value in redact({**run.tags, **tags}).items()]
+        own_params = [Param(key, value) for key, value in flatten_params(redact(run.parameters)).items()]
+        for some in batches(own_tags, _TAGS_A_REQUEST):
+            client.log_batch(run_id, tags=some)
+        for some in batches(own_params, _PARAMS_A_REQUEST):
+            client.log_batch(run_id, params=some)
+        for some in batches(_points(run.history, began), _METRICS_A_REQUEST):
+            client.log_batch(run_id, metrics=some)
+        client.set_terminated(run_id, status=run.status or RunStatus.FINISHED, end_time=max(began, over))
+    except BaseException as error:  # Ctrl-C, too: half a run helps nobody
+        if run_id:
+            with contextlib.suppress(Exception):  # it stays RUNNING then, which says the same
+                client.delete_run(run_id)
+        if not isinstance(error, Exception):
+            raise
         raise TrackingUnavailableError(
-            f"MLflow did not take the run {name!r} ({brief(error)}); check it with `guardianflow doctor` and try again"
+            f"MLflow did not take the run {run.name!r} ({brief(error)}); check it with `guardianflow doctor` and try "
+            "again"
         ) from error
-    except BaseException:  # Ctrl-C: half a run helps nobody
-        _give_up(client, run_id)
-        raise
     return run_id
 
 
-def _write_content(
-    client: MlflowClient,
-    run_id: str,
-    *,
-    tags: Mapping[str, str],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Sequence[MetricPoint]],
-    started_ms: int,
-) -> None:
-    from mlflow.entities import Param, RunTag
-
-    own_tags = [RunTag(_legal(key), str(value)[:MAX_TAG]) for key, value in redact(tags).items()]
-    for some in _batches(own_tags, _TAGS_A_REQUEST):
-        client.log_batch(run_id, tags=some)
-    own_params = [Param(key, value) for key, value in flatten_params(redact(params)).items()]
-    for some in _batches(own_params, _PARAMS_A_REQUEST):
-        client.log_batch(run_id, params=some)
-    for some in _batches(_points(metrics, started_ms), _METRICS_A_REQUEST):
-        client.log_batch(run_id, metrics=some)
+def _ms(moment: datetime | None) -> int:
+    return int(moment.timestamp() * 1000) if moment else 0
 
 
 def _points(metrics: Mapping[str, Sequence[MetricPoint]], started_ms: int) -> Iterator[Metric]:
@@ -132,21 +131,3 @@ def _as_number(value: Any) -> float | None:
 
 def _legal(key: str) -> str:
     return key if key.startswith("mlflow.") else legal_metric_name(key)
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _give_up(client: MlflowClient, run_id: str) -> None:
-    if not run_id:
-        return
-    with contextlib.suppress(Exception):  # it stays RUNNING then, which says the same
-        client.delete_run(run_id)

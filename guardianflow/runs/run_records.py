@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 import sqlalchemy as sa
 
 from guardianflow.exceptions import NotFoundError
-from guardianflow.state.database import Database, run_records
+from guardianflow.state.database import Database
+from guardianflow.state.tables import UtcDateTime, run_records
+from guardianflow.text.plain import Row, plain
 
-__all__ = ["ProcessIdentity", "RunRecord", "RunRecords", "RunStatus"]
+__all__ = ["ExperimentRow", "ProcessIdentity", "Progress", "RunRecord", "RunRecords", "RunStatus"]
 
 STALE_AFTER = timedelta(minutes=2)
 """Silence after which a run on another machine counts as dead (the heartbeat is every 10 s)."""
@@ -103,8 +105,29 @@ def _start_time(pid: int) -> float:
     return ticks / float(os.sysconf("SC_CLK_TCK"))
 
 
+class Progress(TypedDict, total=False):
+    """Where a run stands; empty before the first step."""
+
+    done: int
+    total: int
+    unit: str
+    note: str
+
+
+class ExperimentRow(TypedDict):
+    """An experiment: its name, how many runs it has, and when the last one began (ISO 8601)."""
+
+    experiment: str
+    runs: int
+    last: str
+
+
+_INNER = frozenset({"tracking_uri", "template", "owner", "heartbeat"})
+"""Fields that are for GuardianFlow itself."""
+
+
 @dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Row):
     """One run as our database knows it.
 
     Attributes:
@@ -123,7 +146,7 @@ class RunRecord:
         heartbeat: Last sign of life, UTC.
         started: UTC.
         ended: UTC, or ``None`` while it runs.
-        progress: ``{"done", "total", "unit", "note"}``, empty before the first step.
+        progress: Where it stands.
     """
 
     run_id: str
@@ -141,7 +164,7 @@ class RunRecord:
     heartbeat: datetime
     started: datetime
     ended: datetime | None
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def notebook(self) -> Path | None:
@@ -151,23 +174,8 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON types."""
-        return {
-            "run_id": self.run_id,
-            "experiment": self.experiment,
-            "kind": self.kind,
-            "status": self.status,
-            "reason": self.reason,
-            "parameters": dict(self.parameters),
-            "folder": str(self.folder),
-            "notebook": str(self.notebook) if self.notebook else None,
-            "actor": self.actor,
-            "again_of": self.again_of,
-            "host": self.owner.host,
-            "pid": self.owner.pid,
-            "started": self.started.isoformat(),
-            "ended": self.ended.isoformat() if self.ended else None,
-            "progress": dict(self.progress),
-        }
+        row = {name: value for name, value in super().to_dict().items() if name not in _INNER}
+        return {**row, "notebook": plain(self.notebook), "host": self.owner.host, "pid": self.owner.pid}
 
 
 class RunRecords:
@@ -178,30 +186,10 @@ class RunRecords:
 
     def add(self, record: RunRecord) -> None:
         """Insert the record of a run that has just been created."""
+        row = {each.name: getattr(record, each.name) for each in fields(record) if each.name != "owner"}
+        row |= {"folder": str(record.folder), "parameters": dict(record.parameters), **_owner_row(record.owner)}
         with self._database.write() as connection:
-            connection.execute(
-                run_records.insert().values(
-                    run_id=record.run_id,
-                    tracking_uri=record.tracking_uri,
-                    experiment=record.experiment,
-                    kind=record.kind,
-                    status=record.status,
-                    reason=record.reason,
-                    parameters=dict(record.parameters),
-                    template=record.template,
-                    folder=str(record.folder),
-                    actor=record.actor,
-                    again_of=record.again_of,
-                    host=record.owner.host,
-                    boot=record.owner.boot,
-                    pid=record.owner.pid,
-                    pid_started=record.owner.started,
-                    heartbeat=record.heartbeat,
-                    started=record.started,
-                    ended=record.ended,
-                    progress=dict(record.progress),
-                )
-            )
+            connection.execute(run_records.insert().values(row))
 
     def get(self, run_id: str) -> RunRecord:
         """One run, by its id or an unambiguous beginning of it (at least 6 characters).
@@ -241,31 +229,29 @@ class RunRecords:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
 
-    def experiments(self) -> Sequence[dict[str, Any]]:
+    def experiments(self) -> Sequence[ExperimentRow]:
         """Each experiment with the number of its runs and the time of the last one."""
         table = run_records
         last = sa.func.max(table.c.started).label("last")
         query = sa.select(table.c.experiment, sa.func.count().label("runs"), last)
         with self._database.read() as connection:
             rows = connection.execute(query.group_by(table.c.experiment).order_by(last.desc()))
-            return [
-                {"experiment": row.experiment, "runs": row.runs, "last": _utc(row.last).isoformat()} for row in rows
-            ]
+            return [ExperimentRow(experiment=name, runs=runs, last=last.isoformat()) for name, runs, last in rows]
 
     def now(self) -> datetime:
         """The time that heartbeats are measured by: the server's, where several machines share one."""
         if self._database.is_sqlite:
             return datetime.now(UTC)
         with self._database.read() as connection:
-            return _utc(connection.execute(sa.select(sa.func.now())).scalar_one())
+            return connection.execute(sa.select(sa.func.now(type_=UtcDateTime()))).scalar_one()
 
     def beat(self, run_id: str) -> None:
         """Sign of life."""
-        self._update(run_id, heartbeat=self._clock())
+        self._change(run_id, heartbeat=self._clock())
 
-    def set_progress(self, run_id: str, progress: Mapping[str, Any]) -> None:
+    def set_progress(self, run_id: str, progress: Progress) -> None:
         """Where the run stands."""
-        self._update(run_id, heartbeat=self._clock(), progress=dict(progress))
+        self._change(run_id, heartbeat=self._clock(), progress=progress)
 
     def take_over(self, seen: RunRecord, owner: ProcessIdentity) -> bool:
         """Hand a run that had ended to a process: it runs again (resume).
@@ -280,10 +266,7 @@ class RunRecords:
             reason=None,
             ended=None,
             heartbeat=self._clock(),
-            host=owner.host,
-            boot=owner.boot,
-            pid=owner.pid,
-            pid_started=owner.started,
+            **_owner_row(owner),
         )
 
     def finish(self, run_id: str, status: str, reason: str | None, *, owner: ProcessIdentity | None = None) -> bool:
@@ -310,13 +293,14 @@ class RunRecords:
     def _clock(self) -> Any:
         return datetime.now(UTC) if self._database.is_sqlite else sa.func.now()
 
-    def _update(self, run_id: str, **values: Any) -> None:
-        self._change(run_id, **values)
-
     def _change(self, run_id: str, *conditions: Any, **values: Any) -> bool:
         query = run_records.update().where(run_records.c.run_id == run_id, *conditions).values(**values)
         with self._database.write() as connection:
             return connection.execute(query).rowcount == 1
+
+
+def _owner_row(owner: ProcessIdentity) -> dict[str, object]:
+    return {"host": owner.host, "boot": owner.boot, "pid": owner.pid, "pid_started": owner.started}
 
 
 def _owned_by(owner: ProcessIdentity) -> list[Any]:
@@ -331,27 +315,6 @@ def _as_seen(seen: RunRecord) -> list[Any]:
 
 
 def _record(row: Mapping[Any, Any]) -> RunRecord:
-    return RunRecord(
-        run_id=row["run_id"],
-        tracking_uri=row["tracking_uri"],
-        experiment=row["experiment"],
-        kind=row["kind"],
-        status=row["status"],
-        reason=row["reason"],
-        parameters=row["parameters"],
-        template=row["template"],
-        folder=Path(row["folder"]),
-        actor=row["actor"],
-        again_of=row["again_of"],
-        owner=ProcessIdentity(row["host"], row["boot"], row["pid"], row["pid_started"]),
-        heartbeat=_utc(row["heartbeat"]),
-        started=_utc(row["started"]),
-        ended=_utc(row["ended"]) if row["ended"] else None,
-        progress=row["progress"],
-    )
-
-
-def _utc(value: datetime | str) -> datetime:
-    # SQLite hands times back without a zone, and through max() as text.
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    values = dict(row)
+    owner = ProcessIdentity(*(values.pop(name) for name in ("host", "boot", "pid", "pid_started")))
+    return RunRecord(**{**values, "folder": Path(values["folder"])}, owner=owner)

@@ -14,8 +14,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from guardianflow.exceptions import GuardianFlowError, InputError, RunInterrupte
 from guardianflow.files.run_folder import folder_name, write_json
 from guardianflow.machine.environment import environment_facts, git_facts
 from guardianflow.processes.interrupts import Signalled, signals_wait
-from guardianflow.runs.delivery import BackgroundDelivery, Delivery, Operation, Refusal
+from guardianflow.runs.delivery import BackgroundDelivery, Operation, batches
 from guardianflow.runs.heartbeat import Pulse
 from guardianflow.runs.mlflow_runs import OWNER_TAG, REASON_TAG, TAG, MlflowRuns, make_client
 from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunRecords, RunStatus
@@ -66,7 +67,6 @@ class TrackedRun:
         *,
         owned: bool,
         mlflow: MlflowRuns,
-        delivery: Delivery | None = None,
     ) -> None:
         self.settings = settings
         self.run_id = record.run_id
@@ -76,8 +76,8 @@ class TrackedRun:
         self._owner = record.owner
         self._records = RunRecords(Database.open(settings.database_url))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._delivery = delivery or BackgroundDelivery(
-            mlflow.send, answers=mlflow.answers, on_refused=self._keep_refusal
+        self._delivery = BackgroundDelivery(
+            mlflow.send, answers=mlflow.answers, on_refused=partial(keep_refusal, self.folder)
         )
         self._pulse = Pulse(self._records, self.run_id, beats=owned)
         self._lock = threading.Lock()
@@ -197,7 +197,7 @@ class TrackedRun:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters: nested ones flattened with dots, secrets redacted, long values cut."""
-        for batch in _batches(list(flatten_params(redact(params)).items()), 90):
+        for batch in batches(flatten_params(redact(params)).items(), 90):
             self._submit("params", {"params": dict(batch)})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -224,13 +224,13 @@ class TrackedRun:
                 self._note_infinite(name, figure, step)
                 figure = math.nan
             rows.append([name, figure, now, step])
-        for batch in _batches(rows, 900):
+        for batch in batches(rows, 900):
             self._submit("metrics", {"metrics": batch})
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags; a later value replaces an earlier one."""
         clean = {key: mask_secrets(str(value))[:_MAX_TAG] for key, value in tags.items()}
-        for batch in _batches(list(clean.items()), 90):
+        for batch in batches(clean.items(), 90):
             self._submit("tags", {"tags": dict(batch)})
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
@@ -340,9 +340,6 @@ class TrackedRun:
             self.run_id, status,
         )  # fmt: skip
 
-    def _keep_refusal(self, refusal: Refusal) -> None:
-        keep_refusal(self.folder, refusal)
-
 
 def outcome_of(error: BaseException) -> tuple[str, str]:
     """The terminal status and reason that an error means for a run."""
@@ -395,8 +392,3 @@ def _start_tags(
     if again_of:
         found[TAG + "again_of"] = again_of
     return found
-
-
-def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

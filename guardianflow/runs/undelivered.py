@@ -113,20 +113,12 @@ def keep_refusal(folder: Path, refusal: Refusal) -> None:
     """Say in the log what MLflow refused for good, and keep it in ``refused.jsonl``."""
     operation = refusal.operation
     path = folder / REFUSED
-    log.warning(
-        "MLflow refused %s of run %s: %s; kept in %s", _named(operation), operation.run_id, refusal.reason, path
-    )
+    log.warning("MLflow refused %s of run %s: %s; kept in %s", operation, operation.run_id, refusal.reason, path)
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": refusal.reason, **asdict(operation)}) + "\n")
     except OSError as error:
         log.warning("%s can't be written: %s", path, error.strerror or error)
-
-
-def _named(operation: Operation) -> str:
-    values = operation.payload.get(operation.kind)
-    names = [str(row[0]) for row in values] if isinstance(values, list) else list(values or ())
-    return f"{operation.kind} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}".strip()
 
 
 def _lines(operations: Iterable[Operation]) -> bytes:

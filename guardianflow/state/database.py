@@ -31,34 +31,9 @@ from guardianflow.exceptions import (
 )
 from guardianflow.files.process_lock import process_lock
 from guardianflow.state.state_file import back_up, check_file, check_tables, lock_folder, make_whole
-from guardianflow.state.tables import (
-    alerts,
-    api_keys,
-    metadata,
-    metric_records,
-    model_evaluations,
-    model_events,
-    model_states,
-    model_versions,
-    recommendations,
-    run_records,
-)
+from guardianflow.state.tables import alerts, api_keys, metadata, metric_records, recommendations
 
-__all__ = [
-    "HEAD",
-    "VERSION_TABLE",
-    "Database",
-    "alerts",
-    "api_keys",
-    "metadata",
-    "metric_records",
-    "model_evaluations",
-    "model_events",
-    "model_states",
-    "model_versions",
-    "recommendations",
-    "run_records",
-]
+__all__ = ["HEAD", "VERSION_TABLE", "Database", "alerts", "api_keys", "metadata", "metric_records", "recommendations"]
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from guardianflow.evaluation.detection import record_files
-from guardianflow.evaluation.detection.coco_files import evaluate_coco_files, read_coco_record, write_coco_files
+from guardianflow.evaluation.detection.coco_files import evaluate_coco_files, read_coco_record
 from guardianflow.evaluation.detection.evaluate import evaluate_detection
 from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError, NotFoundError
@@ -57,9 +57,7 @@ def test_ids_may_be_any_numbers_and_entries_stand_in_any_order(tmp_path: Path) -
 
 def test_a_record_written_as_coco_files_reads_back(tmp_path: Path) -> None:
     record = random_record(3, images=9, classes=2, whole_pixels=True)
-    gt, found = tmp_path / "gt.json", tmp_path / "found.json"
-    write_coco_files(record, gt, found)
-    again = read_coco_record(gt, found)
+    again = read_coco_record(*write(tmp_path, *coco_dicts(record)))
     assert again.images.names == record.images.names
     assert again.classes == record.classes
     for name in ("image", "label", "box", "crowd", "area"):

@@ -19,12 +19,12 @@ from guardianflow.evaluation.mot.files import (
     MotFileError,
     read_kitti_tracks,
     read_mot_tracks,
-    write_kitti_tracks,
     write_mot_tracks,
 )
 from guardianflow.evaluation.mot.folders import find_sequences, read_sequences
-from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.exceptions import NotFoundError
 from guardianflow.verbs.evaluation import eval_app
+from tests.evaluation.kitti_files import write_kitti_tracks
 
 BUNDLED = Path(find_spec("motmetrics").origin).parent / "data"
 NUMBER = st.floats(-1e6, 1e6, allow_nan=False)
@@ -164,13 +164,6 @@ def test_too_few_columns_binary_and_absent_files(tmp_path):
         read_mot_tracks(path)
     with pytest.raises(NotFoundError, match="no file"):
         read_mot_tracks(tmp_path / "absent.txt")
-
-
-def test_kitti_has_no_other_classes(tmp_path):
-    one = np.array([0])
-    tracks = Tracks(frame=one, id=one, box=np.ones((1, 4)), label=np.array([9]))
-    with pytest.raises(InputError, match="KITTI has no class 9"):
-        write_kitti_tracks(tmp_path / "k.txt", tracks)
 
 
 def test_a_long_file_is_read_in_a_second(tmp_path):

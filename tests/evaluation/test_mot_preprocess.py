@@ -15,10 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mot_reference import combine, differences, figures_of
 
 from guardianflow.evaluation.mot.evaluate import Sequence, Tracks, evaluate_mot
-from guardianflow.evaluation.mot.files import KittiTracks, write_kitti_tracks, write_mot_tracks
+from guardianflow.evaluation.mot.files import KittiTracks, write_mot_tracks
 from guardianflow.evaluation.mot.folders import read_sequences
 from guardianflow.evaluation.mot.preprocess import MOT_CLASSES
 from guardianflow.exceptions import InputError
+from tests.evaluation.kitti_files import write_kitti_tracks
 
 FRAMES, OBJECTS = 30, 14
 

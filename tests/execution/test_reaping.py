@@ -115,7 +115,7 @@ def test_with_mlflow_away_the_end_is_kept_and_told_later(settings: Settings, dea
     away = Settings(work_dir=settings.work_dir, mlflow_tracking_uri="http://127.0.0.1:9")
     # The record names the MLflow it belongs to; let that be the one that is away.
     with Database.open(settings.database_url).write() as connection:
-        from guardianflow.state.database import run_records
+        from guardianflow.state.tables import run_records
 
         connection.execute(run_records.update().values(tracking_uri="http://127.0.0.1:9"))
     report = reap_runs(away)

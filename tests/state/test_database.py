@@ -18,7 +18,8 @@ from alembic.script import ScriptDirectory
 
 from guardianflow.exceptions import ConfigError, ConflictError, SchemaTooNewError, TrackingUnavailableError
 from guardianflow.state import database as module
-from guardianflow.state.database import HEAD, VERSION_TABLE, Database, metadata, model_states
+from guardianflow.state.database import HEAD, VERSION_TABLE, Database
+from guardianflow.state.tables import metadata, model_states
 from tests.state.database_workers import hold_lock_and_die, open_at_once
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -136,7 +136,8 @@ def test_a_database_in_use_by_a_killed_process_is_whole(state):
     """Its journal holds the newest pages, and its header may say more than the file has."""
     code = (
         "import os, sys\nfrom datetime import UTC, datetime\n"
-        "from guardianflow.state.database import Database, model_states\n"
+        "from guardianflow.state.database import Database\n"
+        "from guardianflow.state.tables import model_states\n"
         "with Database.open(sys.argv[1]).write() as connection:\n"
         "    connection.execute(model_states.insert().values(name='x' * 150, gen=1, updated=datetime.now(UTC)))\n"
         "os._exit(9)\n"

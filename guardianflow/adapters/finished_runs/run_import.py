@@ -275,12 +275,12 @@ class _Import:
     def _keep(self, run: FinishedRun, target: _Target, remarks: tuple[str, ...]) -> None:
         """Our own record of it, and in its folder where it came from."""
         from guardianflow.core.config import mask_secrets
-        from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunStatus
+        from guardianflow.runs.run_records import ProcessIdentity, Progress, RunRecord, RunStatus
 
         folder = self._settings.runs_dir / folder_name(target.experiment) / target.run_id
         row = _row(run, target.run_id, target.experiment, updated=target.updated, remarks=remarks)
         write_json(folder / IMPORT_FILE, {**row.to_dict(), "digest": run.digest, "earlier": target.earlier or None})
-        done = {"done": run.epochs, "total": run.asked_epochs or run.epochs, "unit": "epoch", "note": "imported"}
+        done = Progress(done=run.epochs, total=run.asked_epochs or run.epochs, unit="epoch", note="imported")
         self._mlflow.keep_record(
             RunRecord(
                 run_id=target.run_id,

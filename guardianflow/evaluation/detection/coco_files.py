@@ -1,4 +1,4 @@
-"""COCO's JSON files, in and out: ground truth (``instances_*.json``) and results (``[{image_id, …}]``).
+"""COCO's JSON files: ground truth (``instances_*.json``) and results (``[{image_id, …}]``).
 
 Format: https://cocodataset.org/#format-data and #format-results. Boxes there are x, y, width, height.
 What pycocotools scores is scored alike, with a remark where it isn't written as it should be; what can't be told is
@@ -23,7 +23,7 @@ from guardianflow.evaluation.detection.evaluate import DetectionResult, evaluate
 from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import InputError, NotFoundError
 
-__all__ = ["evaluate_coco_files", "read_coco_record", "write_coco_files"]
+__all__ = ["evaluate_coco_files", "read_coco_record"]
 
 _MOST_BYTES = 4 * 1024**3
 _MOST_BOXES = 50_000_000
@@ -98,28 +98,6 @@ def read_coco_record(gt: str | Path, predictions: str | Path) -> DetectionRecord
             "remarks": remarks,
         },
     )
-
-
-def write_coco_files(record: DetectionRecord, gt: str | Path, predictions: str | Path) -> None:
-    """Write a record as a ground-truth and a results file for other tools; ids count from 1."""
-    images, truth, found = record.images, record.truth, record.predictions
-    sizes = zip(images.names, images.width.tolist(), images.height.tolist(), strict=True)
-    dataset = {
-        "images": [
-            {"id": place, "file_name": name, "width": width, "height": height}
-            for place, (name, width, height) in enumerate(sizes, 1)
-        ],
-        "annotations": [
-            {**row, "id": place, "area": area, "iscrowd": int(crowd)}
-            for place, (row, area, crowd) in enumerate(
-                zip(_entries(truth), truth.area.tolist(), truth.crowd.tolist(), strict=True), 1
-            )
-        ],
-        "categories": [{"id": place, "name": name} for place, name in enumerate(record.classes, 1)],
-    }
-    results = [{**row, "score": score} for row, score in zip(_entries(found), found.score.tolist(), strict=True)]
-    for path, content in ((gt, dataset), (predictions, results)):
-        Path(path).write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
 _TRUTH_LISTS = ("images", "annotations", "categories")
@@ -306,11 +284,3 @@ def _suspicions(truth: GroundTruth, found: Predictions, images: Images, name: st
             "x2, y2; it was read as x, y, width, height, as COCO has it."
         )
     return said
-
-
-def _entries(boxes: GroundTruth | Predictions) -> list[dict[str, Any]]:
-    bounds = np.concatenate([boxes.box[:, :2], boxes.box[:, 2:] - boxes.box[:, :2]], axis=1)
-    return [
-        {"image_id": image + 1, "category_id": label + 1, "bbox": box}
-        for image, label, box in zip(boxes.image.tolist(), boxes.label.tolist(), bounds.tolist(), strict=True)
-    ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,13 @@ from guardianflow.evaluation.detection.precision import average, library_precisi
 from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.evaluation.tables import figure_text, html_table
 from guardianflow.exceptions import InputError
+from guardianflow.text.plain import plain
 
 __all__ = ["EVALUATORS", "ClassDetection", "DetectionResult", "SizeDetection", "evaluate_detection", "require_truth"]
 
 _Floats = npt.NDArray[np.float64]
+
+_CURVES = frozenset({"pr_curves", "confidence_curves"})
 
 EVALUATORS: Mapping[str, str] = {
     "guardianflow": "COCO's rules over flat arrays, equal to the other two",
@@ -133,20 +136,7 @@ class DetectionResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON types, without the curves."""
-        plain = {
-            name: getattr(self, name)
-            for name in (
-                "images", "boxes", "confidence", "match_iou", "max_det", "evaluator", "map50", "map50_95",
-                "precision", "recall", "f1", "best_f1", "best_f1_confidence",
-            )
-        }  # fmt: skip
-        return {
-            **plain,
-            "per_class": [asdict(row) for row in self.per_class],
-            "by_size": {name: asdict(row) for name, row in self.by_size.items()},
-            "confusion": self.confusion.tolist(),
-            "remarks": list(self.remarks),
-        }
+        return {each.name: plain(getattr(self, each.name)) for each in fields(self) if each.name not in _CURVES}
 
     def curves(self) -> dict[str, Any]:
         """The curves as plain JSON types, in 201 steps of confidence: what ``guardianflow.plots.detection`` draws."""

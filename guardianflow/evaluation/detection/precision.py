@@ -18,7 +18,7 @@ from guardianflow.evaluation.detection.matching import IOU_THRESHOLDS, SIZES
 
 if TYPE_CHECKING:
     from guardianflow.evaluation.detection.matching import Matches
-    from guardianflow.evaluation.detection.records import DetectionRecord
+    from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Predictions
 
 __all__ = ["RECALLS", "average", "library_precision", "precision_at_recalls"]
 
@@ -114,7 +114,7 @@ def library_precision(record: DetectionRecord, *, max_det: int = 300) -> _Floats
     return precision
 
 
-def _rows(boxes: Any) -> list[dict[str, Any]]:
+def _rows(boxes: GroundTruth | Predictions) -> list[dict[str, Any]]:
     """COCO's entries of a table: x, y, width, height; ids from 1, since 0 stands for none."""
     sizes = np.concatenate([boxes.box[:, :2], boxes.box[:, 2:] - boxes.box[:, :2]], axis=1)
     return [

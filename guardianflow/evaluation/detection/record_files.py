@@ -41,14 +41,17 @@ _COLUMNS = {
 }
 
 
+_Columns = dict[str, npt.NDArray[Any]]
+
+
 @dataclass(frozen=True)
 class StoredRecord:
     """What the files hold, by the fields of the record's tables."""
 
     images: Mapping[str, Any]
     classes: tuple[str, ...]
-    truth: Mapping[str, Any]
-    predictions: Mapping[str, Any]
+    truth: _Columns
+    predictions: _Columns
     facts: Mapping[str, Any]
 
 
@@ -134,7 +137,7 @@ def _corners(box: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]
     return {name: box[:, place] for place, name in enumerate(_CORNERS)}
 
 
-def _with_box(columns: dict[str, Any]) -> dict[str, Any]:
+def _with_box(columns: _Columns) -> _Columns:
     box = np.stack([columns.pop(name) for name in _CORNERS], axis=1)
     return {**columns, "box": box}
 
@@ -155,7 +158,7 @@ def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, Any]:
+def _read_table(path: Path, columns: tuple[str, ...]) -> _Columns:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -172,12 +175,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, Any]:
     empty = [name for name in columns if table.column(name).null_count]
     if empty:
         raise InputError(f"{path} has rows without a value in {', '.join(empty)}. Write the record again with save().")
-    return {
-        name: [str(value) for value in table.column(name).to_pylist()]
-        if name == "name"
-        else table.column(name).to_numpy()
-        for name in columns
-    }
+    return {name: table.column(name).to_numpy() for name in columns}
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

@@ -149,11 +149,8 @@ class DetectionRecord:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
-        boxes: tuple[tuple[str, GroundTruth | Predictions], ...] = (
-            ("truth", self.truth),
-            ("predictions", self.predictions),
-        )
-        for table, rows in boxes:
+        for table in ("truth", "predictions"):
+            rows: GroundTruth | Predictions = getattr(self, table)
             _check_range(rows.image, len(self.images), f"{table}: image")
             _check_range(rows.label, len(self.classes), f"{table}: label")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -27,7 +27,9 @@ from guardianflow.evaluation.mot.figures import ALPHAS, Clear, Hota, Identity, M
 from guardianflow.evaluation.mot.pairs import Frames, Pairs, find_pairs
 from guardianflow.evaluation.mot.preprocess import PREPROCESS, Preprocess, drop_unmarked, preprocess_named
 from guardianflow.evaluation.mot.sequences import Sequence, Tracks
+from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.text.plain import plain
 
 __all__ = [
     "ALPHAS",
@@ -42,6 +44,9 @@ __all__ = [
     "Tracks",
     "evaluate_mot",
 ]
+
+
+_BY_CELL = frozenset({"cells", "accumulators"})
 
 
 class Evaluator(Protocol):
@@ -101,14 +106,7 @@ class MotResult:
         """Everything as plain JSON."""
         return {
             "metrics": self.metrics(),
-            "preprocess": self.preprocess,
-            "evaluator": self.evaluator,
-            "match_iou": self.match_iou,
-            "remarks": list(self.remarks),
-            "combined": self.combined.to_dict(),
-            "class_averaged": self.class_averaged.to_dict(),
-            "per_sequence": {name: figures.to_dict() for name, figures in self.per_sequence.items()},
-            "per_class": {name: figures.to_dict() for name, figures in self.per_class.items()},
+            **{each.name: plain(getattr(self, each.name)) for each in fields(self) if each.name not in _BY_CELL},
             "cells": [
                 {"sequence": sequence, "class": label, **figures.to_dict()}
                 for (sequence, label), figures in self.cells.items()
@@ -131,13 +129,9 @@ class MotResult:
 
     def _repr_html_(self) -> str:
         titles, body = self.table()
-        head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-        lines = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body
-        )  # fmt: skip
         note = f"preprocessing {self.preprocess}, counted by {self.evaluator}, match at IoU {self.match_iou:g}"
         said = "".join(f"<p>{html.escape(remark)}</p>" for remark in self.remarks)
-        return f"<p>{html.escape(note)}; fractions in %</p><table><tr>{head}</tr>{lines}</table>{said}"
+        return f"<p>{html.escape(note)}; fractions in %</p>{html_table(titles, body)}{said}"
 
 
 def _shown(name: str, value: float) -> str:

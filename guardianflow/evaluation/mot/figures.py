@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 import numpy as np
 
 from guardianflow.evaluation.mot.sequences import Floats
+from guardianflow.text.plain import Row
 
 __all__ = ["ALPHAS", "Clear", "Hota", "Identity", "MotFigures"]
 
@@ -35,7 +36,7 @@ def _averaged(kind: type[_Kind], parts: Sequence[_Kind]) -> _Kind:
 
 
 @dataclass(frozen=True, eq=False)
-class Hota:
+class Hota(Row):
     """Higher order tracking accuracy (Luiten et al., IJCV 2021), by localisation threshold (:data:`ALPHAS`).
 
     Attributes:
@@ -109,7 +110,7 @@ class Hota:
 
 
 @dataclass(frozen=True)
-class Clear:
+class Clear(Row):
     """CLEAR MOT (Bernardin & Stiefelhagen 2008) with MOTChallenge's conventions.
 
     Attributes:
@@ -185,13 +186,9 @@ class Clear:
             fp_per_frame=fp / max(1, frames),
         )  # fmt: skip
 
-    def to_dict(self) -> dict[str, Any]:
-        """All figures by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Row):
     """Identity figures (Ristani et al. 2016): each labelled track has one predicted track for the whole sequence.
 
     Attributes:
@@ -227,13 +224,9 @@ class Identity:
         """The figures of several sequences or classes, by their counts."""
         return cls.of(**{name: sum(getattr(part, name) for part in parts) for name in cls.COUNTS})
 
-    def to_dict(self) -> dict[str, Any]:
-        """All figures by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
 
 @dataclass(frozen=True, eq=False)
-class MotFigures:
+class MotFigures(Row):
     """All figures of one sequence, one class, or of several together.
 
     Attributes:
@@ -286,25 +279,14 @@ class MotFigures:
 
     def metrics(self) -> dict[str, float]:
         """Figures by the names of the metrics catalogue; those that the evaluator lacks are left out."""
-        found: dict[str, float] = {}
-        if self.hota is not None:
-            for name in ("hota", "deta", "assa"):
-                found[name] = float(getattr(self.hota, name).mean())
-        for name in ("mota", "motp"):
-            found[name] = float(getattr(self.clear, name))
-        found["idf1"] = self.identity.idf1
-        for name in ("idsw", "fp", "fn", "mt", "ml", "frag"):
-            found[name] = float(getattr(self.clear, name))
-        return found
+        hota = {} if self.hota is None else {name: getattr(self.hota, name).mean() for name in ("hota", "deta", "assa")}
+        clear = {name: getattr(self.clear, name) for name in ("idsw", "fp", "fn", "mt", "ml", "frag")}
+        found = {**hota, "mota": self.clear.mota, "motp": self.clear.motp, "idf1": self.identity.idf1, **clear}
+        return {name: float(value) for name, value in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain JSON; without ``hota`` where the evaluator has none."""
-        document: dict[str, Any] = {
-            name: getattr(self, name) for name in ("gt_boxes", "gt_tracks", "tracker_boxes", "tracker_tracks")
-        }
-        if self.hota is not None:
-            document["hota"] = self.hota.to_dict()
-        return {**document, "clear": self.clear.to_dict(), "identity": self.identity.to_dict()}
+        return {name: value for name, value in super().to_dict().items() if value is not None}
 
 
 def _hotas(parts: Sequence[MotFigures], join: Any) -> Hota | None:

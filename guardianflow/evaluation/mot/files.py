@@ -1,4 +1,4 @@
-"""MOTChallenge's and KITTI's text files: tracks in and out.
+"""MOTChallenge's and KITTI's text files: tracks in, and out for MOTChallenge.
 
 A MOTChallenge line is ``frame, id, left, top, width, height, confidence, class, visibility`` with frames from 1; a
 result has ``-1, -1, -1`` after the confidence. A KITTI line is ``frame id type truncation occlusion alpha x1 y1 x2 y2
@@ -16,7 +16,6 @@ from guardianflow.evaluation.mot.agreement import class_column
 from guardianflow.evaluation.mot.preprocess import KITTI_CLASSES
 from guardianflow.evaluation.mot.sequences import MAX_FRAMES, MAX_ID, Floats, Ints, Tracks, first_repeat
 from guardianflow.evaluation.mot.text import MotFileError, TextTable, read_table
-from guardianflow.exceptions import InputError
 from guardianflow.files.run_folder import write_text
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "read_kitti_tracks",
     "read_mot_table",
     "read_mot_tracks",
-    "write_kitti_tracks",
     "write_mot_tracks",
 ]
 
@@ -208,35 +206,6 @@ def write_mot_tracks(path: str | Path, tracks: Tracks, *, ground_truth: bool = F
         return _write(path, [",".join(map(str, row)) for row in zip(*columns, strict=True)])
     classes = tracks.label.tolist() if (tracks.label != 1).any() else [-1] * len(tracks)
     return _write(path, [",".join(map(str, row)) + ",-1,-1" for row in zip(*columns, classes, strict=True)])
-
-
-def write_kitti_tracks(path: str | Path, kitti: KittiTracks | Tracks, *, ground_truth: bool = False) -> Path:
-    """Write tracks as KITTI does: 17 fields for ground truth, and the score as the 18th for a result.
-
-    Raises:
-        InputError: A class number that KITTI doesn't have.
-    """
-    found = kitti if isinstance(kitti, KittiTracks) else KittiTracks(kitti)
-    unknown = set(found.tracks.label.tolist()) - set(KITTI_CLASSES)
-    if unknown:
-        known = ", ".join(f"{number} {name}" for number, name in KITTI_CLASSES.items())
-        raise InputError(f"KITTI has no class {min(unknown)}; it has: {known}")
-    lines = [
-        (frame, _kitti_line(found.tracks, row, ground_truth)) for row, frame in enumerate(found.tracks.frame.tolist())
-    ]
-    for frame, box in zip(found.ignore_frame.tolist(), found.ignore_box.tolist(), strict=True):
-        corners = " ".join(map(repr, box))
-        lines.append((frame, f"{frame} -1 DontCare -1 -1 -10 {corners} -1 -1 -1 -1000 -1000 -1000 -10"))
-    return _write(path, [line for _, line in sorted(lines, key=lambda line: line[0])])
-
-
-def _kitti_line(tracks: Tracks, row: int, ground_truth: bool) -> str:
-    truncation = -1 if tracks.truncation is None else int(tracks.truncation[row])
-    occlusion = -1 if tracks.occlusion is None else int(tracks.occlusion[row])
-    corners = " ".join(map(repr, tracks.box[row].tolist()))
-    start = f"{int(tracks.frame[row])} {int(tracks.id[row])} {_KITTI_NAMES[int(tracks.label[row])]}"
-    line = f"{start} {truncation} {occlusion} -10 {corners} -1 -1 -1 -1000 -1000 -1000 -10"
-    return line if ground_truth else f"{line} {float(tracks.confidence[row])!r}"
 
 
 def _texts(columns: Floats) -> list[list[str]]:

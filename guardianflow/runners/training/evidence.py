@@ -15,7 +15,7 @@ from guardianflow.core.metrics import get_model_size
 from guardianflow.data.dataset import Dataset, DatasetReport
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.machine.system import SystemSampler
-from guardianflow.registry.evaluations import EVALUATION_FOLDER, Evaluations, evaluation_row
+from guardianflow.registry.evaluations import EVALUATION_FOLDER, ClassAp, Evaluations, evaluation_row
 from guardianflow.runners.training.log import TrainingLog
 from guardianflow.runners.training.result import SAMPLES_FILE, TrainingResult
 from guardianflow.runs.run_records import RunStatus
@@ -256,7 +256,7 @@ class TrainingEvidence:
         from guardianflow.evaluation.detection.evaluate import evaluate_detection
 
         result = evaluate_detection(record)
-        per_class = [{"name": row.name, "ap50_95": row.ap50_95} for row in result.per_class]
+        per_class: list[ClassAp] = [{"name": row.name, "ap50_95": row.ap50_95} for row in result.per_class]
         row = evaluation_row(
             record, folder, run_id=self._run.run_id, metrics=result.metrics(), per_class=per_class, backend="torch",
             precision="fp32",

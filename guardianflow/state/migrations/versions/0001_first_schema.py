@@ -112,13 +112,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Back to an empty database."""
-    op.drop_index(op.f("ix_gf_run_records_status"), table_name="gf_run_records")
-    op.drop_index(op.f("ix_gf_run_records_experiment_started"), table_name="gf_run_records")
-    op.drop_table("gf_run_records")
-    op.drop_table("gf_model_versions")
-    op.drop_table("gf_model_states")
-    op.drop_table("gf_model_events")
-    op.drop_index(op.f("ix_gf_metric_records_run_id"), table_name="gf_metric_records")
-    op.drop_index(op.f("ix_gf_metric_records_model_time"), table_name="gf_metric_records")
-    op.drop_index(op.f("ix_gf_metric_records_metric_time"), table_name="gf_metric_records")
-    op.drop_table("gf_metric_records")
+    for name in ("run_records", "model_versions", "model_states", "model_events", "metric_records"):
+        op.drop_table(f"gf_{name}")  # its indexes go with it

@@ -65,7 +65,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Back to versions that don't know how they are served."""
-    op.drop_index(op.f("ix_gf_model_evaluations_sha256_dataset_fingerprint"), table_name="gf_model_evaluations")
     op.drop_table("gf_model_evaluations")
     for name in ("parent_run", "parent_version", "format", "imgsz", "precision", "backend"):
         op.drop_column("gf_model_versions", name)
