@@ -80,11 +80,10 @@ def find_model_source(spec: str, settings: Settings) -> FoundModel:
         return FoundModel(spec, path.absolute())
     if _RUN_ID.match(spec):
         return _of_run(spec, settings)
-    msg = (
+    raise NotFoundError(
         f"there is no model {spec!r}: pass a model file or folder that exists, a run id "
         "(`guardianflow list runs`), or models:/NAME@champion"
     )
-    raise NotFoundError(msg)
 
 
 def _of_version(uri: str, settings: Settings) -> FoundModel:
@@ -150,11 +149,10 @@ def _artifact_of(record: RunRecord, settings: Settings) -> Path:
             shutil.copyfile(path, draft)
             return draft.replace(kept)
     except NotFoundError as error:
-        msg = (
+        raise NotFoundError(
             f"run {record.run_id} ({record.kind}, {record.status.lower()}) left no model: neither its folder "
             f"{record.folder} nor MLflow has weights/best.pt; name a finished training or quantization"
-        )
-        raise NotFoundError(msg) from error
+        ) from error
 
 
 def _registered_from(run_id: str, path: Path, settings: Settings) -> ModelVersion | None:

@@ -44,11 +44,10 @@ def import_ultralytics() -> ModuleType:
         return cast(ModuleType, ultralytics)
     safe_load = getattr(ultralytics.nn.tasks, "_SafeLoad", None)
     if safe_load is None or not safe_load.SUPPORTED:
-        msg = (
+        raise MissingDependencyError(
             "these versions of Ultralytics and PyTorch can't load weights without running the pickles inside them; "
             "upgrade both: pip install -U ultralytics torch"
         )
-        raise MissingDependencyError(msg)
     # Whoever imported Ultralytics before us did so without the default above.
     ultralytics.utils.SAFE_LOAD = True
     ultralytics.nn.tasks.SAFE_LOAD = True
@@ -89,8 +88,7 @@ def package_folder() -> Path:
     """Where Ultralytics is installed, found without importing it."""
     spec = importlib.util.find_spec("ultralytics")
     if spec is None or spec.origin is None:
-        msg = "ultralytics is not installed"
-        raise ModuleNotFoundError(msg)
+        raise ModuleNotFoundError("ultralytics is not installed")
     return Path(spec.origin).parent
 
 

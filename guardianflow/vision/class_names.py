@@ -35,11 +35,10 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
     """
     ours, theirs = list(model.names), list(dataset.names)
     if len(ours) != len(theirs):
-        msg = (
+        raise ModelFileError(
             f"the model {model.path.name} knows {len(ours)} classes ({some_names(ours)}), the data {dataset.yaml_path} "
             f"has {len(theirs)} ({some_names(theirs)}); pass the data.yaml that the model was trained for"
         )
-        raise ModelFileError(msg)
     if ours == theirs:
         return ()
     both = f"the model {model.path.name} and the data {dataset.yaml_path}"
@@ -48,22 +47,20 @@ def compare_classes(model: ModelFile, dataset: Dataset, *, by_number: bool = Fal
         return (f"{both} write some class names differently ({_pairs(ours, theirs)}); they are taken for the same",)
     moved = [number for number, name in enumerate(plain) if name in wanted and wanted[number] != name]
     if moved:
-        msg = (
+        raise ModelFileError(
             f"{both} have the same classes in another order ({some_names(ours)} against {some_names(theirs)}; "
             f"{ours[moved[0]]!r} is {moved[0]} and {wanted.index(plain[moved[0]])}); put the names of the data.yaml in "
             "the model's order, and the label files too"
         )
-        raise ModelFileError(msg)
     if by_number:
         return (
             f"{both} call their classes differently ({_pairs(ours, theirs)}); they are compared by number, as asked",
         )
     own = "names no classes" if model.names_made_up else f"names its classes {some_names(ours)}"
-    msg = (
+    raise ModelFileError(
         f"the model {model.path.name} {own}, the data {dataset.yaml_path} {some_names(theirs)}; pass the data.yaml "
         "that the model was trained for, or --classes-by-number where class 0 is class 0 all the same, and so on"
     )
-    raise ModelFileError(msg)
 
 
 def _folded(name: str) -> str:

@@ -29,20 +29,17 @@ def check_device(device: str) -> None:
     """
     text = device.strip().lower()
     if not _FORM.match(text):
-        msg = f"device {device!r} is not known; use cpu, mps, 0, or several GPUs as 0,1"
-        raise InputError(msg)
+        raise InputError(f"device {device!r} is not known; use cpu, mps, 0, or several GPUs as 0,1")
     if text in {"", "cpu"}:
         return
     import torch
 
     if text == "mps":
         if not torch.backends.mps.is_available():
-            msg = "device 'mps' is not available on this machine; use cpu"
-            raise InputError(msg)
+            raise InputError("device 'mps' is not available on this machine; use cpu")
         return
     count = torch.cuda.device_count()
     wanted = [int(number) for number in re.findall(r"\d+", text)] or [0]
     if max(wanted) >= count:
         have = f"it has {count}, numbered from 0" if count else "PyTorch sees none; use cpu, or check the driver"
-        msg = f"device {device!r} asks for GPU {max(wanted)} of this machine, but {have}"
-        raise InputError(msg)
+        raise InputError(f"device {device!r} asks for GPU {max(wanted)} of this machine, but {have}")

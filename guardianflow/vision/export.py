@@ -71,10 +71,9 @@ def prepare_model(
     target = spec.formats[0]
     if (model.format, target) not in _STEPS:
         if (model.format, "onnx") not in _STEPS or ("onnx", target) not in _STEPS:
-            msg = (
+            raise InputError(
                 f"no {target} file for backend {backend!r} can be made from {model.path} ({model.format}); pass the .pt"
             )
-            raise InputError(msg)
         model = prepare_model(model, backend="onnxruntime", precision="fp32", imgsz=imgsz, folder=folder)
     _check_side(model, imgsz)
     key = {
@@ -134,8 +133,7 @@ def _kept(
             record = {"file": made.name, "sha256": measure(made).sha256, **key}
             (draft / "export.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
             if place.is_symlink() or place.is_file():
-                msg = f"{place} is no folder of ours, and exports are kept there. Move it away."
-                raise InputError(msg)
+                raise InputError(f"{place} is no folder of ours, and exports are kept there. Move it away.")
             if place.exists():
                 shutil.rmtree(place)
             os.replace(draft, place)  # noqa: PTH105 - the atomic one, by its name
@@ -163,8 +161,7 @@ def _run(make: Callable[[ModelFile, Path, _Wish], Path], model: ModelFile, draft
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        msg = f"{model.path} can't be exported: {reason}. The log: {wish.log_file}"
-        raise RunFailedError(msg) from error
+        raise RunFailedError(f"{model.path} can't be exported: {reason}. The log: {wish.log_file}") from error
 
 
 def _to_onnx(model: ModelFile, draft: Path, wish: _Wish) -> Path:
@@ -227,8 +224,7 @@ def _ultralytics_export(model: ModelFile, draft: Path, wish: _Wish, *, kind: str
 def _check_side(model: ModelFile, imgsz: int) -> None:
     if imgsz < model.stride or imgsz % model.stride:
         near = max(model.stride, round(imgsz / model.stride) * model.stride)
-        msg = f"imgsz {imgsz} is no multiple of the model's stride {model.stride}; use {near}"
-        raise InputError(msg)
+        raise InputError(f"imgsz {imgsz} is no multiple of the model's stride {model.stride}; use {near}")
 
 
 def _bits(precision: str) -> int | None:

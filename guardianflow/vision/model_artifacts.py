@@ -99,8 +99,7 @@ def read_model_file(path: Path) -> ModelFile:
         MissingDependencyError: The package that reads this format is missing.
     """
     if not path.exists():
-        msg = f"there is no model file {path}; check the path"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"there is no model file {path}; check the path")
     kind = model_format(path)
     require_whole(path, kind)
     if kind == "torch":
@@ -145,11 +144,10 @@ def model_format(path: Path) -> str:
     else:
         known = next((kind for suffix, kind in _FILES.items() if name.endswith(suffix)), None)
     if known is None:
-        msg = (
+        raise ModelFileError(
             f"model {path} has a form that is not known; pass a .pt, .onnx or .engine file, an OpenVINO folder, or "
             f"one of {', '.join([*_FILES, *_FOLDERS])}"
         )
-        raise ModelFileError(msg)
     return known
 
 
@@ -229,8 +227,7 @@ def _model_file(path: Path, kind: str, *, batch: int, **facts: Any) -> ModelFile
 def _check_task(path: Path, metadata: Mapping[str, Any]) -> None:
     task = metadata.get("task") or "detect"
     if task != "detect":
-        msg = f"model {path} is for the task {str(task)[:40]!r}; a detection model is needed"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"model {path} is for the task {str(task)[:40]!r}; a detection model is needed")
 
 
 def _input_shape(path: Path, facts: GraphFacts, metadata: Mapping[str, Any]) -> tuple[int, int, int, int]:
@@ -285,8 +282,7 @@ def _names(path: Path, metadata: Mapping[str, Any]) -> tuple[str, ...] | None:
     except (TypeError, ValueError):
         by_id = {}
     if not by_id or sorted(by_id) != list(range(len(by_id))):
-        msg = f"model {path} names its classes in a form that is not known; export it again"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"model {path} names its classes in a form that is not known; export it again")
     return tuple(by_id[number] for number in range(len(by_id)))
 
 

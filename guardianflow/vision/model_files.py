@@ -80,8 +80,7 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     """
     import_ultralytics()
     if not path.is_file():
-        msg = f"there is no weights file {path}"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"there is no weights file {path}")
     require_whole(path, "torch")
     if "'" in str(path):
         msg = f"the path {path} holds an apostrophe, which Ultralytics drops from paths; rename the folder or file"
@@ -103,8 +102,7 @@ def load_weights(path: Path) -> torch.nn.Module:
     """
     model, _ = load_checkpoint(path)
     if getattr(model, "task", "detect") != "detect":
-        msg = f"weights {path} are for the task {model.task!r}; detection weights are needed"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"weights {path} are for the task {model.task!r}; detection weights are needed")
     return model
 
 
@@ -120,8 +118,7 @@ def _architecture(spec: str, path: Path, classes: Sequence[str]) -> ModelSource:
         return ModelSource(str(path.resolve()), "architecture")
     if len(path.parts) == 1 and spec in model_yaml_names():
         if _OTHER_TASKS.search(spec):
-            msg = f"model {spec} is not for detection; use for example yolo11n.yaml"
-            raise ModelFileError(msg)
+            raise ModelFileError(f"model {spec} is not for detection; use for example yolo11n.yaml")
         return ModelSource(spec, "architecture")
     raise ModelFileError(_unknown(spec))
 
@@ -133,10 +130,9 @@ def _check_model_yaml(path: Path, classes: Sequence[str]) -> None:
         raise ModelFileError(str(error)) from error
     missing = [key for key in ("backbone", "head") if key not in content]
     if missing:
-        msg = (
+        raise ModelFileError(
             f"model YAML {path} lacks {' and '.join(missing)}; is it a data.yaml? yolo11.yaml of Ultralytics shows how"
         )
-        raise ModelFileError(msg)
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
@@ -144,18 +140,16 @@ def _check_model_yaml(path: Path, classes: Sequence[str]) -> None:
         DetectionModel(str(path), nc=len(classes), verbose=False)  # an activation is looked up, not evaluated
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        msg = f"model YAML {path} can't be built ({reason}); correct it"
-        raise ModelFileError(msg) from error
+        raise ModelFileError(f"model YAML {path} can't be built ({reason}); correct it") from error
 
 
 def _weights(path: Path, classes: Sequence[str], *, new_head: bool) -> ModelSource:
     found = class_names(load_weights(path))
     if len(found) != len(classes) and not new_head:
-        msg = (
+        raise ModelFileError(
             f"weights {path} know {len(found)} classes ({some_names(found)}), the data has {len(classes)} "
             f"({some_names(classes)}); pass --new-head to keep the backbone and train the last layers anew"
         )
-        raise ModelFileError(msg)
     return ModelSource(str(path.resolve()), "weights", found)
 
 
@@ -168,14 +162,12 @@ def _pretrained(name: str) -> ModelSource:
     if file not in GITHUB_ASSETS_NAMES:
         raise ModelFileError(_unknown(name))
     if _OTHER_TASKS.search(file):
-        msg = f"pretrained weights {file} are not for detection; use for example yolo11n.pt"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"pretrained weights {file} are not for detection; use for example yolo11n.pt")
     cached = Path(SETTINGS["weights_dir"]) / file
     if not cached.is_file():
         advice = f"pass a weights file (--model /path/{file}) or train from scratch (--model {file[:-3]}.yaml)"
         if not ONLINE:
-            msg = f"pretrained weights {file} must be downloaded and this machine is offline; {advice}"
-            raise ModelFileError(msg)
+            raise ModelFileError(f"pretrained weights {file} must be downloaded and this machine is offline; {advice}")
         _download(file, cached, advice)
     return ModelSource(str(cached), "pretrained", class_names(load_weights(cached)))
 
@@ -190,8 +182,7 @@ def _download(file: str, target: Path, advice: str) -> None:
         msg = f"pretrained weights {file} could not be downloaded ({' '.join(str(error).split())[:200]}); {advice}"
         raise ModelFileError(msg) from error
     if not found.is_file():
-        msg = f"pretrained weights {file} could not be downloaded; {advice}"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"pretrained weights {file} could not be downloaded; {advice}")
 
 
 def _why_not_loaded(path: Path, error: Exception) -> str:

@@ -73,9 +73,7 @@ def _require_content(path: Path) -> None:
         msg = f"model file {path} can't be read ({error.strerror or error}); check its rights"
         raise ModelFileError(msg) from error
     if not size:
-        msg = f"model file {path} is empty; copy or export it again"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"model file {path} is empty; copy or export it again")
     for beginning, what in _STAND_INS:
         if head.startswith(beginning):
-            msg = f"model file {path} ({size} bytes) {what}"
-            raise ModelFileError(msg)
+            raise ModelFileError(f"model file {path} ({size} bytes) {what}")

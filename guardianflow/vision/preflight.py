@@ -88,8 +88,7 @@ def check_loads(path: Path) -> None:
         msg = f"model {path} can be read, but fails on an image: {' '.join(str(error).split())[:200]}"
         raise ModelFileError(msg) from error
     if not np.isfinite(output).all():
-        msg = f"model {path} gives figures that are no numbers (NaN or infinite)"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"model {path} gives figures that are no numbers (NaN or infinite)")
     claim = Claim(model.names, side, end_to_end=model.end_to_end)
     layout_of(path, (tuple(output.shape),), claim)
 

@@ -67,16 +67,13 @@ def require_full_precision(model: ModelFile, asked: QuantizationScenario) -> Non
         InputError: It is a quantized model or an export.
     """
     if model.precision == "int8":
-        msg = f"the model {model.path.name} is int8 already; quantize the original that it was made from"
-        raise InputError(msg)
+        raise InputError(f"the model {model.path.name} is int8 already; quantize the original that it was made from")
     if asked.run.backend == "torch" and model.format != "torch":
-        msg = (
+        raise InputError(
             f"{asked.env.precision} for torch is made of a .pt file, and {model.path.name} is {model.format}; "
             "pass weights"
         )
-        raise InputError(msg)
     if model.format not in _SERVED_BY:
-        msg = (
+        raise InputError(
             f"{model.path.name} ({model.format}) is an export itself; pass the .pt or .onnx file that it was made from"
         )
-        raise InputError(msg)

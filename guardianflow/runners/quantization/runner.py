@@ -124,12 +124,11 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
         write_json(run.folder / RESULT_FILE, result.to_dict())
         run.log_artifact(run.folder / RESULT_FILE)
         if not report.passed and not asked.run.allow_damage:
-            msg = (
+            raise RunFailedError(
                 f"the quantized model is damaged: {'; '.join(report.reasons)}. It was not registered; the report is "
                 f"{run.folder / 'damage.html'}. Try --max-drop, more --calibration-images or --precision fp16, or "
                 "register it all the same with --allow-damage"
             )
-            raise RunFailedError(msg)
         return result
 
     # --- steps ------------------------------------------------------------------------------------
@@ -263,11 +262,10 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
         asked = self.scenario
         data_yaml = asked.dataset.data_yaml or found.data_yaml
         if not data_yaml:
-            msg = (
+            raise InputError(
                 f"nothing says what data {asked.model.source} was trained on, and a quantization needs labelled "
                 "images to calibrate and to compare with; name a data.yaml (--data)"
             )
-            raise InputError(msg)
         dataset = read_dataset(data_yaml)
         self.require_classes(dataset.names)
         if not dataset.images(asked.dataset.split):

@@ -218,37 +218,33 @@ class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
     def _checkpoint(self) -> Path:
         record = find_run(self.scenario.run.resume, settings=self.settings)
         if record.kind != self.kind:
-            msg = f"run {record.run_id} is a run of kind {record.kind!r}; only trainings can be resumed"
-            raise InputError(msg)
+            raise InputError(f"run {record.run_id} is a run of kind {record.kind!r}; only trainings can be resumed")
         if record.status == RunStatus.FINISHED:
             msg = f"run {record.run_id} finished; start a new one with `guardianflow run --again {record.run_id}`"
             raise InputError(msg)
         checkpoint = record.folder / "training" / "weights" / "last.pt"
         if not checkpoint.is_file():
-            msg = (
+            raise InputError(
                 f"run {record.run_id} ended before its first epoch was saved, so there is nothing to resume; "
                 f"start it anew with `guardianflow run --again {record.run_id}`"
             )
-            raise InputError(msg)
         return checkpoint
 
     def _require_same_data(self, fingerprint: str) -> None:
         known = recorded_fingerprint(find_run(self.scenario.run.resume, settings=self.settings).folder)
         if known is not None and known != fingerprint:
-            msg = (
+            raise InputError(
                 f"the data of {self.scenario.dataset.data_yaml} has changed since run {self.scenario.run.resume} "
                 f"began, so its figures would belong to no dataset; put the data back as it was, or start a new run "
                 f"(guardianflow run --again {self.scenario.run.resume})"
             )
-            raise InputError(msg)
 
     def _check_work_dir(self) -> None:
         if "'" in str(self.settings.work_dir):
-            msg = (
+            raise InputError(
                 f"the work folder {self.settings.work_dir} holds an apostrophe, which Ultralytics drops from paths; "
                 "choose another one with GUARDIANFLOW_WORK_DIR"
             )
-            raise InputError(msg)
 
     def _resolved_yaml(self, prepared: PreparedTraining) -> Path:
         bad = sorted(prepared.report.bad_images)

@@ -144,8 +144,7 @@ def check_open(is_open: bool) -> None:
         InputError: It was.
     """
     if not is_open:
-        msg = "the backend was closed, and its model is gone; open it again with open_backend"
-        raise InputError(msg)
+        raise InputError("the backend was closed, and its model is gone; open it again with open_backend")
 
 
 def check_images(images: NDArray[Any], *, batch: int, imgsz: int) -> None:
@@ -181,8 +180,6 @@ def check_turn(ticket: Ticket, oldest: Ticket | None) -> None:
         InputError: It isn't.
     """
     if oldest is None:
-        msg = f"ticket {ticket} can't be collected: nothing is waiting; submit a batch first"
-        raise InputError(msg)
+        raise InputError(f"ticket {ticket} can't be collected: nothing is waiting; submit a batch first")
     if ticket != oldest:
-        msg = f"tickets are collected in the order of submission: {oldest} is next, not {ticket}"
-        raise InputError(msg)
+        raise InputError(f"tickets are collected in the order of submission: {oldest} is next, not {ticket}")

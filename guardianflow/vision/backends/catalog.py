@@ -168,8 +168,7 @@ def serving_backend(model: ModelFile) -> str:
     for name in sorted(BACKENDS.names(), key=lambda name: (BACKENDS.get(name).needs_gpu, name)):
         if model.format in BACKENDS.get(name).formats:
             return name
-    msg = f"no backend loads {model.path} ({model.format}); known: {', '.join(BACKENDS.names())}"
-    raise InputError(msg)
+    raise InputError(f"no backend loads {model.path} ({model.format}); known: {', '.join(BACKENDS.names())}")
 
 
 def check_suits(model: ModelFile, *, backend: str, precision: str) -> None:
@@ -182,11 +181,10 @@ def check_suits(model: ModelFile, *, backend: str, precision: str) -> None:
     spec = BACKENDS.get(backend)
     check_precision(spec, model, precision)
     if model.format not in spec.formats:
-        msg = (
+        raise InputError(
             f"backend {backend!r} loads {', '.join(spec.formats)}, and {model.path} is {model.format}; "
             "make the file that it loads with prepare_model"
         )
-        raise InputError(msg)
 
 
 def check_precision(spec: BackendSpec, model: ModelFile, precision: str) -> None:
@@ -199,19 +197,17 @@ def check_precision(spec: BackendSpec, model: ModelFile, precision: str) -> None
         msg = f"backend {spec.name!r} can't compute at {precision!r}; it can at {', '.join(spec.precisions)}"
         raise InputError(msg)
     if model.precision == "int8" and precision != "int8":
-        msg = f"{model.path} is quantized to int8 and can't be run at {precision!r}; ask for int8"
-        raise InputError(msg)
+        raise InputError(f"{model.path} is quantized to int8 and can't be run at {precision!r}; ask for int8")
     if model.format in spec.formats:
         lacking = precision in spec.stored and precision != model.precision
     else:
         as_it_is = model.format != "torch" and precision == model.precision  # weights are exported in fp32
         lacking = precision not in spec.made and not as_it_is
     if lacking:
-        msg = (
+        raise InputError(
             f"{spec.name} runs {precision} from a file of that precision, and {model.path} is none; make one with: "
             f"guardianflow quant --backend {spec.name.partition('-')[0]} --precision {precision}"
         )
-        raise InputError(msg)
 
 
 def open_backend(model: ModelFile, *, backend: str, options: BackendOptions) -> Backend:
@@ -233,8 +229,7 @@ def open_backend(model: ModelFile, *, backend: str, options: BackendOptions) -> 
     _check_options(model, options)
     state = availability(backend)
     if not state.ok:
-        msg = f"backend {backend!r} can't be used here: {state.reason}"
-        raise MissingDependencyError(msg)
+        raise MissingDependencyError(f"backend {backend!r} can't be used here: {state.reason}")
     module, _, attribute = spec.module.partition(":")
     opener: Callable[[ModelFile, BackendOptions], Backend] = getattr(import_module(module), attribute)
     return opener(model, options)
@@ -242,18 +237,15 @@ def open_backend(model: ModelFile, *, backend: str, options: BackendOptions) -> 
 
 def _check_options(model: ModelFile, options: BackendOptions) -> None:
     if options.batch < 1 or options.threads < 0 or options.requests < 0:
-        msg = (
+        raise InputError(
             f"batch must be at least 1, threads and requests at least 0; they are {options.batch}, {options.threads} "
             f"and {options.requests}"
         )
-        raise InputError(msg)
     if options.hint not in {"latency", "throughput"}:
-        msg = f"hint must be latency or throughput, it is {options.hint!r}"
-        raise InputError(msg)
+        raise InputError(f"hint must be latency or throughput, it is {options.hint!r}")
     if options.imgsz < model.stride or options.imgsz % model.stride:
         near = max(model.stride, round(options.imgsz / model.stride) * model.stride)
-        msg = f"imgsz {options.imgsz} is no multiple of the model's stride {model.stride}; use {near}"
-        raise InputError(msg)
+        raise InputError(f"imgsz {options.imgsz} is no multiple of the model's stride {model.stride}; use {near}")
 
 
 def _version(distribution: str) -> str:

@@ -39,6 +39,5 @@ def gpu_index(device: str) -> int | None:
         return None
     match = re.fullmatch(r"(?:cuda:?)?(\d*)", text)
     if match is None:
-        msg = f"device {device!r} is not known to this backend; use cpu, or the number of one GPU such as 0"
-        raise InputError(msg)
+        raise InputError(f"device {device!r} is not known to this backend; use cpu, or the number of one GPU such as 0")
     return int(match[1] or 0)

@@ -45,11 +45,10 @@ def load_graph(path: Path) -> onnx.ModelProto:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-            msg = (
+            raise ModelFileError(
                 f"ONNX model {path} keeps weights in another file ({where[:200]!r}), which is not followed: a model "
                 "must be one file; save it again with onnx.save(onnx.load(path), path, save_as_external_data=False)"
             )
-            raise ModelFileError(msg)
     return model
 
 

@@ -126,8 +126,7 @@ class OnnxRuntimeBackend(Backend):
         known = self._ort.get_available_providers()
         if problem or self.gpu_provider not in known:
             reason = problem or f"this onnxruntime has {', '.join(known)}; install onnxruntime-gpu"
-            msg = f"{self.name} can't use the GPU: {reason}"
-            raise InputError(msg)
+            raise InputError(f"{self.name} can't use the GPU: {reason}")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
             self._ort.preload_dlls()  # CUDA and cuDNN out of the nvidia packages; it prints what it doesn't find
         return self.gpu_provider, self._provider_options(index)
@@ -151,12 +150,11 @@ class OnnxRuntimeBackend(Backend):
         if provider[0] not in session.get_providers():
             if not self._options.device and not self.needs_gpu:
                 return session  # nobody asked for the GPU; `info` says what is active
-            msg = (
+            raise InputError(
                 f"{self.name} was asked for {_TITLES[provider[0]]} and got {', '.join(session.get_providers())}: its "
                 "libraries can't be loaded; install CUDA and cuDNN with pip install 'onnxruntime-gpu[cuda,cudnn]', "
                 "or use device cpu"
             )
-            raise InputError(msg)
         return session
 
     def _read_back(self, model: ModelFile, optimised: Path | None, active: str) -> tuple[str, str]:

@@ -59,8 +59,7 @@ class OpenVinoBackend(Backend):
         try:
             network = core.read_model(str(graph))
         except Exception as error:
-            msg = f"OpenVINO can't read {graph}: {_one_line(error)}; export it again"
-            raise ModelFileError(msg) from error
+            raise ModelFileError(f"OpenVINO can't read {graph}: {_one_line(error)}; export it again") from error
         compiled = self._compile(core, _with_size(network, model, options), device)
         count = options.requests or _optimal_requests(compiled, options.hint)
         self._free: deque[Any] = deque(compiled.create_infer_request() for _ in range(count))
@@ -156,8 +155,7 @@ class OpenVinoBackend(Backend):
         try:
             return core.compile_model(network, device, config)
         except Exception as error:
-            msg = f"OpenVINO can't compile the model for {device}: {_one_line(error)}"
-            raise InputError(msg) from error
+            raise InputError(f"OpenVINO can't compile the model for {device}: {_one_line(error)}") from error
 
 
 @dataclass
@@ -175,8 +173,7 @@ def _with_size(network: Any, model: ModelFile, options: BackendOptions) -> Any:
     """Fix the graph to one input size."""
     batch = model.batch or options.batch
     if batch < options.batch:
-        msg = f"model {model.path} takes batches of {batch}, not of {options.batch}; export it again"
-        raise InputError(msg)
+        raise InputError(f"model {model.path} takes batches of {batch}, not of {options.batch}; export it again")
     wanted = [batch, 3, options.imgsz, options.imgsz]
     try:
         if network.input(0).partial_shape.is_dynamic or list(network.input(0).shape) != wanted:
@@ -222,8 +219,7 @@ def _device_name(device: str, available: list[str]) -> str:
         return "CPU"
     if text in available:
         return text
-    msg = f"OpenVINO has no device {device!r} here; it has {', '.join(available)}. Use cpu"
-    raise InputError(msg)
+    raise InputError(f"OpenVINO has no device {device!r} here; it has {', '.join(available)}. Use cpu")
 
 
 def _one_line(error: Exception) -> str:

@@ -35,8 +35,7 @@ def find_graph(folder: Path) -> Path:
         raise ModelFileError(msg)
     weights = graphs[0].with_suffix(".bin")
     if not weights.is_file():
-        msg = f"OpenVINO model {folder} lacks its weights {weights.name}; copy the whole folder"
-        raise ModelFileError(msg)
+        raise ModelFileError(f"OpenVINO model {folder} lacks its weights {weights.name}; copy the whole folder")
     refuse_links(folder)
     return graphs[0]
 

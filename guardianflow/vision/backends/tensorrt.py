@@ -39,8 +39,7 @@ class TensorRtBackend(Backend):
         index = gpu_index(options.device)
         if index is None or (problem := driver_problem()):
             reason = f"device {options.device!r} was asked" if index is None else problem
-            msg = f"tensorrt needs an NVIDIA GPU: {reason}"
-            raise InputError(msg)
+            raise InputError(f"tensorrt needs an NVIDIA GPU: {reason}")
         trt = require("tensorrt", extra="tensorrt")
         import torch
 
@@ -90,8 +89,7 @@ class TensorRtBackend(Backend):
             self._context.set_tensor_address(self._input, batch.data_ptr())
             self._context.set_tensor_address(self._output, output.data_ptr())
             if not self._context.execute_async_v3(self._stream.cuda_stream):
-                msg = f"TensorRT refused to run a batch of {len(images)}; its messages say why"
-                raise RunFailedError(msg)
+                raise RunFailedError(f"TensorRT refused to run a batch of {len(images)}; its messages say why")
             result: NDArray[Any] = output.float().cpu().numpy()
         return result[: len(images)]
 
@@ -110,11 +108,10 @@ class TensorRtBackend(Backend):
         most = shape if -1 not in shape else tuple(self._engine.get_tensor_profile_shape(self._input, 0)[2])
         sides = {side for side in shape[2:] if side > 0}
         if options.batch > most[0] or (sides and sides != {options.imgsz}) or options.imgsz > most[2]:
-            msg = (
+            raise InputError(
                 f"engine {model.path} takes up to {most[0]} images of {most[2]} pixels, and {options.batch} of "
                 f"{options.imgsz} were asked; build it again"
             )
-            raise InputError(msg)
         return int(shape[0]) if shape[0] > 0 else 0
 
 
@@ -145,8 +142,7 @@ def build_engine(
         MissingDependencyError: The package is missing.
     """
     if problem := driver_problem():
-        msg = f"a TensorRT engine is built on the GPU that runs it: {problem}"
-        raise InputError(msg)
+        raise InputError(f"a TensorRT engine is built on the GPU that runs it: {problem}")
     trt = require("tensorrt", extra="tensorrt")
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
@@ -154,8 +150,7 @@ def build_engine(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(source)):
         reasons = "; ".join(str(parser.get_error(number)) for number in range(parser.num_errors))[:300]
-        msg = f"TensorRT can't read {source}: {reasons}"
-        raise RunFailedError(msg)
+        raise RunFailedError(f"TensorRT can't read {source}: {reasons}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the precision can be read back
     _set_precision(trt, config, precision, calibrator)
@@ -168,8 +163,7 @@ def build_engine(
         config.set_calibration_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        msg = f"TensorRT could not build an engine from {source}; its messages say why"
-        raise RunFailedError(msg)
+        raise RunFailedError(f"TensorRT could not build an engine from {source}; its messages say why")
     write_engine(target, bytes(engine), metadata)
 
 
@@ -196,11 +190,10 @@ def _load(trt: Any, path: Path) -> Any:
         file.seek(engine_offset(path))
         engine = runtime.deserialize_cuda_engine(file.read())
     if engine is None:
-        msg = (
+        raise ModelFileError(
             f"engine {path} can't be loaded by TensorRT {trt.__version__} on this GPU; engines belong to one "
             "version and one kind of GPU: build it here again"
         )
-        raise ModelFileError(msg)
     return engine
 
 

@@ -221,11 +221,10 @@ def _check_precision(precision: str, device: torch.device) -> None:
         msg = f"torch can't compute at {precision!r}; use fp32, bf16 or fp16, or quantize for another backend"
         raise InputError(msg)
     if precision == "fp16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_fp16_supported():  # noqa: SLF001
-        msg = (
+        raise InputError(
             "torch has no fp16 kernels for this CPU: it would convert back and forth, ten times slower than fp32; "
             "use bf16 or fp32, or a GPU"
         )
-        raise InputError(msg)
 
 
 def _native_kernels(device: torch.device, precision: str) -> dict[str, str]:
@@ -253,8 +252,7 @@ def _device_name(device: str) -> str:
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     name = f"cuda:{text}" if text.isdigit() else text
     if name.startswith("cuda") and not torch.cuda.is_available():
-        msg = f"device {device!r} asks for a GPU, but PyTorch sees none; use cpu, or check the driver"
-        raise InputError(msg)
+        raise InputError(f"device {device!r} asks for a GPU, but PyTorch sees none; use cpu, or check the driver")
     return "cuda:0" if name == "cuda" else name
 
 

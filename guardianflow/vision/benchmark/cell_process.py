@@ -78,10 +78,9 @@ def run_cell(
         InputError: The limits make no sense.
     """
     if timeout_s <= 0 or memory_limit_mb < 0:
-        msg = (
+        raise InputError(
             f"a cell needs a timeout above 0 s and a memory limit of at least 0 MB, not {timeout_s}, {memory_limit_mb}"
         )
-        raise InputError(msg)
     folder = Path(spec.folder)
     _tidy(folder)
     write_json(folder / SPEC_FILE, spec.to_dict())

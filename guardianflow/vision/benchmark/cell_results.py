@@ -86,14 +86,11 @@ class CellSpec:
     def __post_init__(self) -> None:
         unknown = [mode for mode in self.modes if mode not in MODES]
         if unknown:
-            msg = f"there is no mode {unknown[0]!r}; known: {', '.join(MODES)}"
-            raise InputError(msg)
+            raise InputError(f"there is no mode {unknown[0]!r}; known: {', '.join(MODES)}")
         if self.batch < 1:
-            msg = f"the batch of a cell must be at least 1, not {self.batch!r}"
-            raise InputError(msg)
+            raise InputError(f"the batch of a cell must be at least 1, not {self.batch!r}")
         if not self.data_yaml and not self.source:
-            msg = "a cell needs images: data_yaml (labelled images) or source (a video or a sequence)"
-            raise InputError(msg)
+            raise InputError("a cell needs images: data_yaml (labelled images) or source (a video or a sequence)")
 
     @property
     def name(self) -> str:
@@ -114,8 +111,7 @@ class CellSpec:
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            msg = f"a cell has no {unknown[0]!r}; known: {', '.join(sorted(known))}"
-            raise InputError(msg)
+            raise InputError(f"a cell has no {unknown[0]!r}; known: {', '.join(sorted(known))}")
         return cls(**{**values, "modes": tuple(values.get("modes", ("single_stream", "offline")))})
 
 

@@ -91,10 +91,9 @@ def measure_cell(
 def _require_unchanged(model: ModelFile) -> None:
     """What was loaded must be what was hashed: the figures are kept as those of that hash."""
     if measure(model.path).sha256 != model.sha256:
-        msg = (
+        raise HashMismatchError(
             f"{model.path} was changed while it was being measured, so its figures would be nobody's; measure it again"
         )
-        raise HashMismatchError(msg)
 
 
 def timing_images(spec: CellSpec) -> list[Image]:

@@ -145,8 +145,7 @@ class Bench:
             good += readable
             stable = stability.add(duration)
         if not good:
-            msg = f"none of the first {stability.count * self.batch} images could be read; check the images"
-            raise InputError(msg)
+            raise InputError(f"none of the first {stability.count * self.batch} images could be read; check the images")
         return WarmUp(stability.count, self.clock.now() - started, stable, stability.rule), stability.recent
 
 
@@ -269,8 +268,7 @@ class Offline(Mode):
                 now = bench.clock.now()
                 stable, mark = stability.add(now - mark), now
         if not good:
-            msg = "none of the first images could be read; check the images"
-            raise InputError(msg)
+            raise InputError("none of the first images could be read; check the images")
         rule = f"in chunks of {chunk} images: {stability.rule}"
         return WarmUp(stability.count * chunk, bench.clock.now() - started, stable, rule)
 

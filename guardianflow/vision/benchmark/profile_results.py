@@ -65,8 +65,7 @@ class ProfileConfig:
         )
         for name, holds, rule in rules:
             if not holds:
-                msg = f"{name} of a profile must be {rule}, not {getattr(self, name)!r}"
-                raise InputError(msg)
+                raise InputError(f"{name} of a profile must be {rule}, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

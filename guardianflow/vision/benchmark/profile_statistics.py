@@ -29,8 +29,7 @@ def summarize(latencies_ms: npt.ArrayLike, *, level: float = 0.95) -> LatencySum
     """
     values = np.asarray(latencies_ms, dtype=np.float64)
     if not values.size:
-        msg = "there are no latencies to summarize; no query was answered"
-        raise InputError(msg)
+        raise InputError("there are no latencies to summarize; no query was answered")
     p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
     low, high = median_interval(values, level=level)
     return LatencySummary(len(values), float(values.mean()), p50, p95, p99, float(values.max()), low, high, level)

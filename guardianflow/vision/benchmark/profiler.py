@@ -61,11 +61,9 @@ def profile(
         InputError: An unknown mode, no images, or none that can be read.
     """
     if mode not in _MODES:
-        msg = f"there is no mode {mode!r}; known: {', '.join(MODES)}"
-        raise InputError(msg)
+        raise InputError(f"there is no mode {mode!r}; known: {', '.join(MODES)}")
     if not images:
-        msg = "there are no images to measure on; give at least one"
-        raise InputError(msg)
+        raise InputError("there are no images to measure on; give at least one")
     asked = config or ProfileConfig()
     measure = _MODES[mode](pipeline, images, asked, clock or WallClock())
     warm_up = measure.warm_up()

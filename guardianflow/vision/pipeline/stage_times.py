@@ -87,8 +87,7 @@ class StageTimes:
         """The same with the tracker's milliseconds, one an image."""
         column = np.asarray(tracking, dtype=float)
         if column.shape != self.forward.shape:
-            msg = f"tracking needs one time an image: {self.images} images, {column.shape} given"
-            raise ValueError(msg)
+            raise ValueError(f"tracking needs one time an image: {self.images} images, {column.shape} given")
         return dataclasses.replace(self, tracking=column, wall_s=self.wall_s if wall_s is None else wall_s)
 
     def to_dict(self) -> dict[str, Any]:

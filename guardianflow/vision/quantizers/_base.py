@@ -102,9 +102,8 @@ def needs_calibration(options: QuantizationOptions, calibration: CalibrationSet 
         InputError: There are none.
     """
     if calibration is None or not len(calibration):
-        msg = (
+        raise InputError(
             f"{options.precision} needs calibration images, which show how large the activations get, and none were "
             "given; draw some from the training split with draw_calibration_set(…)"
         )
-        raise InputError(msg)
     return calibration

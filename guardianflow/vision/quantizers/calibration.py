@@ -123,11 +123,10 @@ def draw_calibration_set(
     """
     available = dataset.images(split)
     if not available:
-        msg = (
+        raise DatasetError(
             f"the split {split!r} of {printable(dataset.yaml_path)} holds no images, and calibration images are "
             "drawn from it; add training images, or name another data.yaml (--data)"
         )
-        raise DatasetError(msg)
     labelled = [_classes_of(dataset, image) for image in available]
     order = _drawing_order(labelled, count, random.Random(seed))  # noqa: S311 - a draw of pictures
     chosen: list[tuple[Path, str, frozenset[int]]] = []

@@ -103,8 +103,7 @@ def find_quantizer(backend: str, precision: str, *, max_drop: float = 0.0) -> Qu
     if precision not in spec.precisions:
         others = [name for name in QUANTIZERS if precision in QUANTIZERS.get(name).precisions]
         hint = f"; {precision} is made by {' and '.join(others)}" if others else ""
-        msg = f"{spec.title} is quantized to {' or '.join(spec.precisions)}, not to {precision!r}{hint}"
-        raise InputError(msg)
+        raise InputError(f"{spec.title} is quantized to {' or '.join(spec.precisions)}, not to {precision!r}{hint}")
     if max_drop and precision not in spec.accuracy_aware:
         able = ", ".join(
             f"{name} {kind}" for name in QUANTIZERS for kind in QUANTIZERS.get(name).accuracy_aware
@@ -114,11 +113,10 @@ def find_quantizer(backend: str, precision: str, *, max_drop: float = 0.0) -> Qu
     missing = missing_packages(spec, precision)
     if missing:
         what = f"guardianflow[{spec.extra}]" if spec.extra else "guardianflow"
-        msg = (
+        raise MissingDependencyError(
             f"{precision} for {spec.title} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             f"not installed. Install with: pip install '{what}'"
         )
-        raise MissingDependencyError(msg)
     return spec
 
 

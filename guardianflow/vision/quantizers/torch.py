@@ -48,8 +48,7 @@ class TorchQuantizer(Quantizer):
             parameter.requires_grad = False
         largest = max(float(item.abs().max()) for item in network.state_dict().values() if item.is_floating_point())
         if dtype is torch.float16 and largest > torch.finfo(dtype).max:
-            msg = f"the weights of {model.path.name} reach {largest:.3g}, more than fp16 can hold; use bf16"
-            raise InputError(msg)
+            raise InputError(f"the weights of {model.path.name} reach {largest:.3g}, more than fp16 can hold; use bf16")
         network.to(dtype)
         kept: dict[str, Any] = {key: value for key, value in checkpoint.items() if key not in _LEFT_OUT}
         folder.mkdir(parents=True, exist_ok=True)

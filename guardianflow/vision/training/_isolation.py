@@ -90,8 +90,7 @@ def _read_shape(im_file: str) -> tuple[str, tuple[int, int]]:
     with Image.open(im_file) as image:
         width, height = exif_size(image)
     if min(width, height) < 10:
-        msg = f"image size {(height, width)} <10 pixels"
-        raise ValueError(msg)
+        raise ValueError(f"image size {(height, width)} <10 pixels")
     return "", (height, width)
 
 

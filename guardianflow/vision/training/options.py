@@ -60,13 +60,11 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in options:
         if name in _OURS:
-            msg = f"training option {name!r} can't be set: {_OURS[name]}"
-            raise InputError(msg)
+            raise InputError(f"training option {name!r} can't be set: {_OURS[name]}")
         if name not in TRAINING_OPTIONS:
             close = difflib.get_close_matches(name, TRAINING_OPTIONS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(TRAINING_OPTIONS))}"
-            msg = f"training option {name!r} can't be set; {hint}"
-            raise InputError(msg)
+            raise InputError(f"training option {name!r} can't be set; {hint}")
     if not options:
         return {}
     import_ultralytics()

@@ -258,8 +258,7 @@ def _outcome(
 ) -> TrainingOutcome:
     weights = job.folder / "weights"
     if not (weights / "best.pt").exists():
-        msg = f"the training ended without weights in {weights}; its log is {job.log_file}"
-        raise RunFailedError(msg)
+        raise RunFailedError(f"the training ended without weights in {weights}; its log is {job.log_file}")
     metrics, per_class = figures
     used = _settings_used(job, trainer)
     return TrainingOutcome(
