@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots.benchmark_rows import Row, measured
-from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, ORANGE, PURPLE, SERIES, SKY, VERMILION
+from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, PURPLE, SERIES, SKY, VERMILION, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -161,9 +161,9 @@ def plot_latency(spreads: Sequence[LatencySpread]) -> Figure:
         )  # fmt: skip
     figure.update_layout(
         **LAYOUT,
-        title=_title("How long one image takes, from file to boxes"),
+        title=title("How long one image takes, from file to boxes"),
         height=150 + 74 * max(len(spreads), 1),
-        legend=_LEGEND,
+        legend=LEGEND,
         violingap=0,
     )
     figure.update_xaxes(title_text="latency of one image (ms)", range=[0, edge])
@@ -208,11 +208,11 @@ def plot_stages(bars: Sequence[StageBar]) -> Figure:
         figure.add_annotation(x=total, y=bar.label, text=f"{total:.1f} ms", showarrow=False, xanchor="left", xshift=6)
     figure.update_layout(
         **LAYOUT,
-        title=_title("Where the time of one image goes (medians)"),
+        title=title("Where the time of one image goes (medians)"),
         barmode="stack",
         bargap=0.45,
         height=150 + 48 * max(len(bars), 1),
-        legend={**_LEGEND, "traceorder": "normal"},
+        legend={**LEGEND, "traceorder": "normal"},
     )
     edge = max((sum(bar.stages.values()) for bar in bars), default=1.0)
     figure.update_xaxes(title_text="ms", range=[0, 1.15 * edge])
@@ -253,7 +253,7 @@ def plot_throughput(lines: Sequence[ThroughputLine]) -> Figure:
             )
         )  # fmt: skip
     figure.update_layout(
-        **LAYOUT, title=_title("What batches bring (offline: as fast as it goes)"), height=400, legend=_LEGEND
+        **LAYOUT, title=title("What batches bring (offline: as fast as it goes)"), height=400, legend=LEGEND
     )
     figure.update_xaxes(
         title_text="images per forward pass", type="category", categoryarray=[str(batch) for batch in batches]
@@ -318,7 +318,7 @@ def plot_quality(points: Sequence[QualityPoint]) -> Figure:
                 hovertemplate=f"{point.label}<br>%{{x:.1f}} ms · mAP50-95 %{{y:.3f}}{size}<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_layout(**LAYOUT, title=_title("What speed costs (upper left is better)"), height=430, legend=_LEGEND)
+    figure.update_layout(**LAYOUT, title=title("What speed costs (upper left is better)"), height=430, legend=LEGEND)
     edge = 1.15 * max((point.latency_ms for point in points), default=1.0)
     figure.update_xaxes(title_text="median latency of one image (ms)", range=[0, edge])
     low, high = _span([point.quality for point in points])
@@ -326,17 +326,10 @@ def plot_quality(points: Sequence[QualityPoint]) -> Figure:
     return figure
 
 
-_LEGEND: dict[str, Any] = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
-
-
 def _styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Colour and symbol of each label, the same in every plot of the same labels."""
     names = sorted(set(labels))
     return {name: (SERIES[number % len(SERIES)], _SYMBOLS[number % len(_SYMBOLS)]) for number, name in enumerate(names)}
-
-
-def _title(text: str) -> dict[str, Any]:
-    return {"text": text, "x": 0, "xref": "paper"}
 
 
 def _interval_bars(spreads: Sequence[LatencySpread]) -> dict[str, Any] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BLUE", "GREEN", "GREY", "LAYOUT", "ORANGE", "PURPLE", "SERIES", "SKY", "VERMILION", "YELLOW"]
+__all__ = [
+    "BLUE", "GREEN", "GREY", "LAYOUT", "LEGEND", "ORANGE", "PURPLE", "SERIES", "SKY", "VERMILION", "YELLOW", "title",
+]  # fmt: skip
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -25,3 +27,11 @@ LAYOUT: dict[str, Any] = {
     "colorway": list(SERIES),
 }
 """What all figures share."""
+
+LEGEND: dict[str, Any] = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
+"""A line below the figure."""
+
+
+def title(text: str) -> dict[str, Any]:
+    """A title above the left edge of the axes."""
+    return {"text": text, "x": 0, "xref": "paper"}

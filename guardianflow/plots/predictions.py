@@ -6,14 +6,14 @@ network, and shows class names of any language.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TypedDict
 
 from guardianflow.plots.palette import BLUE, ORANGE, VERMILION
 
-__all__ = ["PredictionGallery", "prediction_counts"]
+__all__ = ["PredictionGallery", "SampleBox", "SampleImage", "prediction_counts"]
 
 _STYLES = {
     "found": (BLUE, "", "found"),
@@ -22,7 +22,35 @@ _STYLES = {
 }
 
 
-def prediction_counts(samples: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+class SampleBox(TypedDict):
+    """One box, corners as fractions of the image's width and height.
+
+    Attributes:
+        kind: ``"found"`` (prediction with a label), ``"imagined"`` (prediction without one) or
+            ``"missed"`` (label without a prediction).
+        confidence: Of the prediction; ``None`` for a missed object.
+    """
+
+    kind: str
+    name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    confidence: float | None
+
+
+class SampleImage(TypedDict):
+    """One image with its boxes; ``jpeg`` is a thumbnail in base64, at most 480 px wide or high."""
+
+    name: str
+    width: int
+    height: int
+    jpeg: str
+    boxes: list[SampleBox]
+
+
+def prediction_counts(samples: Sequence[SampleImage]) -> dict[str, int]:
     """How many boxes were found, imagined and missed over all images."""
     counts = dict.fromkeys(_STYLES, 0)
     for sample in samples:
@@ -36,10 +64,10 @@ class PredictionGallery:
     """Sample images with boxes; a notebook shows it as a page.
 
     Attributes:
-        samples: What :func:`guardianflow.vision.samples.sample_predictions` gives, as plain dicts.
+        samples: What :func:`guardianflow.vision.samples.sample_predictions` gives.
     """
 
-    samples: Sequence[Mapping[str, Any]]
+    samples: Sequence[SampleImage]
 
     def _repr_html_(self) -> str:
         if not self.samples:
@@ -60,8 +88,8 @@ def _legend(kind: str, count: int) -> str:
     return f'<span style="margin-right:22px;white-space:nowrap">{line} {count} {escape(text)}</span>'
 
 
-def _figure(sample: Mapping[str, Any]) -> str:
-    width, height = int(sample["width"]), int(sample["height"])
+def _figure(sample: SampleImage) -> str:
+    width, height = sample["width"], sample["height"]
     unit = max(width, height) / 320
     boxes = "".join(_box(box, width, height, unit) for box in sample["boxes"])
     return (
@@ -75,7 +103,7 @@ def _figure(sample: Mapping[str, Any]) -> str:
     )
 
 
-def _box(box: Mapping[str, Any], width: int, height: int, unit: float) -> str:
+def _box(box: SampleBox, width: int, height: int, unit: float) -> str:
     colour, dash, _ = _STYLES[box["kind"]]
     x, y = box["x1"] * width, box["y1"] * height
     w, h = (box["x2"] - box["x1"]) * width, (box["y2"] - box["y1"]) * height
@@ -92,6 +120,6 @@ def _box(box: Mapping[str, Any], width: int, height: int, unit: float) -> str:
     )
 
 
-def _sentence(sample: Mapping[str, Any]) -> str:
+def _sentence(sample: SampleImage) -> str:
     counts = prediction_counts([sample])
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) + f" in {sample['name']}"

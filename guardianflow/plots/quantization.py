@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, ORANGE, VERMILION
+from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
 from guardianflow.plots.themes import shown_name
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def plot_tradeoff(points: Sequence[TradeoffPoint]) -> Figure:
     reach = max((abs(value) for point in points for value in (*point.interval, point.change)), default=0.0)
     edge = 1.35 * max((point.latency_ms for point in points), default=1.0)
     figure.update_layout(
-        **LAYOUT, title=_title("What speed costs (left is quicker, up is more accurate)"), height=440, legend=_LEGEND
+        **LAYOUT, title=title("What speed costs (left is quicker, up is more accurate)"), height=440, legend=LEGEND
     )
     figure.update_xaxes(title_text="median latency of one image, from file to boxes (ms)", range=[0, edge])
     span = 1.35 * max(reach, 0.01)
@@ -245,8 +245,8 @@ def plot_class_changes(changes: Sequence[ClassChange]) -> Figure:
     figure.add_vline(0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_layout(
         **{**LAYOUT, "margin": {**LAYOUT["margin"], "r": 120}},
-        title=_title("What each class won or lost (AP50-95)"),
-        height=170 + 46 * max(len(changes), 1), legend=_LEGEND,
+        title=title("What each class won or lost (AP50-95)"),
+        height=170 + 46 * max(len(changes), 1), legend=LEGEND,
     )  # fmt: skip
     figure.update_xaxes(range=[-reach, reach], tickformat="+.3f", zeroline=False, title_text="change of AP50-95")
     figure.update_yaxes(
@@ -356,15 +356,8 @@ def plot_box_changes(changes: BoxChanges) -> Figure:
         reach = 1.6 * max(abs(changes.low), abs(changes.high), 0.02)
         figure.update_xaxes(range=[-reach, reach], tickformat="+.2f", zeroline=True, row=1, col=2)
     figure.update_yaxes(showticklabels=False, showgrid=False)
-    figure.update_layout(**LAYOUT, barmode="stack", height=300, legend={**_LEGEND, "traceorder": "normal"})
+    figure.update_layout(**LAYOUT, barmode="stack", height=300, legend={**LEGEND, "traceorder": "normal"})
     return figure
-
-
-_LEGEND: dict[str, Any] = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
-
-
-def _title(text: str) -> dict[str, Any]:
-    return {"text": text, "x": 0, "xref": "paper"}
 
 
 def _bar(minus: float, plus: float, colour: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import GREY, LAYOUT, SERIES
+from guardianflow.plots.palette import GREY, LAYOUT, SERIES, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -114,7 +114,7 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
     plot_px = 46 * max(len(versions), 1) + 24
     figure.update_layout(
         LAYOUT,
-        title={"text": "Who was in charge when (the bar is the champion)", "x": 0, "xref": "paper"},
+        title=title("Who was in charge when (the bar is the champion)"),
         height=plot_px + _TOP_PX + _BOTTOM_PX,
         margin={"l": 56, "r": 24, "t": _TOP_PX, "b": _BOTTOM_PX},
         legend={"orientation": "h", "x": 0, "y": -48 / plot_px, "yanchor": "top"},

@@ -1,4 +1,4 @@
-"""How well objects were followed: HOTA over its thresholds, who loses what, and when identities changed.
+"""How well objects were followed: HOTA over its thresholds, and who loses what.
 
 Each plot is two functions: one makes the data and can be tested, one draws it.
 """
@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, ORANGE, SERIES, VERMILION
+from guardianflow.plots.palette import BLUE, GREEN, LAYOUT, ORANGE, VERMILION, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = [
-    "HotaCurves", "IdentityTimeline", "LossBars", "hota_curves", "identity_timeline", "loss_bars", "plot_hota_curves",
-    "plot_identity_timeline", "plot_loss_bars",
-]  # fmt: skip
+__all__ = ["HotaCurves", "LossBars", "hota_curves", "loss_bars", "plot_hota_curves", "plot_loss_bars"]
 
-_MOST_OBJECTS = 40
 _LINES = (("hota", "HOTA", BLUE, 3.0), ("deta", "DetA: found", ORANGE, 2.0), ("assa", "AssA: kept", GREEN, 2.0))
 
 
@@ -42,7 +38,7 @@ def hota_curves(hota: Mapping[str, Any]) -> HotaCurves:
     by_alpha = hota["by_alpha"]
     return HotaCurves(
         alpha=tuple(float(value) for value in by_alpha["alpha"]),
-        series={f"{title} ({hota[key]:.2f})": tuple(float(x) for x in by_alpha[key]) for key, title, *_ in _LINES},
+        series={f"{name} ({hota[key]:.2f})": tuple(float(x) for x in by_alpha[key]) for key, name, *_ in _LINES},
     )
 
 
@@ -56,7 +52,7 @@ def plot_hota_curves(curves: HotaCurves) -> Figure:
         figure.add_trace(trace)
     figure.update_layout(
         **LAYOUT,
-        title={"text": "How exactly objects were found and kept", "x": 0, "xref": "paper"},
+        title=title("How exactly objects were found and kept"),
         height=380,
         legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
     )
@@ -117,92 +113,11 @@ def plot_loss_bars(bars: LossBars) -> Figure:
     figure.update_layout(
         **LAYOUT,
         barmode="stack",
-        title={"text": "What keeps tracking from being perfect", "x": 0, "xref": "paper"},
+        title=title("What keeps tracking from being perfect"),
         height=170 + 46 * max(len(bars.trackers), 1),
         bargap=0.35,
         legend={"orientation": "h", "x": 0, "y": -0.05, "yanchor": "top", "traceorder": "normal"},
     )
     figure.update_xaxes(range=[0, 1], showticklabels=False)
     figure.update_yaxes(automargin=True, ticksuffix="  ", autorange="reversed")
-    return figure
-
-
-@dataclass(frozen=True)
-class IdentityTimeline:
-    """When which track followed which object; the objects with the most changes first.
-
-    Attributes:
-        objects: Row titles: class and labelled id.
-        spans: Row, first second, last second, track id, and how many tracks followed this object before.
-        switches: Row and second of each change of identity.
-        left_out: Objects that are not shown.
-    """
-
-    objects: tuple[str, ...]
-    spans: tuple[tuple[int, float, float, int, int], ...]
-    switches: tuple[tuple[int, float], ...]
-    left_out: int
-
-
-def identity_timeline(
-    spans: Sequence[Any], *, fps: float, names: Mapping[int, str] | None = None, most: int = _MOST_OBJECTS
-) -> IdentityTimeline:
-    """The time line of some spans (``label``, ``object``, ``track``, ``first``, ``last``), by object and time.
-
-    Args:
-        spans: From ``followed_spans``.
-        fps: Frames a second.
-        names: Class name by number.
-        most: Objects shown.
-    """
-    followed: dict[tuple[int, int], list[Any]] = {}
-    for span in spans:
-        followed.setdefault((span.label, span.object), []).append(span)
-    order = sorted(followed, key=lambda key: (-len(followed[key]), key))
-    shown, lines, switches = order[:most], [], []
-    for row, key in enumerate(shown):
-        for turn, span in enumerate(followed[key]):
-            lines.append((row, span.first / fps, (span.last + 1) / fps, int(span.track), turn))
-            if turn:
-                switches.append((row, span.first / fps))
-    titles = tuple(f"{(names or {}).get(label, f'class {label}')} {identity}" for label, identity in shown)
-    return IdentityTimeline(titles, tuple(lines), tuple(switches), len(order) - len(shown))
-
-
-def plot_identity_timeline(timeline: IdentityTimeline) -> Figure:
-    """One line an object; its colour changes where another track takes over, marked by a cross."""
-    from plotly.graph_objects import Figure, Scatter
-
-    figure = Figure()
-    for row, begin, end, track, turn in timeline.spans:
-        figure.add_trace(
-            Scatter(
-                x=[begin, end], y=[row, row], mode="lines", showlegend=False, name=f"track {track}",
-                line={"color": SERIES[turn % len(SERIES)], "width": 9}, hoverinfo="name+x",
-            )
-        )  # fmt: skip
-    figure.add_trace(
-        Scatter(
-            x=[second for _, second in timeline.switches], y=[row for row, _ in timeline.switches], mode="markers",
-            name=f"identity changed ({len(timeline.switches)})", showlegend=True,
-            marker={"symbol": "x", "size": 9, "color": VERMILION, "line": {"color": "white", "width": 1}},
-        )
-    )  # fmt: skip
-    figure.update_layout(
-        **LAYOUT,
-        title={"text": "Who was followed, and when the identity changed", "x": 0, "xref": "paper"},
-        height=170 + 22 * max(len(timeline.objects), 1),
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
-    )
-    figure.update_xaxes(title_text="seconds", rangemode="tozero", zeroline=False)
-    titles = [escape(title) for title in timeline.objects]
-    figure.update_yaxes(
-        tickvals=list(range(len(titles))), ticktext=titles, autorange="reversed", automargin=True, ticksuffix="  ",
-        showgrid=False, zeroline=False,
-    )  # fmt: skip
-    if timeline.left_out:
-        figure.add_annotation(
-            text=f"{timeline.left_out} objects with fewer changes are not shown", x=0, y=1, xref="paper",
-            yref="paper", xanchor="left", yanchor="bottom", showarrow=False, font={"color": GREY},
-        )  # fmt: skip
     return figure

@@ -1,4 +1,4 @@
-"""How a training went: curves over the epochs, and the figures of each class.
+"""How a training went: curves over the epochs.
 
 Each plot is two functions: one makes the data and can be tested, one draws it.
 """
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import BLUE, GREY, LAYOUT, ORANGE, SERIES
+from guardianflow.plots.palette import BLUE, GREY, LAYOUT, SERIES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["ClassBars", "TrainingCurves", "class_bars", "plot_class_bars", "plot_training", "training_curves"]
+__all__ = ["TrainingCurves", "plot_training", "training_curves"]
 
 _FEW_EPOCHS = 12
 _QUALITY = {"map50": "mAP50", "map50_95": "mAP50-95", "precision": "precision", "recall": "recall"}
@@ -96,59 +96,4 @@ def plot_training(curves: TrainingCurves) -> Figure:
         legend={"orientation": "h", "x": 0.0, "y": -0.14, "yanchor": "top"},
         legend2={"orientation": "h", "x": 0.62, "y": -0.14, "yanchor": "top"},
     )
-    return figure
-
-
-@dataclass(frozen=True)
-class ClassBars:
-    """Average precision by class, the weakest class first.
-
-    Attributes:
-        labels: Class name with the number of labelled boxes; classes without one stand first, without figures.
-        map50: By class; ``None`` where nothing is labelled.
-        map50_95: By class; ``None`` where nothing is labelled.
-    """
-
-    labels: tuple[str, ...]
-    map50: tuple[float | None, ...]
-    map50_95: tuple[float | None, ...]
-
-
-def class_bars(per_class: Sequence[Mapping[str, Any]]) -> ClassBars:
-    """The bars of a training's per-class figures."""
-    rows = sorted(per_class, key=lambda row: -1.0 if row["map50_95"] is None else row["map50_95"])
-    return ClassBars(
-        labels=tuple(f"{row['name']} ({row['boxes']:,} boxes)" for row in rows),
-        map50=tuple(row["map50"] for row in rows),
-        map50_95=tuple(row["map50_95"] for row in rows),
-    )
-
-
-def plot_class_bars(bars: ClassBars) -> Figure:
-    """One pair of horizontal bars a class, the best at the top."""
-    from plotly.graph_objects import Bar, Figure
-
-    figure = Figure()
-    for name, values, colour in (("mAP50-95", bars.map50_95, ORANGE), ("mAP50", bars.map50, BLUE)):
-        figure.add_trace(
-            Bar(
-                y=bars.labels,
-                x=values,
-                name=name,
-                orientation="h",
-                marker_color=colour,
-                text=["not labelled" if value is None else f"{value:.2f}" for value in values],
-                textposition="outside",
-                cliponaxis=False,
-            )
-        )
-    figure.update_layout(
-        **LAYOUT,
-        title={"text": "Average precision by class", "x": 0, "xref": "paper"},
-        height=150 + 58 * max(len(bars.labels), 1),
-        bargap=0.3,
-        legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "traceorder": "reversed"},
-    )
-    figure.update_xaxes(range=[0, 1.08], showticklabels=False)
-    figure.update_yaxes(automargin=True, ticksuffix="  ")
     return figure

@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from guardianflow.files.run_folder import read_result
+
 __all__ = ["Result"]
 
 
@@ -41,6 +43,15 @@ class Result:
         """The inverse of :meth:`to_dict`."""
         known = {each.name: each.type for each in fields(cls) if each.name in values}  # type: ignore[arg-type]
         return cls(**{name: _typed(values[name], str(kind)) for name, kind in known.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The result of a finished run, from its folder.
+
+        Raises:
+            NotFoundError: The run left no result.
+        """
+        return cls.from_dict(read_result(folder))
 
 
 def plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -10,7 +10,7 @@ from guardianflow.core.metrics import CATALOGUE, MetricSpec
 from guardianflow.text.command_lines import typed
 from guardianflow.text.printable import printable
 
-__all__ = ["NextSteps", "format_metric", "metric_table_html", "remarks_html", "run_link"]
+__all__ = ["NextSteps", "Table", "format_metric", "metric_table_html", "remarks_html", "run_link", "table_html"]
 
 _HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
 
@@ -43,6 +43,28 @@ def format_metric(name: str, value: float | None) -> str:
         return f"{value:,.0f}"
     unit = "%" if spec.unit == "percent" else spec.unit
     return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.1f} {unit}"
+
+
+def table_html(rows: Iterable[Sequence[object]], columns: Sequence[str] = ()) -> str:
+    """Rows of text as a table, with headings where there are any."""
+    lines = [_line(columns, "th")] if columns else []
+    return f"<table>{''.join([*lines, *(_line(row, 'td') for row in rows)])}</table>"
+
+
+def _line(cells: Sequence[object], tag: str) -> str:
+    inside = "".join(f'<{tag} style="text-align:left">{escape(str(text))}</{tag}>' for text in cells)
+    return f"<tr>{inside}</tr>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a notebook shows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def _repr_html_(self) -> str:
+        return table_html(self.rows, self.columns)
 
 
 def metric_table_html(metrics: Mapping[str, float]) -> str:

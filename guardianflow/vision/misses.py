@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from guardianflow.data.dataset import Dataset
 from guardianflow.evaluation.detection.records import DetectionRecord
+from guardianflow.plots.predictions import SampleImage
 from guardianflow.vision.pipeline.pipeline import decode_image
-from guardianflow.vision.samples import SampleImage, compare_boxes, thumbnail
+from guardianflow.vision.samples import compare_boxes, thumbnail
 
 __all__ = ["worst_images"]
 
@@ -40,11 +40,11 @@ def worst_images(
         if name not in files:
             continue
         sample = _compared(record, index, sure, record.classes)
-        mistakes = sum({"missed": 2, "imagined": 1}.get(box.kind, 0) for box in sample.boxes)
+        mistakes = sum({"missed": 2, "imagined": 1}.get(box["kind"], 0) for box in sample["boxes"])
         if mistakes:
             rated.append((-mistakes, index, sample))
     worst = [sample for _, _, sample in sorted(rated, key=lambda item: item[:2])[:count]]
-    return [_with_picture(sample, files[sample.name]) for sample in worst]
+    return [{**sample, "jpeg": thumbnail(decode_image(files[sample["name"]]))} for sample in worst]
 
 
 def _most_suspicious(record: DetectionRecord, sure: npt.NDArray[np.bool_], *, limit: int) -> Sequence[int]:
@@ -78,9 +78,4 @@ def _compared(record: DetectionRecord, index: int, sure: npt.NDArray[np.bool_], 
         predictions.box[theirs] / scale,
         predictions.score[theirs],
     )
-    return SampleImage(record.images.names[index], width, height, "", boxes)
-
-
-def _with_picture(sample: SampleImage, file: Path) -> SampleImage:
-    pixels = decode_image(file)
-    return SampleImage(sample.name, sample.width, sample.height, thumbnail(pixels), sample.boxes)
+    return SampleImage(name=record.images.names[index], width=width, height=height, jpeg="", boxes=boxes)

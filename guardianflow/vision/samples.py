@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +16,15 @@ import numpy.typing as npt
 
 from guardianflow.data.dataset import Dataset
 from guardianflow.data.labels import ParsedLabels
+from guardianflow.plots.predictions import SampleBox, SampleImage
 from guardianflow.vision._ultralytics import import_ultralytics
 
-__all__ = [
-    "SampleBox",
-    "SampleImage",
-    "box_sizes",
-    "compare_boxes",
-    "label_boxes",
-    "match_boxes",
-    "sample_predictions",
-    "thumbnail",
-]
+__all__ = ["box_sizes", "compare_boxes", "label_boxes", "match_boxes", "sample_predictions", "thumbnail"]
 
 MATCH_IOU = 0.5
 THUMBNAIL_PX = 480
 
 Boxes = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SampleBox:
-    """One box, corners as fractions of the image's width and height.
-
-    Attributes:
-        kind: ``"found"`` (prediction with a label), ``"imagined"`` (prediction without one) or
-            ``"missed"`` (label without a prediction).
-        confidence: Of the prediction; ``None`` for a missed object.
-    """
-
-    kind: str
-    name: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class SampleImage:
-    """One image with its boxes; ``jpeg`` is a thumbnail in base64, at most 480 px wide or high."""
-
-    name: str
-    width: int
-    height: int
-    jpeg: str
-    boxes: tuple[SampleBox, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The image as plain JSON types."""
-        return asdict(self)
 
 
 def sample_predictions(
@@ -104,7 +61,8 @@ def sample_predictions(
         boxes = compare_boxes(
             dataset.names, classes, truth, found.cls.cpu().numpy().astype(int), corners, found.conf.cpu().numpy()
         )
-        samples.append(SampleImage(dataset.relative_name(image), width, height, thumbnail(pixels), boxes))
+        name, jpeg = dataset.relative_name(image), thumbnail(pixels)
+        samples.append(SampleImage(name=name, width=width, height=height, jpeg=jpeg, boxes=boxes))
     return samples
 
 
@@ -179,7 +137,7 @@ def _choose(
 def compare_boxes(
     names: Sequence[str], classes: npt.ArrayLike, truth: Boxes, found: npt.NDArray[Any], corners: Boxes,
     confidence: npt.NDArray[Any],
-) -> tuple[SampleBox, ...]:  # fmt: skip
+) -> list[SampleBox]:  # fmt: skip
     """What was found, missed and imagined on one image.
 
     Args:
@@ -204,12 +162,12 @@ def compare_boxes(
             for place, at in enumerate(theirs)
         ]
         boxes += [_box("missed", name, truth[at], None) for place, at in enumerate(ours) if place not in matched]
-    return tuple(boxes)
+    return boxes
 
 
 def _box(kind: str, name: str, corners: Boxes, confidence: float | None) -> SampleBox:
     x1, y1, x2, y2 = (float(value) for value in corners)
-    return SampleBox(kind, name, x1, y1, x2, y2, confidence)
+    return SampleBox(kind=kind, name=name, x1=x1, y1=y1, x2=x2, y2=y2, confidence=confidence)
 
 
 def _iou(first: Boxes, second: Boxes) -> Boxes:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
-from guardianflow.evaluation.damage import damage_report
 from guardianflow.evaluation.detection.evaluate import DetectionResult, evaluate_detection
-from guardianflow.evaluation.significance import paired_bootstrap
 from guardianflow.exceptions import NotFoundError
 from guardianflow.plots.detection import (
     confidence_lines,
@@ -22,14 +20,12 @@ from guardianflow.plots.detection import (
     precision_recall_lines,
 )
 from guardianflow.plots.detection_classes import (
-    class_changes,
+    ScoreRow,
     class_scores,
-    plot_class_changes,
-    plot_class_scores,
-    plot_sizes,
-    size_bars,
+    plot_scores,
+    size_scores,
 )
-from tests.evaluation.records import jittered, random_record, record_of
+from tests.evaluation.records import random_record, record_of
 
 NAMES = ("적혈구", "<b>bold</b>", "unused")
 
@@ -38,6 +34,10 @@ def evaluated(classes: int = 3) -> DetectionResult:
     record = random_record(1, images=20, classes=classes)
     names = NAMES if classes == 3 else record.classes
     return evaluate_detection(dataclasses.replace(record, classes=names), confidence=0.4)
+
+
+def score_rows(rows: Iterable[Any]) -> list[ScoreRow]:
+    return [ScoreRow(row.name, row.boxes, row.ap50, row.ap50_95) for row in rows]
 
 
 def plain(value: Any) -> Any:
@@ -93,41 +93,15 @@ def test_confusion_shares_are_of_the_row_and_at_the_bottom_of_the_column() -> No
 
 
 def test_class_and_size_bars_stand_in_order_with_their_boxes() -> None:
-    result = evaluated().to_dict()
-    scores = class_scores(result["per_class"])
+    result = evaluated()
+    scores = class_scores(score_rows(result.per_class))
     assert scores.labels[0] == "unused (0 boxes)"
     assert scores.ap50_95[0] is None
     assert scores.ap50_95[1] < scores.ap50_95[2]
-    assert plot_class_scores(scores).data[0].text[0] == "not labelled"
-    bars = size_bars(result["by_size"])
+    assert plot_scores(scores).data[0].text[0] == "not labelled"
+    bars = size_scores(score_rows(result.by_size.values()))
     assert [label.split(",")[0] for label in bars.labels] == ["large", "medium", "small"]
     assert "up to 32² px" in bars.labels[2]
-
-
-def test_class_changes_say_what_is_more_than_chance() -> None:
-    rows = [
-        {"name": "same", "change": 0.01, "low": -0.02, "high": 0.04},
-        {"name": "lost", "change": -0.4, "low": -0.5, "high": -0.3},
-        {"name": "unused", "change": None, "low": None, "high": None},
-        {"name": "found", "change": 0.2, "low": 0.1, "high": 0.3},
-    ]
-    changes = class_changes(rows)
-    assert changes.labels == ("lost", "same", "found")
-    assert changes.kind == ("worse", "may be chance", "better")
-    figure = plot_class_changes(changes)
-    assert {trace.name: list(trace.x) for trace in figure.data} == {
-        "worse": [-0.4], "may be chance": [0.01], "better": [0.2],
-    }  # fmt: skip
-    assert list(figure.data[0].error_x.array) == pytest.approx([0.1])
-
-
-def test_rows_of_a_damage_report_and_of_a_comparison_can_be_drawn() -> None:
-    champion = random_record(2, images=15)
-    candidate = jittered(champion, 1)
-    damage = class_changes(damage_report(champion, candidate, resamples=20).to_dict()["per_class"])
-    compared = class_changes(paired_bootstrap(candidate, champion, resamples=20).to_dict()["per_class"])
-    assert damage == compared
-    assert len(damage.labels) == 2
 
 
 PICTURES: list[Callable[[DetectionResult, str], Any]] = [
@@ -136,9 +110,8 @@ PICTURES: list[Callable[[DetectionResult, str], Any]] = [
     lambda result, theme: plot_confusion(
         confusion_cells(result.curves()["names"], result.confusion.tolist()), theme=theme
     ),
-    lambda result, theme: plot_class_scores(class_scores(result.to_dict()["per_class"]), theme=theme),
-    lambda result, theme: plot_sizes(size_bars(result.to_dict()["by_size"]), theme=theme),
-    lambda result, theme: plot_class_changes(class_changes([]), theme=theme),
+    lambda result, theme: plot_scores(class_scores(score_rows(result.per_class)), theme=theme),
+    lambda result, theme: plot_scores(size_scores(score_rows(result.by_size.values())), theme=theme),
 ]
 
 
@@ -156,4 +129,4 @@ def test_every_picture_is_drawn_for_few_many_and_no_predictions(
 
 def test_an_unknown_theme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(NotFoundError, match="there are: light, dark"):
-        plot_sizes(size_bars({}), theme="sepia")
+        plot_scores(size_scores([]), theme="sepia")

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from guardianflow.plots.dataset import dataset_figures, plot_dataset
+from guardianflow.plots.detection_classes import ScoreRow, class_scores, plot_scores
 from guardianflow.plots.predictions import PredictionGallery, prediction_counts
-from guardianflow.plots.training import class_bars, plot_class_bars, plot_training, training_curves
+from guardianflow.plots.training import plot_training, training_curves
 
 HISTORY = [
     {"epoch": 1, "map50": 0.1, "map50_95": 0.05, "train/box_loss": 2.0, "val/box_loss": 2.5},
@@ -39,17 +40,13 @@ def test_curves_of_any_length_are_drawn(history: list[dict[str, float]]) -> None
 
 
 def test_class_bars_stand_from_weak_to_strong_and_those_without_labels_have_no_bar() -> None:
-    rows = [
-        {"name": "car", "boxes": 1200, "map50": 0.9, "map50_95": 0.7},
-        {"name": "<b>", "boxes": 3, "map50": 0.2, "map50_95": 0.1},
-        {"name": "bus", "boxes": 0, "map50": None, "map50_95": None},
-    ]
-    bars = class_bars(rows)
-    assert bars.labels == ("bus (0 boxes)", "<b> (3 boxes)", "car (1,200 boxes)")
-    assert bars.map50 == (None, 0.2, 0.9)
-    figure = plot_class_bars(bars)
+    rows = [ScoreRow("car", 1200, 0.9, 0.7), ScoreRow("<b>", 3, 0.2, 0.1), ScoreRow("bus", 0, None, None)]
+    bars = class_scores(rows)
+    assert bars.labels == ("bus (0 boxes)", "&lt;b&gt; (3 boxes)", "car (1,200 boxes)")
+    assert bars.ap50 == (None, 0.2, 0.9)
+    figure = plot_scores(bars)
     assert figure.data[0].text[0] == "not labelled"
-    assert plot_class_bars(class_bars([])).data[0].x == ()
+    assert plot_scores(class_scores([])).data[0].x == ()
 
 
 def test_dataset_figures_count_classes_and_small_boxes() -> None:

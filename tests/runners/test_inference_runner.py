@@ -12,7 +12,7 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import InputError, ModelFileError, NotFoundError, ParameterError, RunFailedError
 from guardianflow.registry.evaluations import Evaluations
 from guardianflow.runners.inference.result import InferenceResult
-from guardianflow.runners.inference.runner import InferenceRunner, load_inference_result
+from guardianflow.runners.inference.runner import InferenceRunner
 from guardianflow.runners.model_source import find_model_source
 from guardianflow.runners.quantization.runner import QuantizationRunner
 from guardianflow.runners.training.runner import Database
@@ -97,7 +97,7 @@ def test_predictions_are_kept_for_the_gate_and_figures_in_the_store(measured: Me
 
 def test_the_result_can_be_read_back_and_shown(measured: Measured) -> None:
     folder = measured.result.folder
-    again = load_inference_result(folder)
+    again = InferenceResult.load(folder)
     assert again.to_dict() == measured.result.to_dict()
     json.dumps(again.to_dict(), allow_nan=False)
     page = again._repr_html_()
@@ -143,7 +143,7 @@ def test_when_no_cell_runs_the_run_failed_and_says_why(trained: Trained) -> None
     records = RunRecords(Database.open(trained.settings.database_url))
     last = records.list(kind="infer", limit=1)[0]
     assert last.status == RunStatus.FAILED
-    assert load_inference_result(last.folder).cells[0]["status"] == "out_of_memory"
+    assert InferenceResult.load(last.folder).cells[0]["status"] == "out_of_memory"
 
 
 def test_a_corrupt_image_in_the_middle_is_left_out_and_named(trained: Trained, tmp_path: Path) -> None:

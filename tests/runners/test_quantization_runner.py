@@ -16,7 +16,7 @@ from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Images, Predictions
 from guardianflow.exceptions import DatasetError, InputError, MissingDependencyError, NotFoundError, RunFailedError
 from guardianflow.registry.evaluations import Evaluations
-from guardianflow.runners.quantization.runner import QuantizationRunner, load_quantization_result
+from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
 from guardianflow.runners.training.runner import find_run
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.vision._ultralytics import import_ultralytics
@@ -141,7 +141,7 @@ def test_a_quantization_leaves_figures_evidence_and_a_version_with_its_lineage(
     assert {"map50_95", "original_map50_95", "latency_ms_p50", "throughput_fps"} <= set(result.metrics)
     for file in ("damage.json", "damage.html", "calibration.json", "speeds.json", "result.json"):
         assert (result.folder / file).is_file(), file
-    assert load_quantization_result(result.folder).to_dict() == result.to_dict()
+    assert QuantizationResult.load(result.folder).to_dict() == result.to_dict()
     assert "Quantization to openvino int8" in result._repr_html_()
 
     version = registry.get(name, "candidate")
@@ -173,5 +173,5 @@ def test_a_class_that_collapses_fails_the_run_after_its_evidence_was_written(
     record = find_run(folder.name, settings=training_settings)
     assert record.status == RunStatus.FAILED
     assert json.loads((folder / "damage.json").read_text(encoding="utf-8"))["collapsed"] == ["vehicle"]
-    assert load_quantization_result(folder).status == RunStatus.FAILED
+    assert QuantizationResult.load(folder).status == RunStatus.FAILED
     assert not ModelRegistry(training_settings).list_models()

@@ -13,7 +13,7 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import NotFoundError, ParameterError, RefusedError
 from guardianflow.execution.executors import LocalExecutor
 from guardianflow.registry.evaluations import Evaluations
-from guardianflow.runners.promotion.runner import RegistryRunner
+from guardianflow.runners.promotion.runner import RegistryRunner, VerdictTable
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.factory import plan_run
@@ -92,7 +92,7 @@ def test_the_page_says_what_the_gate_said(gated: Settings, tmp_path: Path) -> No
     before = runner.judge()._repr_html_()
     result = runner.run()
     assert "Version 2 of cam, judged against champion 1, may be promoted." in before
-    assert result.show_verdict()._repr_html_() == before
+    assert VerdictTable(result.verdict)._repr_html_() == before
     assert result.to_dict()["verdict"]["passed"] is True
     assert "No gate was asked" in RegistryRunner("gate", "rollback", "cam", settings=gated).judge()._repr_html_()
 

@@ -20,7 +20,7 @@ from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricRecord, SaveReport
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, NotFoundError
-from guardianflow.runners.training.runner import TrainingRunner, find_run, load_result
+from guardianflow.runners.training.runner import TrainingResult, TrainingRunner, find_run
 from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.state.database import Database
 from tests.trainings import ListSink, Trained, copy_data, folder_digest, tiny_runner
@@ -98,14 +98,14 @@ def test_user_data_is_as_it_was(trained: Trained) -> None:
 
 
 def test_result_can_be_read_back_from_the_run_folder(trained: Trained) -> None:
-    again = load_result(trained.result.folder)
+    again = TrainingResult.load(trained.result.folder)
     assert again.to_dict() == trained.result.to_dict()
     assert json.loads(json.dumps(again.to_dict(), allow_nan=False))["verdict"] == trained.result.verdict
 
 
 def test_folder_without_a_result_says_so(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="did not finish"):
-        load_result(tmp_path)
+        TrainingResult.load(tmp_path)
 
 
 def test_log_of_a_training_has_no_terminal_colours(trained: Trained) -> None:
@@ -192,7 +192,7 @@ def test_command_line_resumes_an_interrupted_training_and_refuses_a_finished_one
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["run_id"] == run_id
-    result = load_result(find_run(run_id, settings=training_settings).folder)
+    result = TrainingResult.load(find_run(run_id, settings=training_settings).folder)
     assert [row["epoch"] for row in result.history] == [1, 2]
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 2

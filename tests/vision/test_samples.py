@@ -39,18 +39,18 @@ def test_samples_show_every_label_once_as_found_or_missed(trained: Trained) -> N
     samples = sample_predictions(trained.result.best, dataset, count=3, imgsz=64, device="cpu")
     assert len(samples) == 3
     for sample in samples:
-        classes, _ = label_boxes(dataset.read_labels(dataset.root / sample.name))
-        assert sum(box.kind in {"found", "missed"} for box in sample.boxes) == len(classes)
-        assert {box.name for box in sample.boxes} <= set(dataset.names)
-        with Image.open(io.BytesIO(base64.b64decode(sample.jpeg))) as picture:
-            assert picture.size == (sample.width, sample.height) == (96, 96)
+        classes, _ = label_boxes(dataset.read_labels(dataset.root / sample["name"]))
+        assert sum(box["kind"] in {"found", "missed"} for box in sample["boxes"]) == len(classes)
+        assert {box["name"] for box in sample["boxes"]} <= set(dataset.names)
+        with Image.open(io.BytesIO(base64.b64decode(sample["jpeg"]))) as picture:
+            assert picture.size == (sample["width"], sample["height"]) == (96, 96)
 
 
 def test_images_that_cant_be_used_are_not_shown(trained: Trained) -> None:
     dataset = read_dataset(trained.data_yaml)
     first, *rest = dataset.images("val")
     samples = sample_predictions(trained.result.best, dataset, count=9, imgsz=64, device="cpu", exclude=[first])
-    assert {sample.name for sample in samples} == {dataset.relative_name(image) for image in rest}
+    assert {sample["name"] for sample in samples} == {dataset.relative_name(image) for image in rest}
 
 
 def test_box_sizes_are_in_pixels_of_the_models_input(tmp_path: Path) -> None:

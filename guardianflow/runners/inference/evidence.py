@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -173,8 +172,7 @@ class BenchmarkEvidence:
         except (GuardianFlowError, OSError, ValueError) as error:
             log.warning("the worst misses could not be drawn: %s", error)
             return
-        pictures = [asdict(sample) for sample in samples]
-        run.log_artifact(write_json(run.folder / SAMPLES_FILE, pictures), "samples")
+        run.log_artifact(write_json(run.folder / SAMPLES_FILE, samples), "samples")
 
     def _index(self, result: CellResult, folder: Path, child_id: str) -> None:
         """What the gate will look for: this model file, on this data, served this way."""

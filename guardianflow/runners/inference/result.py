@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.plots import benchmark, detection, tracking
+from guardianflow.plots.detection_classes import ScoreRow, class_scores, plot_scores, size_scores
+from guardianflow.plots.predictions import PredictionGallery
 from guardianflow.runners._result import Result
 from guardianflow.runners.inference.verdict import benchmark_verdict
 from guardianflow.runners.training.result import SAMPLES_FILE
-from guardianflow.views.result_page import format_metric, remarks_html, run_link
+from guardianflow.views.result_page import format_metric, remarks_html, run_link, table_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from guardianflow.plots.predictions import PredictionGallery
 
 __all__ = ["CLIP_FILE", "DETECTION_FILE", "InferenceResult", "cell_columns", "cell_line", "cell_remarks"]
 
@@ -82,63 +83,55 @@ class InferenceResult(Result):
 
     def plot_latency(self) -> Figure:
         """How long one image takes in each cell, from file to boxes."""
-        from guardianflow.plots.benchmark import latency_spreads, plot_latency
-
-        return plot_latency(latency_spreads(self.cells))
+        return benchmark.plot_latency(benchmark.latency_spreads(self.cells))
 
     def plot_stages(self) -> Figure:
         """Where the time of one image goes."""
-        from guardianflow.plots.benchmark import plot_stages, stage_bars
-
-        return plot_stages(stage_bars(self.cells))
+        return benchmark.plot_stages(benchmark.stage_bars(self.cells))
 
     def plot_throughput(self) -> Figure:
         """Images per second against batch size."""
-        from guardianflow.plots.benchmark import plot_throughput, throughput_lines
-
-        return plot_throughput(throughput_lines(self.cells))
+        return benchmark.plot_throughput(benchmark.throughput_lines(self.cells))
 
     def plot_quality(self) -> Figure:
         """Accuracy against latency, with the Pareto front."""
-        from guardianflow.plots.benchmark import plot_quality, quality_points
-
-        return plot_quality(quality_points(self.cells))
+        return benchmark.plot_quality(benchmark.quality_points(self.cells))
 
     def plot_curves(self) -> Figure | Nothing:
         """Precision against recall, class by class, of the first cell that was scored."""
-        from guardianflow.plots.detection import plot_precision_recall, precision_recall_lines
-
         scored = self._scored()
-        return plot_precision_recall(precision_recall_lines(scored["curves"])) if scored else Nothing(_NOT_SCORED)
+        return (
+            detection.plot_precision_recall(detection.precision_recall_lines(scored["curves"]))
+            if scored
+            else Nothing(_NOT_SCORED)
+        )
 
     def plot_confidence(self) -> Figure | Nothing:
         """Precision, recall and F1 against the confidence from which a box counts."""
-        from guardianflow.plots.detection import confidence_lines, plot_confidence
-
         scored = self._scored()
-        return plot_confidence(confidence_lines(scored["curves"])) if scored else Nothing(_NOT_SCORED)
+        return (
+            detection.plot_confidence(detection.confidence_lines(scored["curves"])) if scored else Nothing(_NOT_SCORED)
+        )
 
     def plot_confusion(self) -> Figure | Nothing:
         """Which class is taken for which at the operating confidence."""
-        from guardianflow.plots.detection import confusion_cells, plot_confusion
-
         scored = self._scored()
         names = [row["name"] for row in scored.get("per_class", [])]
-        return plot_confusion(confusion_cells(names, scored["confusion"])) if scored else Nothing(_NOT_SCORED)
+        return (
+            detection.plot_confusion(detection.confusion_cells(names, scored["confusion"]))
+            if scored
+            else Nothing(_NOT_SCORED)
+        )
 
     def plot_classes(self) -> Figure | Nothing:
         """Average precision of each class."""
-        from guardianflow.plots.detection_classes import class_scores, plot_class_scores
-
-        scored = self._scored()
-        return plot_class_scores(class_scores(scored["per_class"])) if scored else Nothing(_NOT_SCORED)
+        rows = self._scored().get("per_class")
+        return plot_scores(class_scores(_score_rows(rows))) if rows else Nothing(_NOT_SCORED)
 
     def plot_sizes(self) -> Figure | Nothing:
         """Average precision of small, medium and large objects."""
-        from guardianflow.plots.detection_classes import plot_sizes, size_bars
-
-        scored = self._scored()
-        return plot_sizes(size_bars(scored["by_size"])) if scored else Nothing(_NOT_SCORED)
+        sizes = self._scored().get("by_size")
+        return plot_scores(size_scores(_score_rows(sizes.values()))) if sizes else Nothing(_NOT_SCORED)
 
     def show_endurance(self) -> Endurance:
         """Whether it stays as fast over a longer time, and how slow the first image after a pause is."""
@@ -150,26 +143,20 @@ class InferenceResult(Result):
 
     def show_misses(self) -> PredictionGallery:
         """The images with the most mistakes."""
-        from guardianflow.plots.predictions import PredictionGallery
-
         path = self.folder / SAMPLES_FILE
         return PredictionGallery(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
 
     def plot_tracking(self) -> Figure | Nothing:
         """HOTA and its parts over the overlap that a match needs, where the source has labelled tracks."""
-        from guardianflow.plots.tracking import hota_curves, plot_hota_curves
-
         if not self.mot:
             return Nothing("There are no labelled tracks to compare with.")
-        return plot_hota_curves(hota_curves(self.tracking["evaluation"]["combined"]["hota"]))
+        return tracking.plot_hota_curves(tracking.hota_curves(self.tracking["evaluation"]["combined"]["hota"]))
 
     def plot_tracking_loss(self) -> Figure | Nothing:
         """How much of HOTA the detector loses, and how much the tracker."""
-        from guardianflow.plots.tracking import loss_bars, plot_loss_bars
-
         if not self.tracking.get("loss"):
             return Nothing("There are no labelled tracks to compare with.")
-        return plot_loss_bars(loss_bars([self.tracking["loss"]]))
+        return tracking.plot_loss_bars(tracking.loss_bars([self.tracking["loss"]]))
 
     def show_tracking(self) -> TrackingView:
         """The tracked source: figures and a short clip."""
@@ -188,7 +175,8 @@ class InferenceResult(Result):
         return (
             f"<h4>Benchmark of {escape(str(model.get('spec', '')))} · {escape(self.status.lower())}</h4>"
             f'<p style="font-size:1.15em">{escape(self.verdict)}</p>'
-            f"{cells_table_html(self.cells)}{_left_out_html(self.left_out)}{remarks_html(self.remarks)}"
+            f"{table_html(map(cell_line, self.cells), cell_columns())}{_left_out_html(self.left_out)}"
+            f"{remarks_html(self.remarks)}"
             f"<p>On {about}, {model.get('imgsz')}×{model.get('imgsz')} px, boxes above "
             f"{model.get('confidence')}, at most {model.get('max_det')} an image. “±” is the noise: how far apart "
             "the repetitions were. Latency is one image from file to boxes.<br>"
@@ -237,10 +225,7 @@ class Endurance:
         rows = self.rows()
         if not rows:
             return "<p>Neither a longer run nor a pause was measured.</p>"
-        left = ' style="text-align:left"'
-        head = "".join(f"<th{left}>{text}</th>" for text in ("", "without a pause", "first image after a pause"))
-        body = "".join("<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-        return f"<table><tr>{head}</tr>{body}</table>"
+        return table_html(rows, ("", "without a pause", "first image after a pause"))
 
 
 @dataclass(frozen=True)
@@ -253,17 +238,11 @@ class TrackingView:
         facts = self.result.tracking
         if not facts:
             return "<p>No source was tracked (<code>source</code> and <code>tracker</code> were not given).</p>"
-        rows = "".join(
-            f'<tr><td style="text-align:left"><code>{escape(name)}</code></td>'
-            f"<td>{escape(format_metric(name, value))}</td></tr>"
-            for name, value in self.result.mot.items()
-        )
+        rows = [(name, format_metric(name, value)) for name, value in self.result.mot.items()]
         note = f"<p>{escape(str(facts['note']))}</p>" if facts.get("note") else ""
         file = self.result.folder / CLIP_FILE
         clip = file.read_text(encoding="utf-8") if file.is_file() else ""
-        return (
-            f"<p>{escape(str(facts.get('verdict', '')))}</p>{note}{'<table>' + rows + '</table>' if rows else ''}{clip}"
-        )
+        return f"<p>{escape(str(facts.get('verdict', '')))}</p>{note}{table_html(rows) if rows else ''}{clip}"
 
 
 _COLUMNS = (
@@ -294,16 +273,6 @@ def cell_columns() -> list[str]:
     return [text for _, text in _COLUMNS] + ["p50", "p95", "p99", "images/s", "memory", "mAP50-95", ""]
 
 
-def cells_table_html(cells: Sequence[Row]) -> str:
-    """The matrix as a table."""
-    left = ' style="text-align:left"'
-    head = "".join(f"<th{left}>{escape(text)}</th>" for text in cell_columns())
-    body = "".join(
-        "<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in cell_line(row)) + "</tr>" for row in cells
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
 def _with_noise(name: str, value: float | None, noise: float | None) -> str:
     if value is None:
         return ""
@@ -318,6 +287,10 @@ def cell_remarks(cells: Sequence[Row]) -> tuple[str, ...]:
         for warning in row.get("warnings", ()):
             said.setdefault(str(warning), []).append(str(row["label"]))
     return tuple(f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in said.items())
+
+
+def _score_rows(rows: Iterable[Mapping[str, Any]]) -> list[ScoreRow]:
+    return [ScoreRow(*(row[name] for name in ScoreRow._fields)) for row in rows]
 
 
 def _left_out_html(left_out: Sequence[Mapping[str, str]]) -> str:

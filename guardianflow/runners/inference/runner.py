@@ -9,7 +9,6 @@ from typing import Any
 
 from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
-from guardianflow.files.run_folder import read_result
 from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners.inference.evidence import BenchmarkEvidence
 from guardianflow.runners.inference.matrix import Matrix, plan_matrix
@@ -208,12 +207,3 @@ def keep_child(child: TrackedRun, result: CellResult) -> None:
     for part in ("evaluation", "tracking"):
         if (folder / part).is_dir():
             child.log_artifact(folder / part, part)
-
-
-def load_inference_result(folder: Path) -> InferenceResult:
-    """The result of a finished benchmark, from its run folder.
-
-    Raises:
-        NotFoundError: The run left no result.
-    """
-    return InferenceResult.from_dict(read_result(folder))

@@ -20,6 +20,7 @@ from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.schema import RegistryScenario
 from guardianflow.text.names import validate_name
+from guardianflow.views.result_page import Table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -74,7 +75,7 @@ class RegistryResult(Result):
 
         return plot_champions(champion_spans(self.history))
 
-    def show_versions(self) -> RegistryTable:
+    def show_versions(self) -> Table:
         """The versions with their figures and aliases."""
         rows = [
             (
@@ -89,12 +90,12 @@ class RegistryResult(Result):
             )
             for row in self.versions
         ]
-        return RegistryTable(
+        return Table(
             ("version", "in the role of", "status", "mAP50", "mAP50-95", "served by", "run", "entered (UTC)", "by"),
             rows,
         )
 
-    def show_history(self) -> RegistryTable:
+    def show_history(self) -> Table:
         """The ledger."""
         rows = [
             (
@@ -108,11 +109,7 @@ class RegistryResult(Result):
             )
             for row in self.history
         ]
-        return RegistryTable(("when (UTC)", "what", "version", "champion then", "rollback then", "who", "why"), rows)
-
-    def show_verdict(self) -> VerdictTable:
-        """What the gate said before the change."""
-        return VerdictTable(self.verdict)
+        return Table(("when (UTC)", "what", "version", "champion then", "rollback then", "who", "why"), rows)
 
     def _repr_html_(self) -> str:
         name, number = escape(str(self.version["name"])), escape(str(self.version["version"]))
@@ -122,22 +119,6 @@ class RegistryResult(Result):
             f"<p>{roles or 'No version holds a role.'}<br>Whoever serves this model asks for "
             f"<code>models:/{name}@champion</code>.</p>"
         )
-
-
-@dataclass(frozen=True)
-class RegistryTable:
-    """A table that a notebook shows."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
-
-    def _repr_html_(self) -> str:
-        head = "".join(f'<th style="text-align:left">{escape(column)}</th>' for column in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(str(cell))}</td>' for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><tr>{head}</tr>{body}</table>"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.plots import quantization as plots
 from guardianflow.runners._result import Result
 from guardianflow.runners.quantization.comparison import quantization_verdict
-from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link
+from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link, table_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -81,27 +82,19 @@ class QuantizationResult(Result):
 
     def plot_tradeoff(self) -> Figure:
         """Accuracy against latency: original, fp32 on the same runtime, quantized."""
-        from guardianflow.plots.quantization import plot_tradeoff, tradeoff_points
-
-        return plot_tradeoff(tradeoff_points(self.comparison))
+        return plots.plot_tradeoff(plots.tradeoff_points(self.comparison))
 
     def plot_classes(self) -> Figure:
         """What each class lost or won, with the interval that chance explains."""
-        from guardianflow.plots.quantization import class_changes, plot_class_changes
-
-        return plot_class_changes(class_changes(self.damage))
+        return plots.plot_class_changes(plots.class_changes(self.damage))
 
     def plot_costs(self) -> Figure:
         """Size, latency and images a second beside the original's."""
-        from guardianflow.plots.quantization import cost_bars, plot_costs
-
-        return plot_costs(cost_bars(self.comparison))
+        return plots.plot_costs(plots.cost_bars(self.comparison))
 
     def plot_boxes(self) -> Figure:
         """How many boxes both models show, and how their confidence moved."""
-        from guardianflow.plots.quantization import box_changes, plot_box_changes
-
-        return plot_box_changes(box_changes(self.damage))
+        return plots.plot_box_changes(plots.box_changes(self.damage))
 
     def show_damage(self) -> DamageView:
         """The damage report."""
@@ -168,15 +161,11 @@ _ROWS = ("map50_95", "map50", "precision", "recall", "latency_ms_p50", "latency_
 
 def comparison_table_html(original: Row, quantized: Row, comparison: Row) -> str:
     """Original and quantized side by side, then the speeds that were measured in turns."""
-    head = _line(("", _title(original), _title(quantized), "change"), cell="th")
-    body = "".join(_figure_row(name, comparison[name]) for name in _ROWS if name in comparison)
-    speeds: Sequence[Row] = comparison.get("speeds", ())
-    rows = "".join(_line(_speed_cells(row, comparison["speed_ratios"])) for row in speeds)
-    said = (
-        "<p>Images a second from file to boxes, measured in turns in one run; "
-        f"the range is that of the rounds.</p><table>{rows}</table>"
-    )
-    return f"<table>{head}{body}</table>{said if rows else ''}"
+    rows = [_figure_row(name, comparison[name]) for name in _ROWS if name in comparison]
+    figures = table_html(rows, ("", _title(original), _title(quantized), "change"))
+    speeds = [_speed_cells(row, comparison["speed_ratios"]) for row in comparison.get("speeds", ())]
+    said = "Images a second from file to boxes, measured in turns in one run; the range is that of the rounds."
+    return figures + (f"<p>{said}</p>{table_html(speeds)}" if speeds else "")
 
 
 def _title(side: Row) -> str:
@@ -184,7 +173,7 @@ def _title(side: Row) -> str:
     return f"{side['backend']} {executed}"
 
 
-def _figure_row(name: str, pair: Row) -> str:
+def _figure_row(name: str, pair: Row) -> tuple[str, ...]:
     before, after = pair["original"], pair["quantized"]
     if name in {"model_size_mb", "latency_ms_p50", "latency_ms_p95"}:
         change = f"{pair['ratio']:.2f}× less" if pair["ratio"] and pair["ratio"] >= 1 else _times(pair)
@@ -192,7 +181,7 @@ def _figure_row(name: str, pair: Row) -> str:
         change = f"{after - before:+.3f}"
         if "low" in pair:
             change += f" ({pair['low']:+.3f} to {pair['high']:+.3f})"
-    return _line((name, format_metric(name, before), format_metric(name, after), change))
+    return name, format_metric(name, before), format_metric(name, after), change
 
 
 def _times(pair: Row) -> str:
@@ -206,8 +195,3 @@ def _speed_cells(row: Row, ratios: Mapping[str, Row]) -> tuple[str, ...]:
     span = f"{min(row['rounds']):.0f} to {max(row['rounds']):.0f}" if len(row["rounds"]) > 1 else ""
     said = f"the quantized model does {ratio['ratio']:.2f}× of it" if ratio else ""
     return (row["label"], f"{row['images_per_s']:.0f} images/s", span, said)
-
-
-def _line(cells: Sequence[str], cell: str = "td") -> str:
-    inside = "".join(f'<{cell} style="text-align:left">{escape(str(text))}</{cell}>' for text in cells)
-    return f"<tr>{inside}</tr>"

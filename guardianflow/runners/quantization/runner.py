@@ -11,7 +11,6 @@ from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_datase
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.exceptions import InputError, RunFailedError
-from guardianflow.files.run_folder import read_result
 from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners.model_source import FoundModel, find_model_source
 from guardianflow.runners.quantization.checks import PreparedQuantization, require_backend, require_full_precision
@@ -31,7 +30,7 @@ from guardianflow.vision.quantizers._base import Accuracy, QuantizationOptions, 
 from guardianflow.vision.quantizers.calibration import CalibrationSet, draw_calibration_set
 from guardianflow.vision.quantizers.catalog import find_quantizer
 
-__all__ = ["PreparedQuantization", "QuantizationResult", "QuantizationRunner", "load_quantization_result"]
+__all__ = ["PreparedQuantization", "QuantizationResult", "QuantizationRunner"]
 
 log = logging.getLogger(__name__)
 
@@ -298,12 +297,3 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
             self.check()
         assert self._prepared is not None  # noqa: S101 - check() sets it or raises
         return self._prepared
-
-
-def load_quantization_result(folder: Path) -> QuantizationResult:
-    """The result of a finished quantization, from its run folder.
-
-    Raises:
-        NotFoundError: The run left no result.
-    """
-    return QuantizationResult.from_dict(read_result(folder))

@@ -201,8 +201,7 @@ class TrainingEvidence:
         except (RuntimeError, OSError, ValueError) as error:
             log.warning("the sample predictions could not be drawn: %s", error)
             return
-        content = [sample.to_dict() for sample in samples]
-        self._run.log_artifact(write_json(self._run.folder / SAMPLES_FILE, content), "samples")
+        self._run.log_artifact(write_json(self._run.folder / SAMPLES_FILE, samples), "samples")
 
     def _keep_files(self, outcome: TrainingOutcome, result: TrainingResult) -> None:
         run = self._run

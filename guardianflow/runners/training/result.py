@@ -10,14 +10,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow.plots.detection_classes import ScoreRow, class_scores, plot_scores
+from guardianflow.plots.predictions import PredictionGallery
+from guardianflow.plots.training import plot_training, training_curves
 from guardianflow.runners._result import Result
 from guardianflow.runners.training.verdict import training_verdict
 from guardianflow.views.result_page import NextSteps, metric_table_html, remarks_html, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from guardianflow.plots.predictions import PredictionGallery
 
 __all__ = ["SAMPLES_FILE", "TrainingResult"]
 
@@ -74,20 +75,15 @@ class TrainingResult(Result):
 
     def plot_curves(self) -> Figure:
         """Quality and losses over the epochs."""
-        from guardianflow.plots.training import plot_training, training_curves
-
         return plot_training(training_curves(self.history))
 
     def plot_classes(self) -> Figure:
         """Average precision of each class."""
-        from guardianflow.plots.training import class_bars, plot_class_bars
-
-        return plot_class_bars(class_bars(self.per_class))
+        rows = [ScoreRow(row["name"], row["boxes"], row["map50"], row["map50_95"]) for row in self.per_class]
+        return plot_scores(class_scores(rows))
 
     def show_samples(self) -> PredictionGallery:
         """Some validation images with what was found, missed and imagined."""
-        from guardianflow.plots.predictions import PredictionGallery
-
         path = self.folder / SAMPLES_FILE
         return PredictionGallery(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
 

@@ -24,7 +24,6 @@ from guardianflow.data.dataset import (
     write_resolved_yaml,
 )
 from guardianflow.exceptions import InputError
-from guardianflow.files.run_folder import read_result
 from guardianflow.machine.system import SystemSampler
 from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence, recorded_fingerprint
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from guardianflow.vision.model_files import ModelSource
 
-__all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run", "load_result"]
+__all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run"]
 
 
 class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
@@ -262,15 +261,6 @@ def _other_names(model: ModelSource, dataset: Dataset) -> list[str]:
     more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     begins = "the training begins with what they know, class by class"
     return [f"the weights call their classes otherwise than the data ({'; '.join(pairs[:3])}{more}); {begins}"]
-
-
-def load_result(folder: Path) -> TrainingResult:
-    """The result of a finished training, from its run folder.
-
-    Raises:
-        NotFoundError: The run left no result.
-    """
-    return TrainingResult.from_dict(read_result(folder))
 
 
 def find_run(run_id: str, *, settings: Settings | None = None) -> RunRecord:
