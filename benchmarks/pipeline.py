@@ -40,7 +40,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions
-from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig, decode_image
+from guardianflow.vision.pipeline.decoding import decode_image
+from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 
 GOAL = 0.5
 FASTEST = "theirs, square, torchvision"

@@ -10,14 +10,14 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError
 from guardianflow.files.content import measure
 from guardianflow.files.process_lock import process_lock
-from guardianflow.vision.backends.catalog import BACKENDS, check_precision
+from guardianflow.vision.backends._base import one_line
+from guardianflow.vision.backends.catalog import BACKENDS, check_precision, check_side, installed_version
 from guardianflow.vision.backends.onnx_file import OPSET
 from guardianflow.vision.model_artifacts import ModelFile, plain_metadata, read_model_file
 
@@ -75,7 +75,7 @@ def prepare_model(
                 f"no {target} file for backend {backend!r} can be made from {model.path} ({model.format}); pass the .pt"
             )
         model = prepare_model(model, backend="onnxruntime", precision="fp32", imgsz=imgsz, folder=folder)
-    _check_side(model, imgsz)
+    check_side(model, imgsz)
     key = {
         "model": model.sha256,
         "to": target,
@@ -84,7 +84,7 @@ def prepare_model(
         "batch": (batch or 1) if target == "tensorrt" else 0,
         "opset": OPSET,
         "revision": _REVISION,
-        "made by": {name: number for name in _MAKERS if (number := _version(name))},
+        "made by": {name: number for name in _MAKERS if (number := installed_version(name))},
     }
     return _kept(model, key, folder, _STEPS[model.format, target])
 
@@ -160,14 +160,15 @@ def _run(make: Callable[[ModelFile, Path, _Wish], Path], model: ModelFile, draft
     except GuardianFlowError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise RunFailedError(f"{model.path} can't be exported: {reason}. The log: {wish.log_file}") from error
+        raise RunFailedError(f"{model.path} can't be exported: {one_line(error)}. The log: {wish.log_file}") from error
 
 
 def _to_onnx(model: ModelFile, draft: Path, wish: _Wish) -> Path:
     from guardianflow.vision.backends.onnx_file import load_graph, save_onnx
 
-    path = _ultralytics_export(model, draft, wish, kind="onnx", opset=OPSET, simplify=bool(_version("onnxslim")))
+    path = _ultralytics_export(
+        model, draft, wish, kind="onnx", opset=OPSET, simplify=bool(installed_version("onnxslim"))
+    )
     graph = load_graph(path)
     known = {item.key: item.value for item in graph.metadata_props}
     save_onnx(graph, path, export_metadata(model, imgsz=wish.imgsz, known=known))
@@ -221,21 +222,8 @@ def _ultralytics_export(model: ModelFile, draft: Path, wish: _Wish, *, kind: str
     return Path(made)
 
 
-def _check_side(model: ModelFile, imgsz: int) -> None:
-    if imgsz < model.stride or imgsz % model.stride:
-        near = max(model.stride, round(imgsz / model.stride) * model.stride)
-        raise InputError(f"imgsz {imgsz} is no multiple of the model's stride {model.stride}; use {near}")
-
-
 def _bits(precision: str) -> int | None:
     return {"fp16": 16, "int8": 8}.get(precision)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
 
 
 _STEPS: dict[tuple[str, str], Callable[[ModelFile, Path, _Wish], Path]] = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from guardianflow.data.dataset import Dataset
 from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.plots.predictions import SampleImage
-from guardianflow.vision.pipeline.pipeline import decode_image
+from guardianflow.vision.pipeline.decoding import decode_image
 from guardianflow.vision.samples import compare_boxes, thumbnail
 
 __all__ = ["worst_images"]

@@ -19,7 +19,7 @@ from guardianflow.data.labels import ParsedLabels
 from guardianflow.plots.predictions import SampleBox, SampleImage
 from guardianflow.vision._ultralytics import import_ultralytics
 
-__all__ = ["box_sizes", "compare_boxes", "label_boxes", "match_boxes", "sample_predictions", "thumbnail"]
+__all__ = ["box_iou", "box_sizes", "compare_boxes", "label_boxes", "match_boxes", "sample_predictions", "thumbnail"]
 
 MATCH_IOU = 0.5
 THUMBNAIL_PX = 480
@@ -102,7 +102,7 @@ def match_boxes(truth: Boxes, predicted: Boxes, *, iou: float = MATCH_IOU) -> li
     """
     pairs: list[tuple[int, int]] = []
     free = set(range(len(truth)))
-    overlaps = _iou(truth, predicted)
+    overlaps = box_iou(truth, predicted)
     for place in range(len(predicted)):
         best = max(free, key=lambda index: overlaps[index, place], default=None)
         if best is not None and overlaps[best, place] >= iou:
@@ -170,7 +170,8 @@ def _box(kind: str, name: str, corners: Boxes, confidence: float | None) -> Samp
     return SampleBox(kind=kind, name=name, x1=x1, y1=y1, x2=x2, y2=y2, confidence=confidence)
 
 
-def _iou(first: Boxes, second: Boxes) -> Boxes:
+def box_iou(first: Boxes, second: Boxes) -> Boxes:
+    """Intersection over union of corners (n, 4) and (m, 4): (n, m)."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)

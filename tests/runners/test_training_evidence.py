@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from guardianflow.core.config import Settings
+from guardianflow.core.metrics import NullSink
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.data.dataset import read_dataset
 from guardianflow.files.content import measure
@@ -67,7 +68,7 @@ def test_evidence_that_can_not_be_made_is_a_warning(
     with TrackedRun.start(
         training_settings, experiment="gate", kind="train", parameters={"experiment_name": "gate"}
     ) as run:
-        TrainingEvidence(run, asked, prepared, settings=training_settings)._keep_evaluation(outcome)
+        TrainingEvidence(run, asked, prepared, training_settings, NullSink())._keep_evaluation(outcome)
     assert "there is no evidence of how good the weights are" in caplog.text
     assert "best.pt" in caplog.text
     assert Evaluations(training_settings).find() == []

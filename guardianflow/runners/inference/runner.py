@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.runners._base import RESULT_FILE, Runner
-from guardianflow.runners.inference.evidence import BenchmarkEvidence
+from guardianflow.runners.inference.evidence import BenchmarkEvidence, PreparedBenchmark
 from guardianflow.runners.inference.matrix import Matrix, plan_matrix
 from guardianflow.runners.inference.result import InferenceResult
-from guardianflow.runners.model_source import FoundModel, find_model_source
+from guardianflow.runners.model_source import find_model_source
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.schema import InferenceScenario
@@ -24,28 +24,9 @@ from guardianflow.vision.class_names import compare_classes
 from guardianflow.vision.model_artifacts import ModelFile
 from guardianflow.vision.preflight import check_usable
 
-__all__ = ["CELL_KIND", "InferenceResult", "InferenceRunner", "PreparedBenchmark"]
+__all__ = ["CELL_KIND", "InferenceResult", "InferenceRunner"]
 
 CELL_KIND = "cell"
-
-
-@dataclass(frozen=True)
-class PreparedBenchmark:
-    """What the check of a benchmark found.
-
-    Attributes:
-        found: Where the model comes from.
-        model: Its file.
-        dataset: The labelled images; ``None`` where only a source is looked at.
-        fingerprint: Of the dataset.
-        images: How many images the split has.
-    """
-
-    found: FoundModel
-    model: ModelFile
-    dataset: Dataset | None
-    fingerprint: str
-    images: int
 
 
 class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
@@ -97,7 +78,7 @@ class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
         """Measure every cell inside a run and log everything that comes of it."""
         prepared, asked = self._checked(), self.scenario
         matrix = self._matrix(prepared, run.folder / "cells")
-        evidence = BenchmarkEvidence(run, asked, prepared, settings=self.settings, sink=self.sink)
+        evidence = BenchmarkEvidence(run, asked, prepared, self.settings, self.sink)
         evidence.keep_start(matrix)
         began = time.perf_counter()
         shown = progress_bar(

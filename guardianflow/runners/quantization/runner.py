@@ -95,7 +95,7 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
     def work(self, run: TrackedRun) -> QuantizationResult:
         """Quantize inside a run, compare, and log everything that comes of it."""
         prepared, asked = self._checked(), self.scenario
-        evidence = QuantizationEvidence(run, asked, prepared, settings=self.settings, sink=self.sink)
+        evidence = QuantizationEvidence(run, asked, prepared, self.settings, self.sink)
         evidence.keep_start()
         shown = progress_bar(len(STEPS), desc="quantize", unit="step", shown=self.shows_progress)
         with shown as bar:
@@ -118,7 +118,7 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
             result = evidence.keep_result(original, quantized, made, report, speeds, plain=plain)
             result = replace(result, remarks=(*self.remarks, *result.remarks, *self.unmet(result.metrics)))
             if report.passed or asked.run.allow_damage:
-                result = evidence.register(result, made.model)
+                result = evidence.keep_version(result, made.model)
             step()
         write_json(run.folder / RESULT_FILE, result.to_dict())
         run.log_artifact(run.folder / RESULT_FILE)

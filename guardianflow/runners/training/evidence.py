@@ -10,18 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.config import mask_secrets
 from guardianflow.core.metrics import get_model_size
 from guardianflow.data.dataset import Dataset, DatasetReport
-from guardianflow.exceptions import GuardianFlowError
 from guardianflow.machine.system import SystemSampler
 from guardianflow.registry.evaluations import EVALUATION_FOLDER, ClassAp, Evaluations, evaluation_row
+from guardianflow.runners._evidence import Evidence
 from guardianflow.runners.training.log import TrainingLog
 from guardianflow.runners.training.result import SAMPLES_FILE, TrainingResult
 from guardianflow.runs.run_records import RunStatus
-from guardianflow.runs.tracking import TrackedRun, environment_facts, write_json
+from guardianflow.runs.tracking import environment_facts, write_json
 from guardianflow.scenario.schema import TrainingScenario
-from guardianflow.text.command_lines import command
 from guardianflow.vision.serving import Serving
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 
 DATASET_FILE = "dataset.json"
 _MEANS = ("gpu_util", "gpu_mem_mb", "gpu_power_w", "gpu_temp_c", "cpu_util")
-_REGISTER_TIMEOUT_S = 60.0
 _EVALUATION_BATCH = 16
 
 
@@ -69,34 +67,19 @@ def recorded_fingerprint(folder: Path) -> str | None:
     return str(facts["fingerprint"]) if facts.get("fingerprint") else None
 
 
-class TrainingEvidence:
-    """Writes what a training leaves behind, into its run.
-
-    Args:
-        run: The run.
-        asked: What the training was asked.
-        prepared: What its check found.
-        settings: Where the registry is.
-    """
-
-    def __init__(
-        self, run: TrackedRun, asked: TrainingScenario, prepared: PreparedTraining, *, settings: Settings
-    ) -> None:
-        self._run = run
-        self._asked = asked
-        self._prepared = prepared
-        self._settings = settings
+class TrainingEvidence(Evidence[TrainingScenario, PreparedTraining]):
+    """Writes what a training leaves behind, into its run."""
 
     def keep_start(self) -> None:
         """Parameters, the facts of the data and the environment. A resumed run keeps those of its beginning."""
-        run, prepared = self._run, self._prepared
+        run, prepared = self.run, self.prepared
         void = prepared.without_effect
         effective = {name: value for name, value in prepared.options.items() if name not in void}
-        run.log_params({**self._asked.flat(), "options": effective})
+        run.log_params({**self.asked.flat(), "options": effective})
         if void:
             said = ", ".join(f"{name}={prepared.options[name]!r}" for name in void)
             run.set_tags({"guardianflow.options_without_effect": said})
-        if self._asked.run.resume:
+        if self.asked.run.resume:
             run.log_artifact(write_json(run.folder / "environment-resumed.json", environment_facts()))
             return
         run.set_tags(
@@ -117,7 +100,7 @@ class TrainingEvidence:
 
     def keep_wreck(self, folder: Path) -> None:
         """The log, the figures and the last weights of a training that broke off."""
-        run = self._run
+        run = self.run
         for path in (run.folder / "training.log", folder / "results.csv"):
             if path.exists():
                 run.log_artifact(path, "training")
@@ -130,7 +113,7 @@ class TrainingEvidence:
         """Figures, files and samples of a finished training; registered, where that was asked."""
         metrics = self._final_metrics(outcome, epochs, sampler)
         # One step behind the last epoch, so that "the last value" in MLflow is the one of best.pt.
-        self._run.log_metrics(metrics, step=epochs.last_epoch + 1)
+        self.run.log_metrics(metrics, step=epochs.last_epoch + 1)
         epochs.save("final", metrics, device=outcome.device)
         epochs.on_settings(outcome.used)
         result = self._result(outcome, metrics, epochs)
@@ -154,7 +137,7 @@ class TrainingEvidence:
         return metrics
 
     def _result(self, outcome: TrainingOutcome, metrics: dict[str, float], epochs: TrainingLog) -> TrainingResult:
-        run, prepared = self._run, self._prepared
+        run, prepared = self.run, self.prepared
         return TrainingResult(
             run_id=run.run_id,
             experiment=run.experiment,
@@ -164,7 +147,7 @@ class TrainingEvidence:
             folder=run.folder,
             best=outcome.best,
             last=outcome.last,
-            epochs=self._asked.run.epochs,
+            epochs=self.asked.run.epochs,
             history=epochs.history(),
             per_class=[asdict(row) for row in outcome.per_class],
             dataset={
@@ -177,12 +160,12 @@ class TrainingEvidence:
             used=dict(outcome.used),
             pictures=outcome.pictures,
             remarks=self._altered(outcome),
-            tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
+            tracking_uri=mask_secrets(self.settings.mlflow_tracking_uri),
         )
 
     def _altered(self, outcome: TrainingOutcome) -> tuple[str, ...]:
         """What was asked and came out otherwise, by what Ultralytics does without a word."""
-        asked = {"batch": self._asked.run.batch, "imgsz": self._asked.model.imgsz}
+        asked = {"batch": self.asked.run.batch, "imgsz": self.asked.model.imgsz}
         whys = {"batch": "more didn't fit into the GPU's memory", "imgsz": "the model's stride divides it"}
         return tuple(
             f"{name}={asked[name]} became {outcome.used[name]}: {whys[name]}"
@@ -195,16 +178,16 @@ class TrainingEvidence:
 
         try:
             samples = sample_predictions(
-                outcome.best, self._prepared.dataset, imgsz=outcome.imgsz, seed=self._asked.env.seed,
-                device=self._asked.env.device.split(",")[0], exclude=self._prepared.report.bad_images,
+                outcome.best, self.prepared.dataset, imgsz=outcome.imgsz, seed=self.asked.env.seed,
+                device=self.asked.env.device.split(",")[0], exclude=self.prepared.report.bad_images,
             )  # fmt: skip
         except (RuntimeError, OSError, ValueError) as error:
             log.warning("the sample predictions could not be drawn: %s", error)
             return
-        self._run.log_artifact(write_json(self._run.folder / SAMPLES_FILE, samples), "samples")
+        self.run.log_artifact(write_json(self.run.folder / SAMPLES_FILE, samples), "samples")
 
     def _keep_files(self, outcome: TrainingOutcome, result: TrainingResult) -> None:
-        run = self._run
+        run = self.run
         run.log_artifact(outcome.best, "weights")
         run.log_artifact(outcome.last, "weights")
         run.log_artifact(write_json(run.folder / "per_class.json", list(result.per_class)))
@@ -218,12 +201,12 @@ class TrainingEvidence:
 
     def _keep_evaluation(self, outcome: TrainingOutcome) -> None:
         """What the best weights see on the validation images, by our own pipeline: a gate compares by that."""
-        folder = self._run.folder / EVALUATION_FOLDER
+        folder = self.run.folder / EVALUATION_FOLDER
         try:
             shutil.rmtree(folder, ignore_errors=True)  # of an attempt that broke off after its training
             record = self._seen_by(outcome.best, outcome.imgsz)
-            self._index(record, record.save(folder))
-            self._run.log_artifact(folder, EVALUATION_FOLDER)
+            self._index_record(record, record.save(folder))
+            self.run.log_artifact(folder, EVALUATION_FOLDER)
         except Exception as error:  # noqa: BLE001 - hours of training must not be lost over this
             log.warning(
                 "there is no evidence of how good the weights are, so a gate will refuse them (%s: %s); "
@@ -238,7 +221,7 @@ class TrainingEvidence:
         from guardianflow.vision.model_artifacts import read_model_file
         from guardianflow.vision.pipeline.pipeline import Pipeline, PipelineConfig
 
-        asked, prepared = self._asked, self._prepared
+        asked, prepared = self.asked, self.prepared
         batch = min(asked.run.batch, _EVALUATION_BATCH)
         options = BackendOptions(device=asked.env.device.split(",")[0], imgsz=imgsz, batch=batch, compiled=False)
         model = read_model_file(weights)
@@ -251,34 +234,26 @@ class TrainingEvidence:
                 facts={"model_sha256": model.sha256},
             )
 
-    def _index(self, record: DetectionRecord, folder: Path) -> None:
+    def _index_record(self, record: DetectionRecord, folder: Path) -> None:
         from guardianflow.evaluation.detection.evaluate import evaluate_detection
 
         result = evaluate_detection(record)
         per_class: list[ClassAp] = [{"name": row.name, "ap50_95": row.ap50_95} for row in result.per_class]
         row = evaluation_row(
-            record, folder, run_id=self._run.run_id, metrics=result.metrics(), per_class=per_class, backend="torch",
+            record, folder, run_id=self.run.run_id, metrics=result.metrics(), per_class=per_class, backend="torch",
             precision="fp32",
         )  # fmt: skip
-        Evaluations(self._settings).record(row)
+        Evaluations(self.settings).record(row)
 
     def _registered(self, result: TrainingResult, imgsz: int) -> TrainingResult:
-        name = self._asked.run.register_as
+        name = self.asked.run.register_as
         if not name:
             return result
-        from guardianflow.core.registry import ModelRegistry
-
-        again = command("register", name, "--run", self._run.run_id)
-        if not self._run.flush(timeout_s=_REGISTER_TIMEOUT_S):
-            log.warning("MLflow did not take the weights, so %r was not registered; later: %s", name, again)
-            return result
-        metrics: dict[str, Any] = dict(result.metrics)
-        try:
-            version = ModelRegistry(self._settings).register(
-                name, self._run.run_id, metrics=metrics, dataset_fingerprint=result.dataset["fingerprint"],
-                serving=Serving(imgsz=imgsz),
-            )  # fmt: skip
-        except GuardianFlowError as error:
-            log.warning("%r was not registered (%s); later: %s", name, error, again)
-            return result
-        return replace(result, model=version.uri)
+        uri, said = self.register(
+            name,
+            "the weights",
+            metrics=dict(result.metrics),
+            dataset_fingerprint=result.dataset["fingerprint"],
+            serving=Serving(imgsz=imgsz),
+        )
+        return replace(result, model=uri) if uri else replace(result, remarks=(*result.remarks, said))

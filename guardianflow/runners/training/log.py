@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.core.metrics import MetricRecord, MetricSink
+from guardianflow.core.metrics import MetricSink
+from guardianflow.runners._evidence import save_figures
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.text.progress_bar import progress_bar
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from guardianflow.vision.training.epochs import EpochReport
 
 __all__ = ["HISTORY_FILE", "TrainingLog"]
-
-log = logging.getLogger(__name__)
 
 HISTORY_FILE = "epochs.jsonl"
 PROGRESS_EVERY_S = 2.0
@@ -106,29 +102,19 @@ class TrainingLog:
 
     def save(self, stage: str, metrics: Mapping[str, float], *, device: str | None = None) -> None:
         """Write figures to the store; the same stage written twice is stored once."""
-        now = datetime.now(UTC)
-        records = [
-            MetricRecord(
-                time=now,
-                metric=name,
-                value=value,
-                model=self._asked.run.register_as or None,
-                task="detection",
-                experiment=self._run.experiment,
-                site=self._asked.site.name or None,
-                camera=self._asked.site.camera,
-                run_id=self._run.run_id,
-                device=device or self._asked.env.device or None,
-                source="training",
-                tags={"epoch": stage, "split": "val"},
-                event_id=sha256(f"{self._run.run_id}/{stage}/{name}".encode()).hexdigest()[:32],
-            )
-            for name, value in metrics.items()
-        ]
-        try:
-            self._sink.save_metrics(records)
-        except Exception as error:  # noqa: BLE001 - a store that is away must not end a training
-            log.warning("the figures of epoch %s could not be stored: %s", stage, error)
+        save_figures(
+            self._sink,
+            self._run,
+            self._asked,
+            metrics,
+            key=stage,
+            what=f"epoch {stage}",
+            model=self._asked.run.register_as or None,
+            task="detection",
+            device=device or self._asked.env.device or None,
+            source="training",
+            tags={"epoch": stage, "split": "val"},
+        )
 
     def history(self) -> list[dict[str, float]]:
         """All epochs of this run, those before a resume included, each once."""

@@ -156,7 +156,7 @@ class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
         from guardianflow.vision.training.training import TrainingJob, train_detector
 
         prepared, asked = self._checked(), self.scenario
-        evidence = TrainingEvidence(run, asked, prepared, settings=self.settings)
+        evidence = TrainingEvidence(run, asked, prepared, self.settings, self.sink)
         job = TrainingJob(
             model=prepared.model.spec,
             data_yaml=self._resolved_yaml(prepared),

@@ -13,7 +13,7 @@ from guardianflow.exceptions import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Backend", "BackendInfo", "BackendOptions", "Ticket", "check_images", "check_open", "check_turn"]
+__all__ = ["Backend", "BackendInfo", "BackendOptions", "Ticket", "check_images", "check_open", "check_turn", "one_line"]
 
 Ticket = NewType("Ticket", int)
 """Stands for a batch that was submitted; counts up from 0."""
@@ -89,14 +89,16 @@ class Backend(ABC):
     others a batch is computed when it is collected.
     """
 
+    _info: BackendInfo
+
     def __init__(self) -> None:
         self._submitted = 0
         self._waiting: deque[tuple[Ticket, NDArray[Any]]] = deque()
 
     @property
-    @abstractmethod
     def info(self) -> BackendInfo:
         """What the runtime says of itself."""
+        return self._info
 
     @abstractmethod
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -135,6 +137,11 @@ class Backend(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def one_line(error: BaseException) -> str:
+    """What a runtime complains of, as part of a sentence."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def check_open(is_open: bool) -> None:

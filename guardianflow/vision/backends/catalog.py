@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from guardianflow._imports import is_installed
 from guardianflow._plugins import Registry
@@ -26,9 +26,10 @@ __all__ = [
     "Availability",
     "BackendSpec",
     "availability",
-    "catalogue",
     "check_precision",
+    "check_side",
     "check_suits",
+    "installed_version",
     "open_backend",
 ]
 
@@ -117,12 +118,8 @@ _HERE = "guardianflow.vision.backends.catalog"
 BACKENDS: Registry[BackendSpec] = Registry(
     "backend",
     {
-        "torch": f"{_HERE}:TORCH",
-        "onnxruntime": f"{_HERE}:ONNXRUNTIME",
-        "onnxruntime-tensorrt": f"{_HERE}:ONNXRUNTIME_TENSORRT",
-        "openvino": f"{_HERE}:OPENVINO",
-        "tensorrt": f"{_HERE}:TENSORRT",
-        "ultralytics": f"{_HERE}:ULTRALYTICS",
+        name.lower().replace("_", "-"): f"{_HERE}:{name}"
+        for name in ("TORCH", "ONNXRUNTIME", "ONNXRUNTIME_TENSORRT", "OPENVINO", "TENSORRT", "ULTRALYTICS")
     },
     group="guardianflow.backends",
 )
@@ -136,7 +133,7 @@ def availability(name: str) -> Availability:
         NotFoundError: There is no backend of that name.
     """
     spec = BACKENDS.get(name)
-    found = next((number for item in spec.distributions if (number := _version(item))), "")
+    found = next((number for item in spec.distributions if (number := installed_version(item))), "")
     missing = [package for package in spec.packages if not is_installed(package)]
     if missing:
         bring = f"pip install 'guardianflow[{spec.extra}]' brings it" if spec.extra else "install GuardianFlow again"
@@ -144,19 +141,6 @@ def availability(name: str) -> Availability:
     if spec.needs_gpu and (problem := driver_problem()):
         return Availability(False, f"needs an NVIDIA GPU: {problem}", found)
     return Availability(True, "", found)
-
-
-def catalogue() -> list[dict[str, Any]]:
-    """One row a backend, for tables and JSON."""
-    rows = []
-    for name in BACKENDS:
-        spec, state = BACKENDS.get(name), availability(name)
-        rows.append({
-            "name": name, "title": spec.title, "available": state.ok, "reason": state.reason, "version": state.version,
-            "precisions": list(spec.precisions), "devices": list(spec.devices), "formats": list(spec.formats),
-            "extra": spec.extra,
-        })  # fmt: skip
-    return rows
 
 
 def serving_backend(model: ModelFile) -> str:
@@ -243,12 +227,22 @@ def _check_options(model: ModelFile, options: BackendOptions) -> None:
         )
     if options.hint not in {"latency", "throughput"}:
         raise InputError(f"hint must be latency or throughput, it is {options.hint!r}")
-    if options.imgsz < model.stride or options.imgsz % model.stride:
-        near = max(model.stride, round(options.imgsz / model.stride) * model.stride)
-        raise InputError(f"imgsz {options.imgsz} is no multiple of the model's stride {model.stride}; use {near}")
+    check_side(model, options.imgsz)
 
 
-def _version(distribution: str) -> str:
+def check_side(model: ModelFile, imgsz: int) -> None:
+    """Refuse a side of the input that the model's stride doesn't divide.
+
+    Raises:
+        InputError: Says the nearest that would do.
+    """
+    if imgsz < model.stride or imgsz % model.stride:
+        near = max(model.stride, round(imgsz / model.stride) * model.stride)
+        raise InputError(f"imgsz {imgsz} is no multiple of the model's stride {model.stride}; use {near}")
+
+
+def installed_version(distribution: str) -> str:
+    """The version of an installed distribution; empty where it isn't."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow._imports import require
 from guardianflow.exceptions import InputError, ModelFileError
-from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
+from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open, one_line
 from guardianflow.vision.backends.buffers import OutputBuffers, pad_batch
 from guardianflow.vision.backends.nvidia import driver_problem, gpu_index
 from guardianflow.vision.backends.onnx_file import compute_precisions, load_graph
@@ -84,11 +84,6 @@ class OnnxRuntimeBackend(Backend):
             },
         )
 
-    @property
-    def info(self) -> BackendInfo:
-        """What the runtime says of itself."""
-        return self._info
-
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's output; see :class:`Backend`."""
         check_open(self._session is not None)
@@ -146,7 +141,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             session = self._ort.InferenceSession(str(model.path), options, providers=providers)
         except Exception as error:
-            raise ModelFileError(_refused(model.path, error)) from error
+            raise ModelFileError(f"onnxruntime can't open {model.path}: {one_line(error)}; export it again") from error
         if provider[0] not in session.get_providers():
             if not self._options.device and not self.needs_gpu:
                 return session  # nobody asked for the GPU; `info` says what is active
@@ -179,7 +174,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             output = self._session.run([self._output.name], {self._input.name: grey})[0]
         except Exception as error:
-            msg = f"model {model.path} doesn't take {grey.shape}: {_one_line(error)}; export it for --imgsz {side}"
+            msg = f"model {model.path} doesn't take {grey.shape}: {one_line(error)}; export it for --imgsz {side}"
             raise InputError(msg) from error
         return tuple(output.shape[1:])
 
@@ -197,11 +192,3 @@ class TensorrtProviderBackend(OnnxRuntimeBackend):
             "trt_fp16_enable": self._options.precision == "fp16",
             "trt_int8_enable": self._options.precision == "int8",
         }
-
-
-def _refused(path: Path, error: Exception) -> str:
-    return f"onnxruntime can't open {path}: {_one_line(error)}; export it again"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

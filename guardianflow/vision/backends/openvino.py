@@ -16,6 +16,7 @@ from guardianflow.vision.backends._base import (
     check_images,
     check_open,
     check_turn,
+    one_line,
 )
 from guardianflow.vision.backends.buffers import OutputBuffers, pad_batch, writable
 from guardianflow.vision.backends.openvino_file import find_graph
@@ -59,7 +60,7 @@ class OpenVinoBackend(Backend):
         try:
             network = core.read_model(str(graph))
         except Exception as error:
-            raise ModelFileError(f"OpenVINO can't read {graph}: {_one_line(error)}; export it again") from error
+            raise ModelFileError(f"OpenVINO can't read {graph}: {one_line(error)}; export it again") from error
         compiled = self._compile(core, _with_size(network, model, options), device)
         count = options.requests or _optimal_requests(compiled, options.hint)
         self._free: deque[Any] = deque(compiled.create_infer_request() for _ in range(count))
@@ -86,11 +87,6 @@ class OpenVinoBackend(Backend):
                 "partial batch": "padded",
             },
         )
-
-    @property
-    def info(self) -> BackendInfo:
-        """What the runtime says of itself."""
-        return self._info
 
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's output; see :class:`Backend`."""
@@ -155,7 +151,7 @@ class OpenVinoBackend(Backend):
         try:
             return core.compile_model(network, device, config)
         except Exception as error:
-            raise InputError(f"OpenVINO can't compile the model for {device}: {_one_line(error)}") from error
+            raise InputError(f"OpenVINO can't compile the model for {device}: {one_line(error)}") from error
 
 
 @dataclass
@@ -179,7 +175,7 @@ def _with_size(network: Any, model: ModelFile, options: BackendOptions) -> Any:
         if network.input(0).partial_shape.is_dynamic or list(network.input(0).shape) != wanted:
             network.reshape(wanted)
     except Exception as error:
-        msg = f"model {model.path} doesn't take {wanted}: {_one_line(error)}; export it for --imgsz {options.imgsz}"
+        msg = f"model {model.path} doesn't take {wanted}: {one_line(error)}; export it for --imgsz {options.imgsz}"
         raise InputError(msg) from error
     return network
 
@@ -220,7 +216,3 @@ def _device_name(device: str, available: list[str]) -> str:
     if text in available:
         return text
     raise InputError(f"OpenVINO has no device {device!r} here; it has {', '.join(available)}. Use cpu")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -68,11 +68,6 @@ class TensorRtBackend(Backend):
             details={"computed": computed, **({"partial batch": "padded"} if self._fixed else {})},
         )
 
-    @property
-    def info(self) -> BackendInfo:
-        """What the engine says of itself."""
-        return self._info
-
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's output; see :class:`Backend`."""
         import torch
@@ -123,18 +118,16 @@ def build_engine(
     precision: str,
     imgsz: int,
     batch: int,
-    calibrator: Any = None,
 ) -> None:
     """Build an engine for this machine's GPU from an ONNX file, with a header that Ultralytics reads.
 
     Args:
-        source: The ONNX file. For int8 one with QDQ nodes, unless a calibrator is given.
+        source: The ONNX file; for int8 one with QDQ nodes.
         target: The engine file to write.
         metadata: Its header.
         precision: ``fp32``, ``fp16`` or ``int8``.
         imgsz: Side of the input, in pixels.
         batch: Most images in one call.
-        calibrator: A ``tensorrt.IInt8Calibrator``, for TensorRT up to 10.
 
     Raises:
         InputError: No GPU, or this TensorRT can't make that precision from this file.
@@ -153,21 +146,19 @@ def build_engine(
         raise RunFailedError(f"TensorRT can't read {source}: {reasons}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the precision can be read back
-    _set_precision(trt, config, precision, calibrator)
+    _set_precision(trt, config, precision)
     profile = builder.create_optimization_profile()
     for number in range(network.num_inputs):
         sizes = [(size, 3, imgsz, imgsz) for size in (1, batch, batch)]
         profile.set_shape(network.get_input(number).name, *sizes)
     config.add_optimization_profile(profile)
-    if calibrator is not None:
-        config.set_calibration_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise RunFailedError(f"TensorRT could not build an engine from {source}; its messages say why")
     write_engine(target, bytes(engine), metadata)
 
 
-def _set_precision(trt: Any, config: Any, precision: str, calibrator: Any) -> None:
+def _set_precision(trt: Any, config: Any, precision: str) -> None:
     if hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     if precision == "fp32":
@@ -180,8 +171,6 @@ def _set_precision(trt: Any, config: Any, precision: str, calibrator: Any) -> No
     config.set_flag(trt.BuilderFlag.FP16)
     if precision == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
-        if calibrator is not None:
-            config.int8_calibrator = calibrator
 
 
 def _load(trt: Any, path: Path) -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from guardianflow.vision.model_artifacts import ModelFile
 
-__all__ = ["TorchBackend"]
+__all__ = ["TorchBackend", "device_name"]
 
 _TIMED_CALLS = 7
 _LEAST_GAIN = 0.97  # compiling must take off at least 3 % to be worth its seconds
@@ -50,7 +50,7 @@ class TorchBackend(Backend):
         import torch
 
         self._options = options
-        self._device = torch.device(_device_name(options.device))
+        self._device = torch.device(device_name(options.device))
         _check_precision(options.precision, self._device)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
         self._threads_before = torch.get_num_threads()
@@ -80,11 +80,6 @@ class TorchBackend(Backend):
                 **_native_kernels(self._device, options.precision),
             },
         )
-
-    @property
-    def info(self) -> BackendInfo:
-        """What torch says of itself."""
-        return self._info
 
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's output; see :class:`Backend`."""
@@ -244,7 +239,12 @@ def _memory_order(model: torch.nn.Module) -> str:
     return "channels last" if last else "channels first"
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Torch's name of a device.
+
+    Raises:
+        InputError: A GPU that isn't there.
+    """
     import torch
 
     text = device.strip().lower()
@@ -259,4 +259,4 @@ def _device_name(device: str) -> str:
 def _described(device: torch.device) -> str:
     import torch
 
-    return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else "CPU"
+    return f"{torch.cuda.getdevice_name(device)} ({device})" if device.type == "cuda" else "CPU"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import InputError, ModelFileError
 from guardianflow.vision._ultralytics import import_ultralytics
-from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
+from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open, one_line
 from guardianflow.vision.backends.buffers import writable
+from guardianflow.vision.backends.torch import device_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,18 +60,18 @@ class UltralyticsBackend(Backend):
 
     def __init__(self, model: ModelFile, options: BackendOptions) -> None:
         super().__init__()
-        import_ultralytics()
+        ultralytics = import_ultralytics()
         import torch
 
         self._options = options
-        self._device = torch.device(_device_name(options.device))
+        self._device = torch.device(device_name(options.device))
         self._model = _load(model, self._device, fp16=options.precision == "fp16")
         self._threads = torch.get_num_threads()
         if options.threads:
             torch.set_num_threads(options.threads)
         self._info = BackendInfo(
             backend="ultralytics",
-            version=_version(),
+            version=str(ultralytics.__version__),
             device=str(self._device),
             precision_asked=options.precision,
             precision_executed=self._executed(model),
@@ -79,11 +80,6 @@ class UltralyticsBackend(Backend):
             requests=1,
             details={"format": str(self._model.format), "precision read from": "the file, not the runtime"},
         )
-
-    @property
-    def info(self) -> BackendInfo:
-        """What the runtime says of itself."""
-        return self._info
 
     def forward(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's output; see :class:`Backend`."""
@@ -120,22 +116,6 @@ def _load(model: ModelFile, device: Any, *, fp16: bool) -> Any:
         with muted():
             return AutoBackend(str(model.path), device=device, fp16=fp16, verbose=False)
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        msg = f"Ultralytics can't open {model.path} ({model.format}) here: {reason}"
+        msg = f"Ultralytics can't open {model.path} ({model.format}) here: {one_line(error)}"
         kind = ModelFileError if isinstance(error, (ValueError, RuntimeError, OSError)) else InputError
         raise kind(msg) from error
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    text = device.strip().lower()
-    if not text:
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    return f"cuda:{text}" if text.isdigit() else text
-
-
-def _version() -> str:
-    import ultralytics
-
-    return str(ultralytics.__version__)

@@ -35,10 +35,6 @@ _MEMORY_WORDS = (
 )  # fmt: skip
 
 
-class CellUnavailableError(MissingDependencyError):
-    """The backend of a cell can't be used on this machine."""
-
-
 @dataclass
 class Report:
     """Tells the parent where the cell is: one line of JSON each time."""
@@ -139,13 +135,13 @@ def require_backend(name: str) -> None:
     """Refuse a backend that this machine lacks, before anything is exported for it.
 
     Raises:
-        CellUnavailableError: Why it is missing, and what installs it.
+        MissingDependencyError: Why it is missing, and what installs it.
     """
     from guardianflow.vision.backends.catalog import availability
 
     found = availability(name)
     if not found.ok:
-        raise CellUnavailableError(found.reason)
+        raise MissingDependencyError(found.reason)
 
 
 def _prepared(spec: CellSpec, folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -257,8 +257,7 @@ class ModeResult:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the raw latencies, as plain JSON."""
         left_out = {"latencies_ms", "repetition"}
-        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -287,16 +286,7 @@ class ModeResult:
         if not path.is_file():
             return self
         raw = np.load(path, allow_pickle=False)
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return type(self)(**{**values, "latencies_ms": raw[0], "repetition": raw[1].astype(np.int32)})
+        return replace(self, latencies_ms=raw[0], repetition=raw[1].astype(np.int32))
 
 
 _PARTS = {"latency": LatencySummary, "warm_up": WarmUp, "after_idle": AfterIdle, "server": ServerFigures}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return dict(value)
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value

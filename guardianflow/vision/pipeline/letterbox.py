@@ -7,7 +7,6 @@ its predictor's conversion to floats, to the bit; written straight into a buffer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +73,6 @@ class Placement:
         np.maximum(moved, np.float32(0), out=moved)
         np.minimum(moved, np.array((self.width, self.height, self.width, self.height), np.float32), out=moved)
         return moved
-
-    def to_square(self, boxes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The way back: corners in pixels of the original image to pixels of the square."""
-        gain_x, gain_y = self.inner_width / self.width, self.inner_height / self.height
-        gains = np.array((gain_x, gain_y, gain_x, gain_y))
-        return np.asarray(boxes * gains + (self.left, self.top, self.left, self.top), np.float32)
 
 
 class Letterboxer:

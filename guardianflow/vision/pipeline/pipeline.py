@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from guardianflow.exceptions import InputError, ParameterError
 from guardianflow.vision.backends._base import Backend, Ticket
-from guardianflow.vision.pipeline.decoding import ImageError, decode_image
-from guardianflow.vision.pipeline.letterbox import Placement, letterbox
+from guardianflow.vision.pipeline.letterbox import Placement
 from guardianflow.vision.pipeline.read_ahead import (
     BatchBuffer,
     Image,
@@ -25,20 +24,9 @@ from guardianflow.vision.pipeline.read_ahead import (
     prepare_in_turn,
 )  # fmt: skip
 from guardianflow.vision.pipeline.stage_times import StageRow, StageTimes
-from guardianflow.vision.pipeline.suppression import check_output, select_boxes, select_image
+from guardianflow.vision.pipeline.suppression import check_output, select_image
 
-__all__ = [
-    "Image",
-    "ImageDetections",
-    "ImageError",
-    "Pipeline",
-    "PipelineConfig",
-    "StageRow",
-    "StageTimes",
-    "decode_image",
-    "letterbox",
-    "select_boxes",
-]
+__all__ = ["ImageDetections", "Pipeline", "PipelineConfig"]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from guardianflow.vision.backends._base import Backend
     from guardianflow.vision.quantizers.calibration import CalibrationSet
 
-__all__ = ["Accuracy", "QuantizationOptions", "QuantizedModel", "Quantizer", "needs_calibration"]
+__all__ = ["Accuracy", "QuantizationOptions", "QuantizedModel", "Quantizer", "exported", "needs_calibration"]
 
 Accuracy: TypeAlias = "Callable[[Backend], float]"
 """How good a model is, by its mAP50-95: what accuracy-aware quantization asks of every trial."""
@@ -93,6 +93,21 @@ class Quantizer(ABC):
             MissingDependencyError: A package is missing; the message names the extra.
             ModelFileError: The model can't be exported.
         """
+
+
+def exported(
+    model: ModelFile,
+    options: QuantizationOptions,
+    folder: Path,
+    *,
+    backend: str = "onnxruntime",
+    precision: str = "fp32",
+) -> ModelFile:
+    """The file that a backend loads; see :func:`guardianflow.vision.export.prepare_model`."""
+    from guardianflow.vision.export import prepare_model
+
+    exports = options.exports or folder / "exports"
+    return prepare_model(model, backend=backend, precision=precision, imgsz=options.imgsz, folder=exports)
 
 
 def needs_calibration(options: QuantizationOptions, calibration: CalibrationSet | None) -> CalibrationSet:

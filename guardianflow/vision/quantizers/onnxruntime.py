@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from guardianflow._imports import require
+from guardianflow.vision.backends.catalog import installed_version
 from guardianflow.vision.backends.onnx_file import load_graph, save_onnx
 from guardianflow.vision.model_artifacts import ModelFile, read_model_file
 from guardianflow.vision.quantizers._base import (
     QuantizationOptions,
     QuantizedModel,
     Quantizer,
+    exported,
     needs_calibration,
 )
 
@@ -55,18 +57,10 @@ class OnnxRuntimeQuantizer(Quantizer):
         folder: Path,
     ) -> QuantizedModel:
         """Quantize to int8, or convert to fp16; see :meth:`Quantizer.quantize`."""
-        from guardianflow.vision.export import prepare_model
-
         for package in ("onnx", "onnxruntime"):
             require(package, extra="onnx", purpose=f"{options.precision} for ONNX Runtime")
-        source = prepare_model(
-            model,
-            backend="onnxruntime",
-            precision="fp32",
-            imgsz=options.imgsz,
-            folder=options.exports or folder / "exports",
-        )
-        target = folder / f"{_stem(model)}-{options.precision}.onnx"
+        source = exported(model, options, folder)
+        target = folder / f"{model.path.stem or 'model'}-{options.precision}.onnx"
         folder.mkdir(parents=True, exist_ok=True)
         if options.precision == "int8":
             images = needs_calibration(options, calibration)
@@ -118,9 +112,8 @@ def quantize_onnx(
         )  # fmt: skip
     _keep_metadata(source, target)
     prepared.unlink()
-    counts = count_nodes(target)
     return {
-        "tool": f"onnxruntime {_version('onnxruntime')}",
+        "tool": _tool(),
         "format": "QDQ",
         "calibration_method": options.calibration_method,
         "per_channel": options.per_channel,
@@ -128,7 +121,7 @@ def quantize_onnx(
         "activations": "int8 symmetric" if symmetric else "uint8",
         "left_in_fp32": len(excluded),
         "head_arithmetic": len(head),
-        **counts,
+        **count_nodes(target),
     }
 
 
@@ -252,13 +245,12 @@ def _to_fp16(source: Path, target: Path) -> dict[str, Any]:
     _without_round_trips(small)
     onnx.save(small, str(target))
     _keep_metadata(source, target)
-    counts = count_nodes(target)
     return {
-        "tool": f"onnxruntime {_version('onnxruntime')}",
+        "tool": _tool(),
         "format": "fp16 weights, fp32 in and out",
         "head_arithmetic": len(head),
         "left_in_fp32": len(head),
-        "convolutions": counts["convolutions"],
+        "convolutions": count_nodes(target)["convolutions"],
     }
 
 
@@ -317,14 +309,6 @@ def _without_chatter() -> Iterator[None]:
             log.debug("onnxruntime: %s", line)
 
 
-def _stem(model: ModelFile) -> str:
-    return model.path.stem or "model"
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for name in (package, f"{package}-gpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            return version(name)
-    return "of unknown version"
+def _tool() -> str:
+    version = installed_version("onnxruntime") or installed_version("onnxruntime-gpu")
+    return f"onnxruntime {version or 'of unknown version'}"

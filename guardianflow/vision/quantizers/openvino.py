@@ -31,6 +31,7 @@ from guardianflow.vision.quantizers._base import (
     QuantizationOptions,
     QuantizedModel,
     Quantizer,
+    exported,
     needs_calibration,
 )
 
@@ -64,16 +65,8 @@ class OpenVinoQuantizer(Quantizer):
         folder: Path,
     ) -> QuantizedModel:
         """Quantize to int8, or compress to fp16; see :meth:`Quantizer.quantize`."""
-        from guardianflow.vision.export import prepare_model
-
         ov = require("openvino", extra="openvino", purpose=f"{options.precision} for OpenVINO")
-        source = prepare_model(
-            model,
-            backend="openvino",
-            precision="fp32",
-            imgsz=options.imgsz,
-            folder=options.exports or folder / "exports",
-        )
+        source = exported(model, options, folder, backend="openvino")
         # Ultralytics takes a folder for OpenVINO's by the end of its name.
         stem = re.sub(r"_openvino_model$", "", model.path.stem) or "model"
         target = folder / f"{stem}_{options.precision}_openvino_model"

@@ -21,6 +21,7 @@ from guardianflow.vision.quantizers._base import (
     QuantizationOptions,
     QuantizedModel,
     Quantizer,
+    exported,
     needs_calibration,
 )
 
@@ -46,30 +47,18 @@ class TensorRtQuantizer(Quantizer):
     ) -> QuantizedModel:
         """Build an engine; see :meth:`Quantizer.quantize`."""
         from guardianflow.vision.backends.tensorrt import build_engine
-        from guardianflow.vision.export import export_metadata, prepare_model
+        from guardianflow.vision.export import export_metadata
 
         trt = require("tensorrt", extra="tensorrt", purpose=f"{options.precision} for TensorRT")
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{model.path.stem}-{options.precision}.engine"
         facts: dict[str, Any] = {"tool": f"tensorrt {trt.__version__}"}
         if options.precision == "fp16":
-            engine = prepare_model(
-                model,
-                backend="tensorrt",
-                precision="fp16",
-                imgsz=options.imgsz,
-                folder=options.exports or folder / "exports",
-            )
+            engine = exported(model, options, folder, backend="tensorrt", precision="fp16")
             shutil.copyfile(engine.path, target)
             return QuantizedModel(read_model_file(target), facts)
         images = needs_calibration(options, calibration)
-        graph = prepare_model(
-            model,
-            backend="onnxruntime",
-            precision="fp32",
-            imgsz=options.imgsz,
-            folder=options.exports or folder / "exports",
-        )
+        graph = exported(model, options, folder)
         facts |= _quantized_graph(graph.path, images, target.with_suffix(".onnx"), options)
         metadata = export_metadata(read_model_file(graph.path), imgsz=options.imgsz)
         metadata = {**metadata, "batch": _MOST, "args": {**metadata["args"], "quantize": 8}}

@@ -85,12 +85,10 @@ class ClipView:
 
     Args:
         clip: A clip, or the file of one.
-        caption: A line below it.
     """
 
-    def __init__(self, clip: Clip | Path | str, *, caption: str = "") -> None:
+    def __init__(self, clip: Clip | Path | str) -> None:
         self.path = clip.path if isinstance(clip, Clip) else Path(clip)
-        self.caption = caption
 
     def _repr_html_(self) -> str:
         name = html.escape(printable(self.path.name))
@@ -102,10 +100,9 @@ class ClipView:
         if not content:
             return f"<p>The clip {name} has {size / 1e6:.1f} MB, too much for a page. Open the file itself.</p>"
         data = base64.b64encode(content).decode("ascii")
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
         return (
             f'<figure style="margin:0"><img alt="Tracked clip {name}" style="max-width:100%;height:auto" '
-            f'src="data:image/webp;base64,{data}">{caption}</figure>'
+            f'src="data:image/webp;base64,{data}"></figure>'
         )
 
 

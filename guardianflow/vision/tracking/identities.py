@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from guardianflow.evaluation.mot.sequences import Sequence, Tracks
+from guardianflow.vision.samples import box_iou
 
 __all__ = ["FollowedSpan", "followed_spans"]
 
@@ -64,18 +63,10 @@ def _matches(gt: Tracks, found: Tracks, match_iou: float) -> Iterator[tuple[int,
     before: dict[int, int] = {}
     for frame in np.intersect1d(gt.frame, found.frame).tolist():
         ours, theirs = gt.take(gt.frame == frame), found.take(found.frame == frame)
-        overlap = _iou(ours.box, theirs.box)
+        overlap = box_iou(ours.box, theirs.box)
         stays = np.array([[before.get(thing) == track for track in theirs.id.tolist()] for thing in ours.id.tolist()])
         worth = np.where(overlap >= match_iou - _EPS, overlap + _STAY * stays, 0.0)
         rows, columns = linear_sum_assignment(worth, maximize=True)
         kept = worth[rows, columns] > 0
         before = dict(zip(ours.id[rows[kept]].tolist(), theirs.id[columns[kept]].tolist(), strict=True))
         yield from ((frame, thing, track) for thing, track in before.items())
-
-
-def _iou(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(box[:, 2:] - box[:, :2]).prod(axis=1) for box in (one, other)]
-    return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None, :] - shared, 1e-12))

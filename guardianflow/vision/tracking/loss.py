@@ -15,7 +15,7 @@ cross each other). The oracle runs of TrackEval's HOTA paper (Luiten et al., IJC
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -90,8 +90,7 @@ class HotaLoss:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, with the parts and the sentence."""
         return {
-            "tracker": self.tracker, "hota": self.hota, "deta": self.deta, "assa": self.assa,
-            "hota_oracle": self.hota_oracle, "deta_oracle": self.deta_oracle, "assa_oracle": self.assa_oracle,
+            **asdict(self),
             "tracker_loss": self.tracker_loss, "detector_loss": self.detector_loss, "sentence": self.sentence,
         }  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from guardianflow.exceptions import InputError, MissingDependencyError, NotFoundError
 from guardianflow.vision.backends import catalog, nvidia
 from guardianflow.vision.backends._base import BackendOptions
-from guardianflow.vision.backends.catalog import BACKENDS, availability, catalogue, open_backend, serving_backend
+from guardianflow.vision.backends.catalog import BACKENDS, availability, open_backend, serving_backend
 from tests.vision.backends.small_models import IMGSZ, exported, model_file
 
 NAMES = ["onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt", "torch", "ultralytics"]
@@ -21,26 +21,26 @@ NAMES = ["onnxruntime", "onnxruntime-tensorrt", "openvino", "tensorrt", "torch",
 def test_listing_loads_no_runtime():
     code = """
 import json, sys
-from guardianflow.vision.backends.catalog import catalogue
-rows = catalogue()
+from guardianflow.vision.backends.catalog import BACKENDS, availability
+names = [name for name in BACKENDS if availability(name)]
 from guardianflow.doctor.machine import check_backends
 check_backends(None)
-print(json.dumps([rows, sorted({name.partition(".")[0] for name in sys.modules})]))
+print(json.dumps([names, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    rows, loaded = json.loads(done.stdout)
+    names, loaded = json.loads(done.stdout)
 
-    assert [row["name"] for row in rows] == NAMES
+    assert names == NAMES
     assert {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "ultralytics", "numpy"} & set(loaded) == set()
 
 
-def test_a_row_says_what_a_backend_can_and_which_extra_brings_it():
-    row = next(row for row in catalogue() if row["name"] == "openvino")
+def test_a_spec_says_what_a_backend_can_and_which_extra_brings_it():
+    spec, state = BACKENDS.get("openvino"), availability("openvino")
 
-    assert row["available"]
-    assert row["version"].startswith("20")
-    assert row["precisions"] == ["fp32", "bf16", "fp16", "int8"]
-    assert row["extra"] == "openvino"
+    assert state.ok
+    assert state.version.startswith("20")
+    assert spec.precisions == ("fp32", "bf16", "fp16", "int8")
+    assert spec.extra == "openvino"
 
 
 def test_every_backend_can_be_opened_by_its_module():
