@@ -135,7 +135,7 @@ def compare(arguments: argparse.Namespace, asked: dict, model: ModelFile, folder
         before = stopwatch(asked)
         seconds = seconds or max(1.0, before * asked["counts"][0] / 1e3)
         spec = CellSpec(
-            model=model.to_dict(), backend=arguments.backend, folder=str(folder / "cell"), modes=("single_stream",),
+            model=model, backend=arguments.backend, folder=str(folder / "cell"), modes=("single_stream",),
             exports=str(folder / "exports"), data_yaml=str(arguments.data), seconds=seconds, repeats=4, extras=False,
             evaluate=False,
         )  # fmt: skip

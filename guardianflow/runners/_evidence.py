@@ -125,9 +125,9 @@ class Evidence(Generic[S, P]):
                     {"name": row["name"], "ap50_95": row["ap50_95"]} for row in cell.detection_details["per_class"]
                 ],
                 artifact=artifact,
-                device=str(cell.backend.get("device", "")),
+                device=cell.device,
                 machine=machine_facts(threads=spec.threads, timing=TIMING),
-                sha256=spec.model["sha256"],
+                sha256=spec.model.sha256,
                 dataset_fingerprint=spec.fingerprint,
                 split=spec.split,
                 backend=spec.backend,

@@ -47,7 +47,7 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture
 def spec(tmp_path, pictures) -> CellSpec:
     return CellSpec(
-        model=MODEL.to_dict(), backend="fake", folder=str(tmp_path / "cell 1"), source=str(pictures), imgsz=64,
+        model=MODEL, backend="fake", folder=str(tmp_path / "cell 1"), source=str(pictures), imgsz=64,
         modes=("single_stream",), seconds=0.05, repeats=2, extras=False, evaluate=False,
     )  # fmt: skip
 
@@ -163,14 +163,14 @@ def test_a_cell_that_takes_too_long_is_ended_even_if_it_does_not_listen(spec):
 
 
 def test_a_model_that_was_swapped_after_it_was_hashed_gives_no_figures(spec):
-    model = read_model_file(weights()).to_dict()
+    model = read_model_file(weights())
     asked = replace(spec, model=model, backend="torch")
-    found: dict[str, object] = {}
-    measure_cell(asked, found, report=Silent(), model=model)
-    assert len(found["modes"]) == 1
+    found = CellResult(asked, "ok")
+    measure_cell(found, report=Silent(), model=model)
+    assert len(found.modes) == 1
     with pytest.raises(HashMismatchError, match="was changed while it was being measured"):
-        measure_cell(asked, found := {}, report=Silent(), model={**model, "sha256": "0" * 64})
-    assert found["modes"] == ()
+        measure_cell(found := CellResult(asked, "ok"), report=Silent(), model=replace(model, sha256="0" * 64))
+    assert found.modes == ()
 
 
 class Silent:

@@ -87,12 +87,12 @@ def test_a_cell_of_it_is_measured_like_any_other(weights, data_yaml, tmp_path):
         weights, "torch", tuple(map(str, range(80))), 64, 32, False, "fp32", measure(weights).sha256, 5.0, True, 0
     )
     spec = CellSpec(
-        model=model.to_dict(), backend=REFERENCE, folder=str(tmp_path / "peer"), data_yaml=str(data_yaml), imgsz=64,
+        model=model, backend=REFERENCE, folder=str(tmp_path / "peer"), data_yaml=str(data_yaml), imgsz=64,
         modes=("single_stream", "offline"), seconds=0.1, repeats=1, extras=False, device="cpu", threads=1,
     )  # fmt: skip
     result = run_cell(spec, timeout_s=120)
     assert result.status == "ok", result.reason
-    assert result.backend["backend"] == REFERENCE
+    assert result.backend.backend == REFERENCE
     assert result.mode("single_stream").latency.p50 > 0
     assert result.mode("offline").throughput_fps > 0
     assert not result.detection  # it is there for its speed

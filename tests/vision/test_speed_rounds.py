@@ -10,10 +10,13 @@ import pytest
 
 from guardianflow.vision.benchmark.cell_results import CellSpec
 from guardianflow.vision.benchmark.speed_rounds import Contender, measure_in_turns, speed_ratio
+from guardianflow.vision.model_artifacts import ModelFile
+
+MODEL = ModelFile(Path("none.pt"), "torch", ("a", "b"), 64, 32, False, "fp32", "0" * 64, 5.0, True, 0)
 
 
 def contender(role: str, folder: Path) -> Contender:
-    return Contender(role, role, CellSpec(model={}, backend=role, folder=str(folder / role), data_yaml="data.yaml"))
+    return Contender(role, role, CellSpec(model=MODEL, backend=role, folder=str(folder / role), data_yaml="data.yaml"))
 
 
 class Machine:

@@ -76,7 +76,7 @@ def plan_matrix(
                 first = number == 0
                 cells.append(
                     CellSpec(
-                        model=model.to_dict(),
+                        model=model,
                         backend=backend,
                         folder=str(folder / f"{len(cells) + 1:02d}-{backend}-{precision}-{batch}"),
                         exports=str(exports),
@@ -133,7 +133,7 @@ def _rows(result: CellResult, run_id: str) -> Iterator[dict[str, Any]]:
         "backend": spec.backend,
         "precision": spec.precision,
         "precision_executed": result.precision_executed,
-        "device": result.backend.get("device", ""),
+        "device": result.device,
         "batch": spec.batch,
         "status": result.status,
         "reason": result.reason,

@@ -171,8 +171,8 @@ def keep_child(child: TrackedRun, result: CellResult) -> None:
             "batch": spec.batch,
             "modes": ",".join(spec.modes),
             "imgsz": spec.imgsz,
-            "device": str(result.backend.get("device", "")),
-            "runtime": str(result.backend.get("version", "")),
+            "device": result.device,
+            "runtime": result.backend.version if result.backend else "",
         }
     )
     child.log_metrics({**result.metrics(), **result.tracking.get("metrics", {})})

@@ -160,7 +160,7 @@ class QuantizationEvidence(Evidence[QuantizationScenario, PreparedQuantization])
             what="the quantization",
             model=asked.run.register_as or found.model_name or None,
             task="detection",
-            device=str(cell.backend.get("device", "")) or None,
+            device=cell.device or None,
             source="quantization",
             tags={
                 "backend": asked.run.backend,

@@ -216,7 +216,7 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
     def _cell(self, model: ModelFile, backend: str, precision: str, folder: Path) -> CellSpec:
         prepared, asked = self._checked(), self.scenario
         return CellSpec(
-            model=model.to_dict(),
+            model=model,
             backend=backend,
             folder=str(folder),
             exports=str(self._exports),

@@ -75,6 +75,11 @@ class BackendInfo:
         """Plain JSON."""
         return {**asdict(self), "input_shape": list(self.input_shape), "details": dict(self.details)}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What :meth:`to_dict` made."""
+        return cls(**{**values, "input_shape": tuple(values["input_shape"])})
+
 
 class Backend(ABC):
     """A model in a runtime, ready to be fed.

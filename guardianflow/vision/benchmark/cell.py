@@ -23,6 +23,7 @@ from typing import Any
 from guardianflow.exceptions import GuardianFlowError, MissingDependencyError
 from guardianflow.files.run_folder import write_json
 from guardianflow.vision.benchmark.cell_results import CellProgress, CellResult, CellSpec
+from guardianflow.vision.model_artifacts import ModelFile
 
 __all__ = ["main"]
 
@@ -77,19 +78,17 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec = CellSpec.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
     folder, report = Path(file).parent, Report(Path(file).parent / "progress.jsonl")
-    found: dict[str, Any] = {}
+    result = CellResult(spec, "ok")
     try:
         if step == "prepare":
             write_json(folder / "prepared.json", _prepare(spec, report, prepare_model))
             return _leave(0)
         from guardianflow.vision.benchmark.cell_work import measure_cell
 
-        measure_cell(spec, found, report=report, model=_prepared(spec, folder), opener=open_backend)
-        result = CellResult(spec, "ok", **found)
+        measure_cell(result, report=report, model=_prepared(spec, folder), opener=open_backend)
     except Exception as error:  # noqa: BLE001 - whatever it is, the matrix goes on and the reason is kept
         traceback.print_exc()
-        status, reason = classify(error)
-        result = CellResult(spec, status, reason, failed_in=report.step, **found)
+        (result.status, result.reason), result.failed_in = classify(error), report.step
     for mode in result.modes:
         mode.save_latencies(folder)
     write_json(folder / "result.json", result.to_dict())
@@ -111,8 +110,6 @@ def classify(error: BaseException) -> tuple[str, str]:
 
 def _prepare(spec: CellSpec, report: Report, prepare_model: Callable[..., Any] | None) -> dict[str, Any]:
     """The file that the backend loads: the model itself, or an export of it."""
-    from guardianflow.vision.model_artifacts import ModelFile
-
     report("prepare", text=f"{spec.backend} {spec.precision}")
     began = time.perf_counter()
     if prepare_model is None:
@@ -121,10 +118,10 @@ def _prepare(spec: CellSpec, report: Report, prepare_model: Callable[..., Any] |
 
         prepare_model = export
     model = prepare_model(
-        ModelFile.from_dict(spec.model),
+        spec.model,
         backend=spec.backend,
         precision=spec.precision,
-        imgsz=spec.imgsz or int(spec.model["imgsz"]),
+        imgsz=spec.side,
         batch=spec.batch,
         folder=Path(spec.exports) if spec.exports else Path(spec.folder).parent / "exports",
     )
@@ -144,9 +141,11 @@ def require_backend(name: str) -> None:
         raise MissingDependencyError(found.reason)
 
 
-def _prepared(spec: CellSpec, folder: Path) -> dict[str, Any]:
+def _prepared(spec: CellSpec, folder: Path) -> ModelFile:
     path = folder / "prepared.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))["model"]) if path.is_file() else dict(spec.model)
+    if not path.is_file():
+        return spec.model
+    return ModelFile.from_dict(json.loads(path.read_text(encoding="utf-8"))["model"])
 
 
 def _leave(code: int) -> int:

@@ -106,7 +106,7 @@ def run_cell(
 
 def _needs_export(spec: CellSpec) -> bool:
     """Whether the backend can't load the model as it is."""
-    return spec.backend in BACKENDS and spec.model["format"] not in BACKENDS.get(spec.backend).formats
+    return spec.backend in BACKENDS and spec.model.format not in BACKENDS.get(spec.backend).formats
 
 
 def _tidy(folder: Path) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from guardianflow.exceptions import InputError
+from guardianflow.vision.backends._base import BackendInfo
 from guardianflow.vision.benchmark.profile_results import MODES, ModeResult
+from guardianflow.vision.model_artifacts import ModelFile
 
 __all__ = ["REFERENCE", "STATUSES", "CellProgress", "CellResult", "CellSpec"]
 
@@ -25,10 +27,10 @@ STATUSES = ("ok", "failed", "unavailable", "out_of_memory", "crashed", "timeout"
 
 @dataclass(frozen=True)
 class CellSpec:
-    """What one cell measures. Every value is plain JSON.
+    """What one cell measures.
 
     Attributes:
-        model: ``ModelFile.to_dict()`` of the model that was asked for; its export is the cell's own work.
+        model: The model that was asked for; its export is the cell's own work.
         backend: A name of the catalogue, or :data:`REFERENCE`.
         folder: Where the cell writes: ``result.json``, ``latencies_*.npy``, ``cell.log``, ``evaluation/``.
         exports: Folder of cached exports, shared by the cells; empty: ``exports`` beside ``folder``.
@@ -56,7 +58,7 @@ class CellSpec:
         seed: Of the draw of images and of the arrivals.
     """
 
-    model: Mapping[str, Any]
+    model: ModelFile
     backend: str
     folder: str
     exports: str = ""
@@ -97,9 +99,14 @@ class CellSpec:
         """What people call this cell, such as ``openvino int8 · batch 8``."""
         return f"{self.backend} {self.precision} · batch {self.batch}"
 
+    @property
+    def side(self) -> int:
+        """Side of the square input, pixels."""
+        return self.imgsz or self.model.imgsz
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**asdict(self), "model": dict(self.model), "modes": list(self.modes)}
+        return {**asdict(self), "model": self.model.to_dict(), "modes": list(self.modes)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -112,7 +119,8 @@ class CellSpec:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"a cell has no {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        return cls(**{**values, "modes": tuple(values.get("modes", ("single_stream", "offline")))})
+        model, modes = ModelFile.from_dict(values["model"]), values.get("modes", ("single_stream", "offline"))
+        return cls(**{**values, "model": model, "modes": tuple(modes)})
 
 
 @dataclass(frozen=True)
@@ -132,21 +140,21 @@ class CellProgress:
     text: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class CellResult:
-    """What came of a cell, whatever became of its process.
+    """What came of a cell, whatever became of its process; filled in while the cell is at work.
 
     Attributes:
         spec: What was asked.
         status: One of :data:`STATUSES`.
         reason: Why it isn't ``ok``, in one sentence; empty where it is.
-        backend: ``BackendInfo`` as a dictionary; empty where the backend never opened.
+        backend: What the backend says of itself; ``None`` where it never opened.
         precision_executed: Read back from the runtime.
         modes: One entry a mode.
         detection: Catalogue name → figure, where it was evaluated.
         detection_details: ``DetectionResult.to_dict()``: per class, sizes, curves.
         tracking: Whatever the tracking of ``source`` found: counts, figures, why a video ended early.
-        model: ``ModelFile`` of what the backend loaded, as a dictionary.
+        model: What the backend loaded.
         model_size_mb: Its size, MB (10^6 bytes).
         prepare_s: Export, s, in a process of its own; 0 where none was needed.
         start_s: From the start of the process until our own code was ready, s.
@@ -162,13 +170,13 @@ class CellResult:
     spec: CellSpec
     status: str
     reason: str = ""
-    backend: Mapping[str, Any] = field(default_factory=dict)
+    backend: BackendInfo | None = None
     precision_executed: str = ""
     modes: tuple[ModeResult, ...] = ()
     detection: Mapping[str, float] = field(default_factory=dict)
     detection_details: Mapping[str, Any] = field(default_factory=dict)
     tracking: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelFile | None = None
     model_size_mb: float = 0.0
     prepare_s: float = 0.0
     start_s: float = 0.0
@@ -184,6 +192,11 @@ class CellResult:
     def ok(self) -> bool:
         """Whether the cell reached its end."""
         return self.status == "ok"
+
+    @property
+    def device(self) -> str:
+        """Where the backend computed; empty where it never opened."""
+        return self.backend.device if self.backend else ""
 
     @property
     def evaluation_folder(self) -> Path | None:
@@ -220,6 +233,8 @@ class CellResult:
             "spec": self.spec.to_dict(),
             "modes": [mode.to_dict() for mode in self.modes],
             "warnings": list(self.warnings),
+            "backend": self.backend.to_dict() if self.backend else {},
+            "model": self.model.to_dict() if self.model else {},
         }
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
@@ -228,7 +243,14 @@ class CellResult:
         """The other way; raw latencies are read from the cell's folder where they still lie there."""
         spec = CellSpec.from_dict(values["spec"])
         modes = [ModeResult.from_dict(mode).with_latencies(Path(spec.folder)) for mode in values["modes"]]
-        return cls(**{**values, "spec": spec, "modes": tuple(modes), "warnings": tuple(values["warnings"])})
+        parts = {
+            "spec": spec,
+            "modes": tuple(modes),
+            "warnings": tuple(values["warnings"]),
+            "backend": BackendInfo.from_dict(values["backend"]) if values.get("backend") else None,
+            "model": ModelFile.from_dict(values["model"]) if values.get("model") else None,
+        }
+        return cls(**{**values, **parts})
 
     @classmethod
     def load(cls, folder: Path) -> Self:

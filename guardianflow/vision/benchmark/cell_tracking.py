@@ -38,17 +38,16 @@ def track_cell(spec: CellSpec, backend: Backend, *, progress: Callable[[int, int
         GuardianFlowError: The source can't be opened, or there is no such tracker.
     """
     folder, source = Path(spec.folder), open_source(spec.source)
-    names = tuple(spec.model["names"])
     config = PipelineConfig(
-        imgsz=spec.imgsz or int(spec.model["imgsz"]), confidence=min(spec.confidence, TRACKING_CONFIDENCE),
+        imgsz=spec.side, confidence=min(spec.confidence, TRACKING_CONFIDENCE),
         iou=spec.iou, max_det=spec.max_det, batch=spec.batch, multi_label=False,
     )  # fmt: skip
     record = track_source(
         Pipeline(backend, config),
         source,
         tracker=spec.tracker,
-        classes=names,
-        facts={"backend": backend.info.to_dict(), "model_sha256": spec.model["sha256"]},
+        classes=spec.model.names,
+        facts={"backend": backend.info.to_dict(), "model_sha256": spec.model.sha256},
         progress=lambda done, total: progress(done, total or 0),
     )
     record.save(folder / "tracking")

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from guardianflow.files.content import measure
 from guardianflow.machine.system import GpuMetrics, get_gpu_metrics
 from guardianflow.vision.backends._base import BackendInfo, BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
-from guardianflow.vision.benchmark.cell_results import REFERENCE, CellSpec
+from guardianflow.vision.benchmark.cell_results import REFERENCE, CellResult, CellSpec
 from guardianflow.vision.benchmark.profile_modes import Detector
 from guardianflow.vision.benchmark.profile_results import ModeResult, ProfileConfig
 from guardianflow.vision.benchmark.profiler import profile
@@ -42,32 +42,25 @@ class _Report(Protocol):
 
 
 def measure_cell(
-    spec: CellSpec,
-    found: dict[str, Any],
-    *,
-    report: _Report,
-    model: Mapping[str, Any],
-    opener: Callable[..., Any] | None = None,
+    result: CellResult, *, report: _Report, model: ModelFile, opener: Callable[..., Any] | None = None
 ) -> None:
     """Measure everything that a cell was asked.
 
     Args:
-        spec: What was asked.
-        found: Filled with fields of ``CellResult`` as they are found: what is in it when an exception comes is
-            what was measured before.
+        result: Holds what was asked, and is filled in: what is in it when an exception comes is what was measured
+            before.
         report: Told where the cell is.
-        model: ``ModelFile`` of what the backend loads, as a dictionary.
+        model: What the backend loads.
         opener: Opens a backend as ``open_backend`` of the catalogue does; default: that one.
 
     Raises:
         GuardianFlowError: The backend, the model or the images can't be used.
         Exception: Whatever a runtime raises.
     """
-    found["start_s"] = _alive_s()
-    loaded = ModelFile.from_dict(model)
-    found |= {"model": dict(model), "model_size_mb": loaded.size_mb, "modes": (), "warnings": ()}
+    result.start_s, spec = _alive_s(), result.spec
+    result.model, result.model_size_mb = model, model.size_mb
     images = timing_images(spec)
-    engine = _Reference(spec, loaded) if spec.backend == REFERENCE else _Runtime(spec, loaded, opener)
+    engine = _Reference(spec, model) if spec.backend == REFERENCE else _Runtime(spec, model, opener)
     alone = tuple(mode for mode in spec.modes if mode != "offline")
     hints = [("latency", alone)] if alone else []
     if "offline" in spec.modes:
@@ -77,15 +70,15 @@ def measure_cell(
         began = time.perf_counter()
         with engine.open(hint) as opened:
             if opener is None:  # a backend of a test loads no file
-                _require_unchanged(loaded)
+                _require_unchanged(model)
             if number == 0:
-                found["load_s"] = time.perf_counter() - began
-                found["first_inference_ms"] = _first_inference(opened.in_turn, images)
-                _keep_info(found, spec, opened.info())
+                result.load_s = time.perf_counter() - began
+                result.first_inference_ms = _first_inference(opened.in_turn, images)
+                _keep_info(result, opened.info())
             for mode in modes:
-                found["modes"] += (_profile(spec, opened, images, mode, report),)
+                result.modes += (_profile(spec, opened, images, mode, report),)
             if number == max(0, len(hints) - 1) and opened.evaluation is not None:
-                _look_closer(spec, found, opened.evaluation, report)
+                _look_closer(result, model, opened.evaluation, report)
 
 
 def _require_unchanged(model: ModelFile) -> None:
@@ -152,7 +145,7 @@ class _Runtime:
     @contextlib.contextmanager
     def open(self, hint: str) -> Iterator[_Opened]:
         """Open it for latency or for throughput."""
-        spec, imgsz = self._spec, _imgsz(self._spec)
+        spec, imgsz = self._spec, self._spec.side
         options = BackendOptions(
             precision=spec.precision, device=spec.device, batch=spec.batch, imgsz=imgsz, threads=spec.threads, hint=hint
         )
@@ -206,14 +199,10 @@ def _alive_s() -> float:
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
 
 
-def _imgsz(spec: CellSpec) -> int:
-    return spec.imgsz or int(spec.model["imgsz"])
-
-
 def _timed_config(spec: CellSpec, *, read_ahead: int) -> PipelineConfig:
     """As it would be served: the operating confidence, a box's best class."""
     return PipelineConfig(
-        imgsz=_imgsz(spec), confidence=spec.confidence, iou=spec.iou, max_det=spec.max_det, batch=spec.batch,
+        imgsz=spec.side, confidence=spec.confidence, iou=spec.iou, max_det=spec.max_det, batch=spec.batch,
         multi_label=False, read_ahead=read_ahead, readers=min(_READERS, os.cpu_count() or 1),
     )  # fmt: skip
 
@@ -225,10 +214,10 @@ def _first_inference(detector: Detector, images: Sequence[Image]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def _keep_info(found: dict[str, Any], spec: CellSpec, info: BackendInfo) -> None:
-    found |= {"backend": info.to_dict(), "precision_executed": info.precision_executed}
+def _keep_info(result: CellResult, info: BackendInfo) -> None:
+    spec, result.backend, result.precision_executed = result.spec, info, info.precision_executed
     if info.precision_executed != spec.precision:
-        found["warnings"] += (
+        result.warnings += (
             f"asked for {spec.precision}, {spec.backend} computes at {info.precision_executed} on this device",
         )
 
@@ -261,26 +250,28 @@ def _gpu_reader(spec: CellSpec, info: BackendInfo) -> Callable[[], list[GpuMetri
     return lambda: [gpu for gpu in get_gpu_metrics() if wanted in {str(gpu.index), gpu.uuid}]
 
 
-def _look_closer(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, report: _Report) -> None:
+def _look_closer(result: CellResult, model: ModelFile, pipeline: Pipeline, report: _Report) -> None:
+    spec = result.spec
     if spec.evaluate and spec.data_yaml:
-        _evaluate(spec, found, pipeline, report)
+        _evaluate(result, model, pipeline, report)
     if spec.source and spec.tracker:
         from guardianflow.vision.benchmark.cell_tracking import track_cell
 
         report("track", text=spec.tracker)
-        found["tracking"] = track_cell(
+        result.tracking = track_cell(
             spec, pipeline.backend, progress=lambda done, total: report.often("track", done, total)
         )
-        if found["tracking"]["note"]:
-            found["warnings"] += (found["tracking"]["note"],)
+        if result.tracking["note"]:
+            result.warnings += (result.tracking["note"],)
 
 
-def _evaluate(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, report: _Report) -> None:
+def _evaluate(result: CellResult, model: ModelFile, pipeline: Pipeline, report: _Report) -> None:
     from guardianflow.data.dataset import read_dataset
     from guardianflow.data.fingerprint import fingerprint_dataset
     from guardianflow.evaluation.detection.evaluate import evaluate_detection
     from guardianflow.vision.evaluation_set import collect_record
 
+    spec = result.spec
     report("evaluate")
     dataset = read_dataset(spec.data_yaml)
     record = collect_record(
@@ -290,12 +281,12 @@ def _evaluate(spec: CellSpec, found: dict[str, Any], pipeline: Pipeline, report:
         fingerprint=spec.fingerprint or fingerprint_dataset(dataset).total,
         images=_drawn(spec, dataset),
         progress=lambda done, total: report.often("evaluate", done, total),
-        facts={"model_sha256": spec.model["sha256"], "served_sha256": found["model"]["sha256"]},
+        facts={"model_sha256": spec.model.sha256, "served_sha256": model.sha256},
     )
     left_out = {**record.facts["unreadable"], **record.facts["unusable_labels"]}
     if left_out:
         name, reason = next(iter(left_out.items()))
-        found["warnings"] += (f"images left out of the evaluation: {len(left_out):,}; the first, {name}: {reason}",)
-    result = evaluate_detection(record, confidence=spec.confidence, max_det=spec.max_det)
+        result.warnings += (f"images left out of the evaluation: {len(left_out):,}; the first, {name}: {reason}",)
+    scored = evaluate_detection(record, confidence=spec.confidence, max_det=spec.max_det)
     record.save(Path(spec.folder) / "evaluation")
-    found |= {"detection": result.metrics(), "detection_details": result.to_dict()}
+    result.detection, result.detection_details = scored.metrics(), scored.to_dict()
