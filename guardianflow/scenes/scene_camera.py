@@ -121,12 +121,7 @@ class Sprite:
         if top >= bottom or left >= right:
             return None
         rows, columns = slice(top, bottom), slice(left, right)
-        return (
-            rows,
-            columns,
-            slice(top - self.top, bottom - self.top),
-            slice(left - self.left, right - self.left),
-        )
+        return (rows, columns, slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left))
 
 
 class Canvas:

@@ -141,11 +141,7 @@ def random_light(rng: np.random.Generator, condition: Condition) -> Light:
     """The sun of one image or clip; it stands behind the camera or to its side."""
     elevation, azimuth = rng.uniform(0.6, 1.05), rng.uniform(-math.pi * 0.95, -math.pi * 0.05)
     darkness = float(rng.uniform(*condition.shadow))
-    sun = (
-        math.cos(elevation) * math.cos(azimuth),
-        math.cos(elevation) * math.sin(azimuth),
-        math.sin(elevation),
-    )
+    sun = (math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation))
     return Light(sun, condition.ambient, darkness, condition.lamps)
 
 

@@ -76,12 +76,7 @@ def random_person(rng: np.random.Generator) -> PersonLook:
 
 
 def draw_person(
-    look: PersonLook,
-    place: Placement,
-    gait: float,
-    stride: float,
-    light: Light,
-    level: Colour = (1.0, 1.0, 1.0),
+    look: PersonLook, place: Placement, gait: float, stride: float, light: Light, level: Colour = (1.0, 1.0, 1.0)
 ) -> Figure:
     """A person, standing or in mid-step.
 

@@ -143,12 +143,7 @@ def _beams(movers: list[Mover], frame: int) -> list[Beam]:
 
 
 def _shaded(
-    stage: Stage,
-    movers: list[Mover],
-    figures: list[Figure],
-    props: list[StandingProp],
-    light: Light,
-    frame: int,
+    stage: Stage, movers: list[Mover], figures: list[Figure], props: list[StandingProp], light: Light, frame: int
 ) -> Array:
     """The stage with the shadows of everything that stands on it."""
     size = stage.camera.imgsz

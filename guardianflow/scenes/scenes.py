@@ -21,13 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import InputError, InvalidNameError
-from guardianflow.scenes.scene_config import (
-    CONDITION_NAMES,
-    SITE_NAMES,
-    SceneConfig,
-    require_one_of,
-    require_within,
-)
+from guardianflow.scenes.scene_config import CONDITION_NAMES, SITE_NAMES, SceneConfig, require_one_of, require_within
 
 if TYPE_CHECKING:
     from guardianflow.scenes.scene_render import Frame
@@ -259,14 +253,7 @@ def _draw_image(config: SceneConfig, index: int) -> Frame:
 
 
 def _write_clip(
-    folder: Path,
-    name: str,
-    config: SceneConfig,
-    *,
-    frames: int,
-    fps: int,
-    workers: int,
-    progress: Progress | None,
+    folder: Path, name: str, config: SceneConfig, *, frames: int, fps: int, workers: int, progress: Progress | None
 ) -> tuple[dict[str, str], dict[str, int]]:
     import numpy as np
 

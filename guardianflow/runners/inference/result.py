@@ -245,12 +245,7 @@ class TrackingView:
         return f"<p>{escape(str(facts.get('verdict', '')))}</p>{note}{table_html(rows) if rows else ''}{clip}"
 
 
-_COLUMNS = (
-    ("backend", "backend"),
-    ("precision_executed", "precision run"),
-    ("batch", "batch"),
-    ("mode", "mode"),
-)
+_COLUMNS = (("backend", "backend"), ("precision_executed", "precision run"), ("batch", "batch"), ("mode", "mode"))
 _FIGURES = ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99", "throughput_fps", "rss_mb")
 
 

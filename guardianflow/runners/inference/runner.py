@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
-from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
-from guardianflow.runners._base import RESULT_FILE, Runner
+from guardianflow.data.dataset import Dataset, fingerprint_dataset
+from guardianflow.exceptions import NotFoundError, RunFailedError
+from guardianflow.runners._base import RESULT_FILE
+from guardianflow.runners._prepared import PreparedRunner
 from guardianflow.runners.inference.evidence import BenchmarkEvidence, PreparedBenchmark
 from guardianflow.runners.inference.matrix import Matrix, plan_matrix
 from guardianflow.runners.inference.result import InferenceResult
@@ -20,7 +21,6 @@ from guardianflow.scenario.schema import InferenceScenario
 from guardianflow.text.names import validate_name
 from guardianflow.text.progress_bar import progress_bar
 from guardianflow.vision.benchmark.cell_results import CellResult, CellSpec
-from guardianflow.vision.class_names import compare_classes
 from guardianflow.vision.model_artifacts import ModelFile
 from guardianflow.vision.preflight import check_usable
 
@@ -29,7 +29,7 @@ __all__ = ["CELL_KIND", "InferenceResult", "InferenceRunner"]
 CELL_KIND = "cell"
 
 
-class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
+class InferenceRunner(PreparedRunner[InferenceScenario, InferenceResult, PreparedBenchmark]):
     """Measure a model: accuracy, latency, throughput and memory on each runtime.
 
     Every combination of backend, precision and batch size is a cell: a process of its own and a child
@@ -46,7 +46,6 @@ class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
     """
 
     asks = InferenceScenario
-    _prepared: PreparedBenchmark | None = None
 
     @property
     def model(self) -> ModelFile:
@@ -66,8 +65,12 @@ class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
 
         found = find_model_source(asked.model.path, self.settings)
         model = check_usable(found.path)
-        self.remarks = model.remarks
-        dataset, fingerprint, images = self._labelled_images(model)
+        dataset, fingerprint, images, self.remarks = None, "", 0, model.remarks
+        if asked.dataset.data_yaml:
+            dataset, images, self.remarks = self._labelled(
+                model, asked.dataset.data_yaml, asked.dataset.split, by_number=asked.model.classes_by_number
+            )
+            fingerprint = fingerprint_dataset(dataset).total
         if asked.dataset.source and not Path(asked.dataset.source).expanduser().exists():
             raise NotFoundError(f"there is no source {asked.dataset.source}; pass a video file or a folder of images")
         check_device(asked.env.device)
@@ -118,24 +121,6 @@ class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
             child.finish(RunStatus.FINISHED if result.ok else RunStatus.FAILED, result.reason or None)
         return result, child.run_id
 
-    def _labelled_images(self, model: ModelFile) -> tuple[Dataset | None, str, int]:
-        asked = self.scenario
-        if not asked.dataset.data_yaml:
-            return None, "", 0
-        dataset = read_dataset(asked.dataset.data_yaml)
-        self.require_classes(dataset.names)
-        images = len(dataset.images(asked.dataset.split))
-        if not images:
-            raise InputError(
-                f"split {asked.dataset.split!r} of {asked.dataset.data_yaml} has no images; pass --split with one "
-                "that has"
-            )
-        said = compare_classes(model, dataset, by_number=asked.model.classes_by_number)
-        report = check_dataset(dataset, splits=(asked.dataset.split,))
-        require_usable(report, allow_bad=100)  # bad images are left out and counted
-        self.remarks = (*model.remarks, *said, *report.remarks())
-        return dataset, fingerprint_dataset(dataset).total, images
-
     def _matrix(self, prepared: PreparedBenchmark, folder: Path) -> Matrix:
         return plan_matrix(
             self.scenario,
@@ -146,12 +131,6 @@ class InferenceRunner(Runner[InferenceScenario, InferenceResult]):
             fingerprint=prepared.fingerprint,
             labelled=prepared.dataset is not None,
         )
-
-    def _checked(self) -> PreparedBenchmark:
-        if self._prepared is None:
-            self.check()
-        assert self._prepared is not None  # noqa: S101 - check() sets it or raises
-        return self._prepared
 
 
 def one_cell(asked: InferenceScenario, spec: CellSpec) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from guardianflow.data.dataset import Dataset, check_dataset, fingerprint_dataset, read_dataset, require_usable
+from guardianflow.data.dataset import Dataset, fingerprint_dataset
 from guardianflow.evaluation.damage import DamageReport, damage_report
 from guardianflow.evaluation.detection.records import DetectionRecord
 from guardianflow.exceptions import InputError, RunFailedError
-from guardianflow.runners._base import RESULT_FILE, Runner
+from guardianflow.runners._base import RESULT_FILE
+from guardianflow.runners._prepared import PreparedRunner
 from guardianflow.runners.model_source import FoundModel, find_model_source
 from guardianflow.runners.quantization.checks import PreparedQuantization, require_backend, require_full_precision
 from guardianflow.runners.quantization.evidence import QuantizationEvidence
@@ -23,7 +24,6 @@ from guardianflow.text.names import validate_name
 from guardianflow.text.progress_bar import progress_bar
 from guardianflow.vision.benchmark.cell_results import REFERENCE, CellResult, CellSpec
 from guardianflow.vision.benchmark.speed_rounds import Contender, Speed, measure_in_turns
-from guardianflow.vision.class_names import compare_classes
 from guardianflow.vision.model_artifacts import ModelFile
 from guardianflow.vision.preflight import check_usable
 from guardianflow.vision.quantizers._base import Accuracy, QuantizationOptions, QuantizedModel
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 TRAINING_SPLIT = "train"
 
 
-class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
+class QuantizationRunner(PreparedRunner[QuantizationScenario, QuantizationResult, PreparedQuantization]):
     """Make a model smaller and faster, and say honestly what that brought and cost.
 
     Original and variant are scored on the same images, each in a process of its own, and their speeds are
@@ -54,7 +54,6 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
     """
 
     asks = QuantizationScenario
-    _prepared: PreparedQuantization | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -82,11 +81,11 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
         model = check_usable(found.path)
         require_full_precision(model, asked)
         imgsz = asked.model.imgsz or model.imgsz
-        dataset, fingerprint = self._labelled_images(found)
-        said = compare_classes(model, dataset, by_number=asked.model.classes_by_number)
-        report = check_dataset(dataset, splits=(asked.dataset.split,))
-        require_usable(report, allow_bad=100)  # bad images are left out and counted
-        self.remarks = (*model.remarks, *said, *report.remarks(), *self._judged_by_what_chose())
+        dataset, _, said = self._labelled(
+            model, self._data_yaml(found), asked.dataset.split, by_number=asked.model.classes_by_number
+        )
+        fingerprint = fingerprint_dataset(dataset).total
+        self.remarks = (*said, *self._judged_by_what_chose())
         calibration = None
         if asked.env.precision == "int8":
             calibration = self._calibration(dataset, imgsz)
@@ -257,7 +256,7 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
     def _exports(self) -> Path:
         return self.settings.work_dir / "cache" / "exports"
 
-    def _labelled_images(self, found: FoundModel) -> tuple[Dataset, str]:
+    def _data_yaml(self, found: FoundModel) -> str:
         asked = self.scenario
         data_yaml = asked.dataset.data_yaml or found.data_yaml
         if not data_yaml:
@@ -265,12 +264,7 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
                 f"nothing says what data {asked.model.source} was trained on, and a quantization needs labelled "
                 "images to calibrate and to compare with; name a data.yaml (--data)"
             )
-        dataset = read_dataset(data_yaml)
-        self.require_classes(dataset.names)
-        if not dataset.images(asked.dataset.split):
-            msg = f"split {asked.dataset.split!r} of {data_yaml} has no images; pass --split with one that has"
-            raise InputError(msg)
-        return dataset, fingerprint_dataset(dataset).total
+        return data_yaml
 
     def _judged_by_what_chose(self) -> list[str]:
         """Choices that were made on the images that judge them."""
@@ -291,9 +285,3 @@ class QuantizationRunner(Runner[QuantizationScenario, QuantizationResult]):
         return draw_calibration_set(
             dataset, imgsz=imgsz, count=asked.run.calibration_images, seed=asked.env.seed, split=TRAINING_SPLIT
         )
-
-    def _checked(self) -> PreparedQuantization:
-        if self._prepared is None:
-            self.check()
-        assert self._prepared is not None  # noqa: S101 - check() sets it or raises
-        return self._prepared

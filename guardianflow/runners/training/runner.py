@@ -26,6 +26,7 @@ from guardianflow.data.dataset import (
 from guardianflow.exceptions import InputError
 from guardianflow.machine.system import SystemSampler
 from guardianflow.runners._base import RESULT_FILE, Runner
+from guardianflow.runners._prepared import PreparedRunner
 from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence, recorded_fingerprint
 from guardianflow.runners.training.log import TrainingLog
 from guardianflow.runners.training.result import TrainingResult
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run"]
 
 
-class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
+class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTraining]):
     """Train a detector, logged, resumable and registered.
 
     Example:
@@ -56,7 +57,6 @@ class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
     """
 
     asks = TrainingScenario
-    _prepared: PreparedTraining | None = None
 
     @classmethod
     def resuming(
@@ -186,12 +186,6 @@ class TrainingRunner(Runner[TrainingScenario, TrainingResult]):
         result = replace(result, remarks=(*self.remarks, *result.remarks, *self.unmet(result.metrics)))
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
-
-    def _checked(self) -> PreparedTraining:
-        if self._prepared is None:
-            self.check()
-        assert self._prepared is not None  # noqa: S101 - check() sets it or raises
-        return self._prepared
 
     def _needs_check(self) -> bool:
         # A cell of the notebook may have checked already. Decoding all images is what costs; hashing them doesn't.

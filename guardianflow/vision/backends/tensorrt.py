@@ -111,13 +111,7 @@ class TensorRtBackend(Backend):
 
 
 def build_engine(
-    source: Path,
-    target: Path,
-    metadata: Mapping[str, Any],
-    *,
-    precision: str,
-    imgsz: int,
-    batch: int,
+    source: Path, target: Path, metadata: Mapping[str, Any], *, precision: str, imgsz: int, batch: int
 ) -> None:
     """Build an engine for this machine's GPU from an ONNX file, with a header that Ultralytics reads.
 

@@ -332,17 +332,13 @@ class Server(Mode):
         return Repetition(float(load.answered[-1]), int(readable.sum()), bench.failed, latencies, bench.stages(), load)
 
     def extras(self, repetitions: Sequence[Repetition]) -> dict[str, Any]:
-        """The figures of the queue."""
-        return {"server": self.queue_figures(repetitions)}
-
-    def queue_figures(self, repetitions: Sequence[Repetition]) -> ServerFigures:
-        """Over all repetitions: medians of rates, the worst of what should not be."""
+        """The figures of the queue over all repetitions: medians of rates, the worst of what should not be."""
         loads = [item.load for item in repetitions if item.load is not None]
         latencies = np.concatenate([item.latencies_ms for item in repetitions])
         waits = np.concatenate([load.queueing_ms for load in loads])
         bound, sustained = self.bench.config.bound_ms, all(load.sustained for load in loads)
         stated = bound > 0 and latencies.size > 0
-        return ServerFigures(
+        figures = ServerFigures(
             target_rate=self.rate,
             target_from=self.rate_from,
             offered_rate=float(np.median([load.offered_rate for load in loads])),
@@ -356,3 +352,4 @@ class Server(Mode):
             within_bound=float((latencies <= bound).mean()) if stated else None,
             met=bool(sustained and np.percentile(latencies, 99) <= bound) if stated else None,
         )
+        return {"server": figures}

@@ -71,11 +71,7 @@ class Quantizer(ABC):
 
     @abstractmethod
     def quantize(
-        self,
-        model: ModelFile,
-        calibration: CalibrationSet | None,
-        options: QuantizationOptions,
-        folder: Path,
+        self, model: ModelFile, calibration: CalibrationSet | None, options: QuantizationOptions, folder: Path
     ) -> QuantizedModel:
         """Make the variant.
 

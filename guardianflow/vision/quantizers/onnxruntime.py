@@ -50,11 +50,7 @@ class OnnxRuntimeQuantizer(Quantizer):
     name = "onnxruntime"
 
     def quantize(
-        self,
-        model: ModelFile,
-        calibration: CalibrationSet | None,
-        options: QuantizationOptions,
-        folder: Path,
+        self, model: ModelFile, calibration: CalibrationSet | None, options: QuantizationOptions, folder: Path
     ) -> QuantizedModel:
         """Quantize to int8, or convert to fp16; see :meth:`Quantizer.quantize`."""
         for package in ("onnx", "onnxruntime"):
@@ -71,12 +67,7 @@ class OnnxRuntimeQuantizer(Quantizer):
 
 
 def quantize_onnx(
-    source: Path,
-    calibration: CalibrationSet,
-    target: Path,
-    options: QuantizationOptions,
-    *,
-    symmetric: bool = False,
+    source: Path, calibration: CalibrationSet, target: Path, options: QuantizationOptions, *, symmetric: bool = False
 ) -> dict[str, Any]:
     """Write the int8 variant of an ONNX file.
 

@@ -58,11 +58,7 @@ class OpenVinoQuantizer(Quantizer):
     name = "openvino"
 
     def quantize(
-        self,
-        model: ModelFile,
-        calibration: CalibrationSet | None,
-        options: QuantizationOptions,
-        folder: Path,
+        self, model: ModelFile, calibration: CalibrationSet | None, options: QuantizationOptions, folder: Path
     ) -> QuantizedModel:
         """Quantize to int8, or compress to fp16; see :meth:`Quantizer.quantize`."""
         ov = require("openvino", extra="openvino", purpose=f"{options.precision} for OpenVINO")

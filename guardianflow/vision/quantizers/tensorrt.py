@@ -39,11 +39,7 @@ class TensorRtQuantizer(Quantizer):
     name = "tensorrt"
 
     def quantize(
-        self,
-        model: ModelFile,
-        calibration: CalibrationSet | None,
-        options: QuantizationOptions,
-        folder: Path,
+        self, model: ModelFile, calibration: CalibrationSet | None, options: QuantizationOptions, folder: Path
     ) -> QuantizedModel:
         """Build an engine; see :meth:`Quantizer.quantize`."""
         from guardianflow.vision.backends.tensorrt import build_engine

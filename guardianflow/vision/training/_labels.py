@@ -16,9 +16,7 @@ __all__ = ["read_checked_labels"]
 _ultralytics_own: Callable[[Any], tuple[Any, ...] | list[Any]] = data_utils.verify_image_label
 
 
-def read_checked_labels(
-    arguments: tuple[str, str, str, bool, int, int, int, bool],
-) -> tuple[Any, ...] | list[Any]:
+def read_checked_labels(arguments: tuple[str, str, str, bool, int, int, int, bool]) -> tuple[Any, ...] | list[Any]:
     """What Ultralytics' ``verify_image_label`` returns, with the rows as :func:`read_labels` takes them.
 
     Args:

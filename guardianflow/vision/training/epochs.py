@@ -41,13 +41,7 @@ class EpochReport:
 
     def to_dict(self) -> dict[str, float]:
         """One flat row."""
-        row = {
-            "epoch": self.epoch,
-            **self.metrics,
-            **self.losses,
-            **self.learning_rates,
-            "epoch_seconds": self.seconds,
-        }
+        row = {"epoch": self.epoch, **self.metrics, **self.losses, **self.learning_rates, "epoch_seconds": self.seconds}
         return row if self.images_per_s is None else {**row, "train_images_per_s": self.images_per_s}
 
 
