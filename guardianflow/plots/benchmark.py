@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.benchmark_rows import Row, measured
+from guardianflow.plots.benchmark_rows import BenchmarkRow, measured
 from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, PURPLE, SERIES, SKY, VERMILION, title
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class QualityPoint:
     best: bool = False
 
 
-def latency_spreads(rows: Sequence[Row]) -> list[LatencySpread]:
+def latency_spreads(rows: Sequence[BenchmarkRow]) -> list[LatencySpread]:
     """The single-stream cells that ran, the quickest first."""
     spreads = [
         LatencySpread(
@@ -120,7 +120,7 @@ def latency_spreads(rows: Sequence[Row]) -> list[LatencySpread]:
             p95=row["metrics"]["latency_ms_p95"],
             p99=row["metrics"]["latency_ms_p99"],
             longest=row["metrics"].get("latency_ms_max", row["metrics"]["latency_ms_p99"]),
-            interval=tuple(row["median_interval"]) if row.get("median_interval") else None,
+            interval=(bounds[0], bounds[1]) if (bounds := row.get("median_interval")) else None,
         )
         for row in measured(rows, "single_stream")
     ]
@@ -171,7 +171,7 @@ def plot_latency(spreads: Sequence[LatencySpread]) -> Figure:
     return figure
 
 
-def stage_bars(rows: Sequence[Row]) -> list[StageBar]:
+def stage_bars(rows: Sequence[BenchmarkRow]) -> list[StageBar]:
     """Where the time of one image goes, by single-stream cell, the quickest first."""
     ran = sorted(measured(rows, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
     return [
@@ -220,7 +220,7 @@ def plot_stages(bars: Sequence[StageBar]) -> Figure:
     return figure
 
 
-def throughput_lines(rows: Sequence[Row]) -> list[ThroughputLine]:
+def throughput_lines(rows: Sequence[BenchmarkRow]) -> list[ThroughputLine]:
     """Offline throughput over the batch sizes, one line for each backend and precision."""
     lines: dict[str, list[tuple[int, float, float]]] = {}
     for row in measured(rows, "offline"):
@@ -262,7 +262,7 @@ def plot_throughput(lines: Sequence[ThroughputLine]) -> Figure:
     return figure
 
 
-def quality_points(rows: Sequence[Row]) -> list[QualityPoint]:
+def quality_points(rows: Sequence[BenchmarkRow]) -> list[QualityPoint]:
     """What each way to run the model costs and finds, with those marked that none other beats in both."""
     quality = {str(row["label"]): row["detection"]["map50_95"] for row in rows if row.get("detection")}
     points = [

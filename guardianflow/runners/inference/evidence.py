@@ -11,6 +11,7 @@ from typing import Any
 from guardianflow.core.config import mask_secrets
 from guardianflow.data.dataset import Dataset
 from guardianflow.exceptions import GuardianFlowError
+from guardianflow.plots.benchmark_rows import BenchmarkRow
 from guardianflow.runners._evidence import TIMING, Evidence, save_figures
 from guardianflow.runners.inference.matrix import Matrix, cell_rows
 from guardianflow.runners.inference.result import CLIP_FILE, DETECTION_FILE, InferenceResult, cell_remarks
@@ -56,7 +57,7 @@ class BenchmarkEvidence(Evidence[InferenceScenario, PreparedBenchmark]):
     """Writes what a benchmark leaves behind, into its run."""
 
     cells: list[CellResult] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[BenchmarkRow] = field(default_factory=list)
 
     def keep_start(self, matrix: Matrix) -> None:
         """Parameters, the model's facts, the environment."""
@@ -180,7 +181,7 @@ class BenchmarkEvidence(Evidence[InferenceScenario, PreparedBenchmark]):
         }
         self.index(result, figures, what=result.spec.name, run_id=child_id)
 
-    def _store(self, result: CellResult, rows: list[dict[str, Any]], child_id: str) -> None:
+    def _store(self, result: CellResult, rows: list[BenchmarkRow], child_id: str) -> None:
         spec, found = result.spec, self.prepared.found
         for number, row in enumerate(rows):
             tracked = result.tracking.get("metrics", {}) if number == 0 else {}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from guardianflow.exceptions import InputError
+from guardianflow.plots.benchmark_rows import BenchmarkRow
 from guardianflow.runners.model_source import FoundModel
 from guardianflow.scenario.schema import InferenceScenario
 from guardianflow.vision.backends.catalog import BACKENDS
@@ -115,7 +116,7 @@ def _own_precision(model: ModelFile) -> str:
     return "fp32" if model.format == "torch" else model.precision
 
 
-def cell_rows(result: CellResult, *, run_id: str = "") -> list[dict[str, Any]]:
+def cell_rows(result: CellResult, *, run_id: str = "") -> list[BenchmarkRow]:
     """A cell as rows of plain JSON, one a mode; a cell that failed is one row for each mode it was asked for.
 
     Args:
@@ -125,10 +126,10 @@ def cell_rows(result: CellResult, *, run_id: str = "") -> list[dict[str, Any]]:
     return list(_rows(result, run_id))
 
 
-def _rows(result: CellResult, run_id: str) -> Iterator[dict[str, Any]]:
+def _rows(result: CellResult, run_id: str) -> Iterator[BenchmarkRow]:
     spec = result.spec
     executed = result.precision_executed or spec.precision
-    shared = {
+    shared: BenchmarkRow = {
         "label": f"{spec.backend} {executed}",
         "backend": spec.backend,
         "precision": spec.precision,
@@ -146,34 +147,35 @@ def _rows(result: CellResult, run_id: str) -> Iterator[dict[str, Any]]:
     }
     measured = {mode.mode: mode for mode in result.modes}
     for number, name in enumerate(spec.modes):
-        row: dict[str, Any] = {**shared, "mode": name, "detection": {}, "per_class": []}
+        row: BenchmarkRow = {**shared, "mode": name, "detection": {}, "per_class": []}
         mode = measured.get(name)
         if mode is not None:
-            row.update(_figures(mode))
+            row |= _figures(mode)
             row["warnings"] = list(dict.fromkeys((*result.warnings, *mode.warnings)))
         elif result.ok:
-            row.update(status="failed", reason=f"{name} was not measured; the cell's log says why")
+            row |= {"status": "failed", "reason": f"{name} was not measured; the cell's log says why"}
         if number == 0 and result.detection:
             row["detection"] = dict(result.detection)
             row["per_class"] = list(result.detection_details.get("per_class", []))
         yield row
 
 
-def _figures(mode: ModeResult) -> dict[str, Any]:
-    latency = mode.latency
+def _figures(mode: ModeResult) -> BenchmarkRow:
+    latency, long = mode.latency, mode.sustained
+    low, high = (latency.p50_low, latency.p50_high) if latency else (None, None)
     metrics = mode.metrics()
     if latency is not None:
         metrics["latency_ms_max"] = latency.max
     return {
         "metrics": metrics,
         "noise": dict(mode.noise),
-        "median_interval": [latency.p50_low, latency.p50_high] if latency and latency.p50_low is not None else None,
+        "median_interval": None if low is None or high is None else [low, high],
         "stages": {stage.name: {"p50": stage.p50_ms, "p95": stage.p95_ms} for stage in mode.stages},
         "latencies_ms": _even_sample(mode.latencies_ms),
         "images": mode.images,
         "query_images": mode.query_images,
         "warm": mode.warm_up.stable,
-        "sustained": None if mode.sustained is None else asdict(mode.sustained),
+        "sustained": {"seconds": long.seconds, "latency": asdict(long.latency), "drift": long.drift} if long else None,
         "after_idle": None if mode.after_idle is None else asdict(mode.after_idle),
         "server": None if mode.server is None else {**asdict(mode.server), "sentence": _server_sentence(mode)},
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots import benchmark, detection, tracking
+from guardianflow.plots.benchmark_rows import BenchmarkRow
 from guardianflow.plots.detection_classes import ScoreRow, class_scores, plot_scores, size_scores
 from guardianflow.plots.predictions import PredictionGallery
 from guardianflow.runners._result import Result
@@ -26,8 +27,6 @@ CLIP_FILE = "clip.html"
 DETECTION_FILE = "detection.json"
 
 _NOT_SCORED = "No labelled images were scored."
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class InferenceResult(Result):
     model: Mapping[str, Any]
     folder: Path
     dataset: Mapping[str, Any] = field(default_factory=dict)
-    cells: Sequence[Row] = ()
+    cells: Sequence[BenchmarkRow] = ()
     left_out: Sequence[Mapping[str, str]] = ()
     detection: Mapping[str, float] = field(default_factory=dict)
     mot: Mapping[str, float] = field(default_factory=dict)
@@ -198,7 +197,7 @@ class Nothing:
 class Endurance:
     """Latency over a longer run and after a pause, a row a cell; a notebook shows it as a table."""
 
-    cells: Sequence[Row]
+    cells: Sequence[BenchmarkRow]
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Cell, its longer run, its first image after a pause."""
@@ -249,7 +248,7 @@ _COLUMNS = (("backend", "backend"), ("precision_executed", "precision run"), ("b
 _FIGURES = ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99", "throughput_fps", "rss_mb")
 
 
-def cell_line(row: Row) -> list[str]:
+def cell_line(row: BenchmarkRow) -> list[str]:
     """One cell as a person reads it: what ran, its figures with the noise beside them, and what went wrong."""
     figures = row.get("metrics") or {}
     noise = row.get("noise") or {}
@@ -275,7 +274,7 @@ def _with_noise(name: str, value: float | None, noise: float | None) -> str:
     return text if noise is None else f"{text} ±{100 * noise:.1f}%"
 
 
-def cell_remarks(cells: Sequence[Row]) -> tuple[str, ...]:
+def cell_remarks(cells: Sequence[BenchmarkRow]) -> tuple[str, ...]:
     """What the cells have to say of how they were measured: each sentence once, with the cells that said it."""
     said: dict[str, list[str]] = {}
     for row in cells:

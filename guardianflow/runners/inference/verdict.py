@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from guardianflow.plots.benchmark_rows import Row, measured
+from guardianflow.plots.benchmark_rows import BenchmarkRow, measured
 
 __all__ = ["benchmark_verdict"]
 
@@ -14,7 +14,7 @@ _RESTLESS = 0.2  # spread of the repetitions above which speeds say little
 
 
 def benchmark_verdict(
-    cells: Sequence[Row], *, left_out: Sequence[Mapping[str, str]] = (), mot: Mapping[str, float] | None = None
+    cells: Sequence[BenchmarkRow], *, left_out: Sequence[Mapping[str, str]] = (), mot: Mapping[str, float] | None = None
 ) -> str:
     """Which way of running the model is the quickest, by how much, whether they agree, and what didn't run.
 
@@ -37,7 +37,7 @@ def benchmark_verdict(
     return " ".join(sentences) or "Nothing was measured."
 
 
-def _speed(cells: Sequence[Row]) -> list[str]:
+def _speed(cells: Sequence[BenchmarkRow]) -> list[str]:
     single = sorted(measured(cells, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
     sentences = []
     if single:
@@ -54,11 +54,11 @@ def _speed(cells: Sequence[Row]) -> list[str]:
             f"Most images per second: {best['metrics']['throughput_fps']:.0f} with {best['label']} "
             f"at batch {best['batch']}."
         )
-    sentences.extend(str(row["server"]["sentence"]) for row in measured(cells, "server") if row.get("server"))
+    sentences.extend(str(server["sentence"]) for row in measured(cells, "server") if (server := row.get("server")))
     return sentences
 
 
-def _against(best: Row, single: Sequence[Row]) -> str:
+def _against(best: BenchmarkRow, single: Sequence[BenchmarkRow]) -> str:
     if len(single) < 2:
         return ""
     slowest = single[-1]
@@ -69,7 +69,7 @@ def _against(best: Row, single: Sequence[Row]) -> str:
     return f", {ratio:.1f} times as fast as {slowest['label']}"
 
 
-def _unrest(cells: Sequence[Row]) -> list[str]:
+def _unrest(cells: Sequence[BenchmarkRow]) -> list[str]:
     """A machine that does other things besides is said so, before anybody believes the speeds."""
     names = {"single_stream": "latency_ms_p50", "server": "latency_ms_p50", "offline": "throughput_fps"}
     spreads = [
@@ -84,7 +84,7 @@ def _unrest(cells: Sequence[Row]) -> list[str]:
     return [f"The machine was not quiet: {apart}, so measure again before comparing speeds."]
 
 
-def _agreement(cells: Sequence[Row]) -> list[str]:
+def _agreement(cells: Sequence[BenchmarkRow]) -> list[str]:
     scored = {str(row["label"]): row["detection"]["map50_95"] for row in cells if row.get("detection")}
     if not scored:
         return []

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.registry.gate import verdict_html
+from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners._result import Result
-from guardianflow.runners.training.runner import RESULT_FILE, Runner
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.schema import RegistryScenario

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,7 @@ class TrainingEvidence(Evidence[TrainingScenario, PreparedTraining]):
             last=outcome.last,
             epochs=self.asked.run.epochs,
             history=epochs.history(),
-            per_class=[asdict(row) for row in outcome.per_class],
+            per_class=list(outcome.per_class),
             dataset={
                 "data_yaml": str(prepared.dataset.yaml_path),
                 "fingerprint": prepared.fingerprint,

@@ -16,6 +16,7 @@ from guardianflow.plots.training import plot_training, training_curves
 from guardianflow.runners._result import Result
 from guardianflow.runners.training.verdict import training_verdict
 from guardianflow.views.result_page import NextSteps, metric_table_html, remarks_html, run_link
+from guardianflow.vision.training.epochs import ClassResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -61,7 +62,7 @@ class TrainingResult(Result):
     last: Path
     epochs: int = 0
     history: Sequence[Mapping[str, float]] = ()
-    per_class: Sequence[Mapping[str, Any]] = ()
+    per_class: Sequence[ClassResult] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
     used: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[Path] = ()

@@ -25,7 +25,7 @@ from guardianflow.data.dataset import (
 )
 from guardianflow.exceptions import InputError
 from guardianflow.machine.system import SystemSampler
-from guardianflow.runners._base import RESULT_FILE, Runner
+from guardianflow.runners._base import RESULT_FILE
 from guardianflow.runners._prepared import PreparedRunner
 from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence, recorded_fingerprint
 from guardianflow.runners.training.log import TrainingLog
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from guardianflow.vision.model_files import ModelSource
 
-__all__ = ["RESULT_FILE", "Runner", "TrainingResult", "TrainingRunner", "find_run"]
+__all__ = ["TrainingResult", "TrainingRunner", "find_run"]
 
 
 class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTraining]):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from guardianflow.vision.training.epochs import ClassResult
 
 __all__ = ["training_verdict"]
 
@@ -12,7 +13,7 @@ _NOTEWORTHY = 0.1  # recall below the mean by which a class is worth naming
 
 def training_verdict(
     metrics: Mapping[str, float],
-    per_class: Sequence[Mapping[str, Any]] = (),
+    per_class: Sequence[ClassResult] = (),
     history: Sequence[Mapping[str, float]] = (),
     *,
     epochs: int = 0,
@@ -57,14 +58,14 @@ def _wrong(precision: float) -> str:
     return f"{_share(wrong)} of its boxes are wrong"
 
 
-def _classes(per_class: Sequence[Mapping[str, Any]], recall: float) -> list[str]:
+def _classes(per_class: Sequence[ClassResult], recall: float) -> list[str]:
     sentences = []
-    known = [row for row in per_class if row.get("recall") is not None]
+    known = {row["name"]: found for row in per_class if (found := row.get("recall")) is not None}
     if len(known) > 1:
-        weakest = min(known, key=lambda row: row["recall"])
-        if weakest["recall"] < recall - _NOTEWORTHY:
-            sentences.append(f"Weakest class: {weakest['name']} (finds {_share(weakest['recall'])}).")
-    unknown = [str(row["name"]) for row in per_class if row.get("recall") is None]
+        weakest = min(known, key=known.__getitem__)
+        if known[weakest] < recall - _NOTEWORTHY:
+            sentences.append(f"Weakest class: {weakest} (finds {_share(known[weakest])}).")
+    unknown = [row["name"] for row in per_class if row.get("recall") is None]
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         sentences.append(f"Not judged, for no validation image shows it: {', '.join(unknown[:3])}{more}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 __all__ = ["ClassResult", "EpochReport", "TrainingObserver", "TrainingOutcome", "catalogue_metrics", "with_prefix"]
 
@@ -45,9 +45,8 @@ class EpochReport:
         return row if self.images_per_s is None else {**row, "train_images_per_s": self.images_per_s}
 
 
-@dataclass(frozen=True)
-class ClassResult:
-    """Validation figures of one class, fractions.
+class ClassResult(TypedDict):
+    """Validation figures of one class, fractions; a row of plain JSON.
 
     Attributes:
         name: The class.

@@ -245,11 +245,12 @@ def _per_class(metrics: Any, names: Mapping[int, str]) -> tuple[ClassResult, ...
     for index, name in names.items():
         boxes = int(metrics.nt_per_class[index]) if metrics.nt_per_class is not None else 0
         images = int(metrics.nt_per_image[index]) if metrics.nt_per_image is not None else 0
+        row = ClassResult(name=name, images=images, boxes=boxes, precision=None, recall=None, map50=None, map50_95=None)
         if index in found:
-            figures = (float(figure) for figure in metrics.class_result(found[index]))
-            rows.append(ClassResult(name, images, boxes, *figures))
-        else:
-            rows.append(ClassResult(name, images, boxes, None, None, None, None))
+            row["precision"], row["recall"], row["map50"], row["map50_95"] = map(
+                float, metrics.class_result(found[index])
+            )
+        rows.append(row)
     return tuple(rows)
 
 
