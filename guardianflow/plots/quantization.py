@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
 from guardianflow.plots.themes import shown_name
@@ -21,6 +21,7 @@ __all__ = [
     "ClassChange",
     "CostBars",
     "TradeoffPoint",
+    "VariantRow",
     "box_changes",
     "class_changes",
     "cost_bars",
@@ -36,6 +37,21 @@ Row = Mapping[str, Any]
 _COLOURS = {"peer": "#B7BCC6", "original": GREY, "plain": BLUE, "quantized": ORANGE}
 _SYMBOLS = {"original": "circle", "plain": "square", "quantized": "diamond"}
 _SAID = {"original": "original", "plain": "fp32 on the same runtime", "quantized": "quantized"}
+
+
+class VariantRow(TypedDict):
+    """One way to run the model as plain JSON: its latency, and its accuracy against the original's."""
+
+    role: str
+    label: str
+    map50_95: float
+    change: float
+    change_low: float
+    change_high: float
+    latency_ms_p50: float | None
+    latency_ms_low: float | None
+    latency_ms_high: float | None
+    size_mb: float
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,7 @@ class Canvas:
         r0, r1 = radii[0] * self._samples, radii[1] * self._samples
         for x, y, radius in ((x0, y0, r0), (x1, y1, r1)):
             size = max(round(radius * _ONE), _ONE // 2)
-            cv2.circle(
-                self._paint, (round(x * _ONE), round(y * _ONE)), size, paint, -1, cv2.LINE_8, _SUBPIXEL_BITS
-            )  # fmt: skip
+            cv2.circle(self._paint, (round(x * _ONE), round(y * _ONE)), size, paint, -1, cv2.LINE_8, _SUBPIXEL_BITS)
         length = math.hypot(x1 - x0, y1 - y0)
         if length > 1e-6:
             nx, ny = (y0 - y1) / length, (x1 - x0) / length

@@ -84,9 +84,7 @@ class InferenceRunner(PreparedRunner[InferenceScenario, InferenceResult, Prepare
         evidence = BenchmarkEvidence(run, asked, prepared, self.settings, self.sink)
         evidence.keep_start(matrix)
         began = time.perf_counter()
-        shown = progress_bar(
-            len(matrix.cells), desc="cells", unit="cell", shown=self.shows_progress
-        )  # fmt: skip
+        shown = progress_bar(len(matrix.cells), desc="cells", unit="cell", shown=self.shows_progress)
         with shown as bar:
             for number, spec in enumerate(matrix.cells):
                 run.set_progress(number, len(matrix.cells), unit="cell", note=f"now: {spec.name}")

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from guardianflow.evaluation.damage import DamageReport
 from guardianflow.evaluation.significance import PairedComparison
+from guardianflow.plots.quantization import VariantRow
 from guardianflow.vision.benchmark.cell_results import CellResult
 from guardianflow.vision.benchmark.speed_rounds import Speed, speed_ratio
 
-__all__ = ["compare", "quantization_verdict", "variant_facts"]
+__all__ = ["VariantFacts", "compare", "quantization_verdict", "variant_facts"]
 
 Row = Mapping[str, Any]
+
+
+class VariantFacts(TypedDict):
+    """One side of the comparison as plain JSON."""
+
+    backend: str
+    precision: str
+    precision_executed: str
+    device: str
+    version: str
+    artifact: str
+    sha256: str
+    size_mb: float
+    metrics: Mapping[str, float]
+    noise: Mapping[str, float]
+    latency_interval_ms: Sequence[float | None]
+    per_class: Sequence[Mapping[str, str | float | None]]
+    warnings: Sequence[str]
+
 
 _LATENCIES = ("latency_ms_p50", "latency_ms_p95", "latency_ms_p99")
 
 
-def variant_facts(cell: CellResult, *, sha256: str, size_mb: float, artifact: str) -> dict[str, Any]:
+def variant_facts(cell: CellResult, *, sha256: str, size_mb: float, artifact: str) -> VariantFacts:
     """One side of the comparison as plain JSON.
 
     Args:
@@ -46,12 +66,12 @@ def variant_facts(cell: CellResult, *, sha256: str, size_mb: float, artifact: st
 
 
 def compare(
-    original: Row,
-    quantized: Row,
+    original: VariantFacts,
+    quantized: VariantFacts,
     damage: DamageReport,
     speeds: Sequence[Speed],
     *,
-    plain: tuple[Row, PairedComparison] | None = None,
+    plain: tuple[VariantFacts, PairedComparison] | None = None,
 ) -> dict[str, Any]:
     """The comparison as plain JSON: pairs of figures, and how many times smaller and faster.
 
@@ -102,7 +122,7 @@ def compare(
     }
 
 
-def quantization_verdict(quantized: Row, comparison: Row, damage: Row) -> str:
+def quantization_verdict(quantized: VariantFacts, comparison: Row, damage: Row) -> str:
     """What the quantization brought and cost, for people who don't read mAP.
 
     Args:
@@ -120,7 +140,7 @@ def quantization_verdict(quantized: Row, comparison: Row, damage: Row) -> str:
     return " ".join(sentences)
 
 
-def _variant(role: str, side: Row, against: PairedComparison | None) -> dict[str, Any]:
+def _variant(role: str, side: VariantFacts, against: PairedComparison | None) -> VariantRow:
     """One way to run the model: its latency, and its accuracy against the original's."""
     low, high = side["latency_interval_ms"]
     change = (0.0, 0.0, 0.0) if against is None else (against.difference, against.low, against.high)

@@ -14,7 +14,7 @@ from guardianflow.evaluation.significance import PairedComparison, paired_bootst
 from guardianflow.files.run_folder import write_text
 from guardianflow.runners._evidence import Evidence, save_figures
 from guardianflow.runners.quantization.checks import PreparedQuantization
-from guardianflow.runners.quantization.comparison import compare, variant_facts
+from guardianflow.runners.quantization.comparison import VariantFacts, compare, variant_facts
 from guardianflow.runners.quantization.result import DAMAGE_PAGE, QuantizationResult
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import environment_facts, write_json
@@ -107,7 +107,7 @@ class QuantizationEvidence(Evidence[QuantizationScenario, PreparedQuantization])
             tracking_uri=mask_secrets(self.settings.mlflow_tracking_uri),
         )
 
-    def _plain(self, original: CellResult, plain: CellResult | None) -> tuple[dict[str, Any], PairedComparison] | None:
+    def _plain(self, original: CellResult, plain: CellResult | None) -> tuple[VariantFacts, PairedComparison] | None:
         """fp32 on the runtime of the quantized model, beside the original."""
         if plain is None or plain.evaluation_folder is None or original.evaluation_folder is None:
             return None
@@ -178,7 +178,7 @@ def _remarks(cells: Mapping[str, CellResult | None], speeds: Sequence[Speed]) ->
     ]
 
 
-def _metrics(before: Mapping[str, Any], after: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(before: VariantFacts, after: VariantFacts, comparison: Mapping[str, Any]) -> dict[str, float]:
     """Catalogue names are the quantized model's; the original's stand beside them under ``original_…``."""
     found = {name: after["metrics"][name] for name in _KEPT if name in after["metrics"]}
     found |= {f"original_{name}": before["metrics"][name] for name in _KEPT if name in before["metrics"]}

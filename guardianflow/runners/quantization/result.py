@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots import quantization as plots
 from guardianflow.runners._result import Result
-from guardianflow.runners.quantization.comparison import quantization_verdict
+from guardianflow.runners.quantization.comparison import VariantFacts, quantization_verdict
 from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link, table_html
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class QuantizationResult(Result):
     run_id: str
     experiment: str
     status: str
-    original: Row
-    quantized: Row
+    original: VariantFacts
+    quantized: VariantFacts
     comparison: Row
     folder: Path
     model: str = ""
@@ -159,7 +159,7 @@ class CalibrationView:
 _ROWS = ("map50_95", "map50", "precision", "recall", "latency_ms_p50", "latency_ms_p95", "model_size_mb")
 
 
-def comparison_table_html(original: Row, quantized: Row, comparison: Row) -> str:
+def comparison_table_html(original: VariantFacts, quantized: VariantFacts, comparison: Row) -> str:
     """Original and quantized side by side, then the speeds that were measured in turns."""
     rows = [_figure_row(name, comparison[name]) for name in _ROWS if name in comparison]
     figures = table_html(rows, ("", _title(original), _title(quantized), "change"))
@@ -168,7 +168,7 @@ def comparison_table_html(original: Row, quantized: Row, comparison: Row) -> str
     return figures + (f"<p>{said}</p>{table_html(speeds)}" if speeds else "")
 
 
-def _title(side: Row) -> str:
+def _title(side: VariantFacts) -> str:
     executed = side["precision_executed"] or side["precision"]
     return f"{side['backend']} {executed}"
 

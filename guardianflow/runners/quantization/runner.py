@@ -27,7 +27,7 @@ from guardianflow.vision.benchmark.speed_rounds import Contender, Speed, measure
 from guardianflow.vision.model_artifacts import ModelFile
 from guardianflow.vision.preflight import check_usable
 from guardianflow.vision.quantizers._base import Accuracy, QuantizationOptions, QuantizedModel
-from guardianflow.vision.quantizers.calibration import CalibrationSet, draw_calibration_set
+from guardianflow.vision.quantizers.calibration import draw_calibration_set
 from guardianflow.vision.quantizers.catalog import find_quantizer
 
 __all__ = ["PreparedQuantization", "QuantizationResult", "QuantizationRunner"]
@@ -88,7 +88,9 @@ class QuantizationRunner(PreparedRunner[QuantizationScenario, QuantizationResult
         self.remarks = (*said, *self._judged_by_what_chose())
         calibration = None
         if asked.env.precision == "int8":
-            calibration = self._calibration(dataset, imgsz)
+            calibration = draw_calibration_set(
+                dataset, imgsz=imgsz, count=asked.run.calibration_images, seed=asked.env.seed, split=TRAINING_SPLIT
+            )
         self._prepared = PreparedQuantization(found, model, quantizer, dataset, fingerprint, imgsz, calibration)
 
     def work(self, run: TrackedRun) -> QuantizationResult:
@@ -279,9 +281,3 @@ class QuantizationRunner(PreparedRunner[QuantizationScenario, QuantizationResult
             "may look smaller than it is"
             for what in chosen
         ]
-
-    def _calibration(self, dataset: Dataset, imgsz: int) -> CalibrationSet:
-        asked = self.scenario
-        return draw_calibration_set(
-            dataset, imgsz=imgsz, count=asked.run.calibration_images, seed=asked.env.seed, split=TRAINING_SPLIT
-        )

@@ -94,7 +94,8 @@ def run_cell(
             break
     else:  # pragma: no cover - the last step always has an outcome
         raise AssertionError
-    _keep_failure(folder, result)
+    if not (folder / RESULT_FILE).is_file():  # a cell that could not write its own result has one, too
+        write_json(folder / RESULT_FILE, result.to_dict())
     return replace(
         result,
         peak_rss_mb=ended.peak_rss_mb,
@@ -283,12 +284,6 @@ def _speaks_of_memory(tail: str) -> bool:
 def _last_line(tail: str) -> str:
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     return lines[-1][:400] if lines else ""
-
-
-def _keep_failure(folder: Path, result: CellResult) -> None:
-    """A cell that could not write its own result has one, too."""
-    if not (folder / RESULT_FILE).is_file():
-        write_json(folder / RESULT_FILE, result.to_dict())
 
 
 def _prepare_seconds(folder: Path) -> float:

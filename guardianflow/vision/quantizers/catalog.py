@@ -105,9 +105,7 @@ def find_quantizer(backend: str, precision: str, *, max_drop: float = 0.0) -> Qu
         hint = f"; {precision} is made by {' and '.join(others)}" if others else ""
         raise InputError(f"{spec.title} is quantized to {' or '.join(spec.precisions)}, not to {precision!r}{hint}")
     if max_drop and precision not in spec.accuracy_aware:
-        able = ", ".join(
-            f"{name} {kind}" for name in QUANTIZERS for kind in QUANTIZERS.get(name).accuracy_aware
-        )  # fmt: skip
+        able = ", ".join(f"{name} {kind}" for name in QUANTIZERS for kind in QUANTIZERS.get(name).accuracy_aware)
         msg = f"{backend} {precision} can't keep a greatest drop of accuracy ({max_drop:g}); this can: {able}"
         raise InputError(msg)
     missing = missing_packages(spec, precision)

@@ -58,9 +58,7 @@ class TensorRtQuantizer(Quantizer):
         facts |= _quantized_graph(graph.path, images, target.with_suffix(".onnx"), options)
         metadata = export_metadata(read_model_file(graph.path), imgsz=options.imgsz)
         metadata = {**metadata, "batch": _MOST, "args": {**metadata["args"], "quantize": 8}}
-        build_engine(
-            target.with_suffix(".onnx"), target, metadata, precision="int8", imgsz=options.imgsz, batch=_MOST
-        )  # fmt: skip
+        build_engine(target.with_suffix(".onnx"), target, metadata, precision="int8", imgsz=options.imgsz, batch=_MOST)
         return QuantizedModel(read_model_file(target), facts)
 
 

@@ -219,9 +219,7 @@ class _Trails:
         return np.array([point[1:] for point in self._points[identity]])
 
 
-def _draw(
-    shown: Pixels, here: Tracks, trails: _Trails, names: _Names, scales: npt.NDArray[np.float64]
-) -> None:  # fmt: skip
+def _draw(shown: Pixels, here: Tracks, trails: _Trails, names: _Names, scales: npt.NDArray[np.float64]) -> None:
     import cv2
 
     height, width = shown.shape[:2]
