@@ -15,7 +15,7 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.registry.evaluations import EVALUATION_FOLDER, Evaluations, evaluation_row, machine_facts
 from guardianflow.runs.tracking import TrackedRun
-from guardianflow.scenario.schema import BaseScenario
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.text.command_lines import command
 from guardianflow.vision.benchmark.cell_results import CellResult
 
