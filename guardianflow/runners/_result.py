@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from guardianflow.files.run_folder import read_result
+from guardianflow.text.plain import plain
 
 __all__ = ["Result"]
 
@@ -52,15 +53,6 @@ class Result:
             NotFoundError: The run left no result.
         """
         return cls.from_dict(read_result(folder))
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON holds it: paths as text, mappings and sequences as dictionaries and lists."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _typed(value: Any, kind: str) -> Any:

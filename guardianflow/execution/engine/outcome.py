@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guardianflow.exceptions import NotebookError, RunInterruptedError
-from guardianflow.runners._result import plain
+from guardianflow.text.plain import plain
 
 __all__ = [
     "CellError",
