@@ -116,12 +116,14 @@ def conditions(where: Where) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def by_group(connection: sa.Connection, where: Where, by: Sequence[str]) -> pd.DataFrame:
+def by_group(connection: sa.Connection, where: Where, by: Sequence[str], *also: sa.ColumnElement[bool]) -> pd.DataFrame:
     """Figures of each group of labels: :data:`FIGURES`, what was invalid, the last value and when that was."""
     import pandas as pd
 
     keys = [metric_records.c[name] for name in by]
-    rows = connection.execute(_figures(conditions(where), keys, [*by]).order_by(*map(sa.literal_column, by))).all()
+    rows = connection.execute(
+        _figures([*conditions(where), *also], keys, [*by]).order_by(*map(sa.literal_column, by))
+    ).all()
     frame = pd.DataFrame(rows, columns=[*by, *FIGURES, "invalid", "last", "last_time"])
     for name in by:
         frame[name] = frame[name].astype("object").where(frame[name].notna(), None)
