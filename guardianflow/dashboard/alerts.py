@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from guardianflow.dashboard.aggregates import Where, by_group, conditions, moment_of
+from guardianflow.dashboard.aggregates import Where, conditions, group_rows, moment_of
 from guardianflow.dashboard.alert_rules import SILENT, AlertRule, AlertRules, OptimizerLimits, span_text
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, NotFoundError
@@ -209,9 +209,11 @@ class AlertEngine:
                 _write(connection, changes, moment)
                 touched = sa.or_(alerts.c.open_key.is_not(None), alerts.c.id.in_(list(changes.closed)))
                 result = _select(connection, touched)
-        removed = sum(reason == "rule_removed" for reason in changes.closed.values())
+        removed = [f"alert {alert_id}" for alert_id, reason in changes.closed.items() if reason == "rule_removed"]
         if removed:
-            remarks.append(f"{removed} alerts ended because {self.rules.path or 'the rules'} no longer hold their rule")
+            remarks.append(
+                f"ended because their rule is gone from {self.rules.path or 'the rules'}: {', '.join(removed)}"
+            )
         self.remarks = (*self.rules.remarks, *remarks)
         return result
 
@@ -381,10 +383,9 @@ def _findings(connection: sa.Connection, rule: AlertRule, now: datetime) -> dict
     where["metric"] = rule.metric
     champion = sa.select(model_states.c.champion).where(model_states.c.name == table.model).scalar_subquery()
     counts = sa.or_(table.version.is_(None), table.version == sa.func.coalesce(champion, table.version))
-    frame = by_group(connection, where, _SERIES, of_somebody, counts)
     versions = _versions(connection, [*conditions(where), of_somebody, counts])
     found = {}
-    for row in frame.to_dict("records"):
+    for row in group_rows(connection, where, _SERIES, of_somebody, counts):
         series: Series = (row["model"], row["site"], row["camera"])
         value = row[rule.statistic] if row["count"] >= rule.at_least else None
         last_seen = row["last_time"].isoformat()
