@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["alerts_app"]
 
 alerts_app = typer.Typer(
-    help="Alerts: which model, site and camera breaks a rule of alerts.yaml, since when.", no_args_is_help=True
+    name="alerts",
+    help="Alerts: which model, site and camera breaks a rule of alerts.yaml, since when.",
+    no_args_is_help=True,
 )
 
 _NOTES = 20
