@@ -52,6 +52,10 @@ VERBS = {
         "metrics:metrics_app",
         "Measurements in the metrics store: rows, figures, trends, comparisons, export.",
     ),
+    "alerts": (
+        "alerts:alerts_app",
+        "Alerts: which model, site and camera breaks a rule of alerts.yaml, since when.",
+    ),
     "eval": ("evaluation:eval_app", "Score predictions that lie in files: detection, tracking."),
 }
 """Verb → where it is in :mod:`guardianflow.verbs`, and its line in ``guardianflow --help``."""

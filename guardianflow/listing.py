@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from guardianflow.core.config import Settings
     from guardianflow.core.registry import ModelEvent
+    from guardianflow.dashboard.alerts import Alert
 
-__all__ = ["TABLES", "Filters", "Listed", "figures_table", "history_table", "metrics_table"]
+__all__ = ["TABLES", "Filters", "Listed", "alerts_table", "figures_table", "history_table", "metrics_table"]
 
 _SHORT = 12
 
@@ -196,6 +197,33 @@ def figures_table(frame: pd.DataFrame, *, empty: str) -> Listed:
     usual = frame.attrs.get("metric", "")
     rows = [tuple(_shown(name, item[name], item.get("metric", usual)) for name in shown) for item in items]
     return Listed(tuple(name.replace("_", " ") for name in shown), rows, items, empty)
+
+
+def alerts_table(found: Sequence[Alert], *, empty: str) -> Listed:
+    """Alerts."""
+    rows = [
+        (
+            alert.id,
+            alert.state if alert.ended_by is None else f"{alert.state}: {alert.ended_by.replace('_', ' ')}",
+            alert.rule,
+            alert.facts["when"],
+            _alert_value(alert),
+            alert.model,
+            alert.site,
+            alert.camera,
+            _local(alert.since),
+            alert.acked_by,
+        )
+        for alert in found
+    ]
+    columns = ("alert", "state", "rule", "when", "found", "model", "site", "camera", "since", "known to")
+    return Listed(columns, rows, [alert.to_dict() for alert in found], empty)
+
+
+def _alert_value(alert: Alert) -> str:
+    if alert.metric == "silent":
+        return f"last seen {_local(alert.facts['last_seen'])}"
+    return format_metric(alert.metric, alert.value)
 
 
 def _shown(name: str, value: Any, metric: str) -> object:

@@ -29,6 +29,7 @@ __all__ = [
     "by_group",
     "check_text",
     "conditions",
+    "group_rows",
     "moment_of",
 ]
 
@@ -38,6 +39,7 @@ Moment = datetime | str | None
 FIGURES = ("count", "mean", "min", "max", "p50", "p95")
 """What is told of a group of measurements."""
 
+_TOLD = (*FIGURES, "invalid", "last", "last_time")
 _QUANTILES = {"p50": 50, "p95": 95}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _WIDTHS = (
@@ -116,13 +118,20 @@ def conditions(where: Where) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def by_group(connection: sa.Connection, where: Where, by: Sequence[str]) -> pd.DataFrame:
+def group_rows(
+    connection: sa.Connection, where: Where, by: Sequence[str], *also: sa.ColumnElement[bool]
+) -> list[dict[str, Any]]:
     """Figures of each group of labels: :data:`FIGURES`, what was invalid, the last value and when that was."""
+    keys = [metric_records.c[name] for name in by]
+    query = _figures([*conditions(where), *also], keys, [*by]).order_by(*map(sa.literal_column, by))
+    return [dict(zip((*by, *_TOLD), row, strict=True)) for row in connection.execute(query)]
+
+
+def by_group(connection: sa.Connection, where: Where, by: Sequence[str]) -> pd.DataFrame:
+    """The rows of :func:`group_rows` as a frame."""
     import pandas as pd
 
-    keys = [metric_records.c[name] for name in by]
-    rows = connection.execute(_figures(conditions(where), keys, [*by]).order_by(*map(sa.literal_column, by))).all()
-    frame = pd.DataFrame(rows, columns=[*by, *FIGURES, "invalid", "last", "last_time"])
+    frame = pd.DataFrame(group_rows(connection, where, by), columns=[*by, *_TOLD])
     for name in by:
         frame[name] = frame[name].astype("object").where(frame[name].notna(), None)
     frame["last_time"] = pd.to_datetime(frame["last_time"], utc=True)

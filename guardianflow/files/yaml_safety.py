@@ -65,9 +65,8 @@ def load_yaml_mapping(
             loader.dispose()
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
-        raise DatasetError(
-            f"{what} {printable(path)} must hold `key: value` lines such as `train: images/train`, it holds {found}"
-        )
+        example = " such as `train: images/train`" if what == "data.yaml" else ""
+        raise DatasetError(f"{what} {printable(path)} must hold `key: value` lines{example}, it holds {found}")
     return data
 
 

@@ -229,6 +229,7 @@ alerts = sa.Table(
     sa.Column("since", _TIME, nullable=False),
     sa.Column("fired", _TIME),
     sa.Column("last_true", _TIME, nullable=False),
+    sa.Column("clear_since", _TIME),
     sa.Column("resolved", _TIME),
     sa.Column("ended_by", sa.String(40)),
     sa.Column("acked", _TIME),

@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("since", time, nullable=False),
         sa.Column("fired", time, nullable=True),
         sa.Column("last_true", time, nullable=False),
+        sa.Column("clear_since", time, nullable=True),
         sa.Column("resolved", time, nullable=True),
         sa.Column("ended_by", sa.String(40), nullable=True),
         sa.Column("acked", time, nullable=True),
