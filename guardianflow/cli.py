@@ -56,6 +56,10 @@ VERBS = {
         "alerts:alerts_app",
         "Alerts: which model, site and camera breaks a rule of alerts.yaml, since when.",
     ),
+    "optimize": (
+        "optimize:optimize",
+        "Hold the figures against the rules and show what is advised; nothing is applied without --apply.",
+    ),
     "eval": ("evaluation:eval_app", "Score predictions that lie in files: detection, tracking."),
 }
 """Verb → where it is in :mod:`guardianflow.verbs`, and its line in ``guardianflow --help``."""

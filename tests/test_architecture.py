@@ -51,13 +51,14 @@ class House:
     free: frozenset[str] = frozenset({"testing/"})
 
     def room_of(self, file: str) -> str | None:
-        """The row that a file (``vision/pipeline/letterbox.py``) belongs to: its own, or that of its first folder."""
+        """The row that a file (``vision/pipeline/letterbox.py``) belongs to: its own, or its folder's."""
         if file in self.rooms:
             return file
         if file.endswith("__init__.py") and file.startswith(BY_FILE):
             return file  # it holds nothing
-        folder = file.partition("/")[0] + "/"
-        return folder if folder in self.rooms and folder not in BY_FILE else None
+        parts = file.split("/")[:-1]
+        folders = ["/".join(parts[:count]) + "/" for count in range(len(parts), 0, -1)]
+        return next((folder for folder in folders if folder in self.rooms and folder not in BY_FILE), None)
 
 
 def read_house(page: str) -> House:

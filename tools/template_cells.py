@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import nbformat
 
+import guardianflow
 from guardianflow.scenario.factory import KINDS
 from guardianflow.scenario.fields import FlatField, flat_fields
 
@@ -24,7 +25,9 @@ EXAMPLES = {
 }  # fmt: skip
 """What a required parameter says in a template that is run by hand."""
 NEEDED_DATA = {"train": "data.yaml", "infer": "data.yaml"}
-NAMES = {"train": "training", "infer": "benchmark", "quantize": "quantization", "registry": "change", "wrap": "script"}
+NAMES = {"train": "training", "infer": "benchmark", "quantize": "quantization", "registry": "change", "wrap": "script",
+    "optimize": "optimization",
+}  # fmt: skip
 """What the runner is called in the cells that a person wrote."""
 LONGEST = 120
 
@@ -72,7 +75,8 @@ def runner_cell(kind: str) -> str:
     scenario = KINDS.get(kind).scenario
     given = [keyword if keyword in scenario.positional else f"{keyword}={keyword}" for keyword in flat_fields(scenario)]
     lines = [f"    {word}," for word in [*given, "run_id=run_id"]]
-    import_line = f"from {module} import {name}" if name == "RegistryRunner" else f"from guardianflow import {name}"
+    public = name in guardianflow.__all__
+    import_line = f"from guardianflow import {name}" if public else f"from {module} import {name}"
     return "\n".join([import_line, "", f"{NAMES[kind]} = {name}(", *lines, ")"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.core.config import Settings
+from guardianflow.core.metrics import MetricSink
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
 from guardianflow.execution.engine.notebook import execute_notebook, template_path
 from guardianflow.execution.engine.outcome import (
@@ -226,12 +227,14 @@ class LocalExecutor:
         return result
 
 
-def make_runner(plan: RunPlan, *, settings: Settings, run_id: str = "") -> Runner[Any, Any]:
+def make_runner(
+    plan: RunPlan, *, settings: Settings, run_id: str = "", sink: MetricSink | None = None
+) -> Runner[Any, Any]:
     """The runner of a plan."""
     kind = KINDS.get(plan.kind)
     module, _, name = kind.runner.partition(":")
     runner: Any = getattr(import_module(module), name)
-    made: Runner[Any, Any] = runner.of(plan.scenario, run_id=run_id, settings=settings)
+    made: Runner[Any, Any] = runner.of(plan.scenario, run_id=run_id, settings=settings, sink=sink)
     return made
 
 

@@ -17,6 +17,7 @@ from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.fields import from_flat
 from guardianflow.scenario.schema import (
     InferenceScenario,
+    OptimizationScenario,
     QuantizationScenario,
     RegistryScenario,
     TrainingScenario,
@@ -55,6 +56,8 @@ REGISTRY = Kind("registry", RegistryScenario, "guardianflow.runners.promotion.ru
 
 WRAP = Kind("wrap", WrapScenario, "guardianflow.adapters.generic_wrapper:GenericWrapper")
 
+OPTIMIZE = Kind("optimize", OptimizationScenario, "guardianflow.dashboard.optimization:OptimizationRunner")
+
 KINDS: Registry[Kind] = Registry(
     "kind of run",
     {
@@ -65,6 +68,7 @@ KINDS: Registry[Kind] = Registry(
         "quantize": "guardianflow.scenario.factory:QUANTIZE",
         "registry": "guardianflow.scenario.factory:REGISTRY",
         "wrap": "guardianflow.scenario.factory:WRAP",
+        "optimize": "guardianflow.scenario.factory:OPTIMIZE",
     },
     group="guardianflow.kinds",
 )

@@ -25,7 +25,10 @@ from guardianflow.scenario.blocks import (
 )
 from guardianflow.scenario.fields import asked
 
-__all__ = ["InferenceScenario", "QuantizationScenario", "RegistryScenario", "TrainingScenario", "WrapScenario"]
+__all__ = [
+    "InferenceScenario", "OptimizationScenario", "QuantizationScenario", "RegistryScenario", "TrainingScenario",
+    "WrapScenario",
+]  # fmt: skip
 
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 Mode = Literal["single_stream", "offline", "server"]
@@ -332,3 +335,24 @@ class RegistryScenario(BaseScenario):
         if missing:
             raise ValueError(f"to {asked.action}, {' and '.join(missing)} must be given")
         return self
+
+
+# --- optimization --------------------------------------------------------------------------------
+
+
+class OptimizationRun(Block):
+    """Which recommendation is carried out."""
+
+    recommendation: int = asked(
+        0, "Number of the recommendation to apply; 0: look at the rules only.", option=None, ge=0
+    )
+
+
+class OptimizationScenario(BaseScenario):
+    """A look at the alert rules, or a recommendation carried out, as a notebook."""
+
+    positional: ClassVar[tuple[str, ...]] = ("experiment_name", "recommendation")
+    usual_experiment: ClassVar[str] = "optimization"
+
+    kind: Literal["optimize"] = "optimize"
+    run: OptimizationRun = OptimizationRun()

@@ -90,7 +90,7 @@ def test_what_is_written_back_is_the_same_scenario(write: Any, tmp_path: Path) -
         (("  epochs: 5", "  epochs: [5]"), ":18: run.epochs = [5] is not allowed"),
         (
             ("kind: train", "kind: trian"),
-            ":3: kind must be one of train, infer, quantize, wrap, registry, it is 'trian'",
+            ":3: kind must be one of train, infer, quantize, wrap, registry, optimize, it is 'trian'",
         ),
         (("experiment: gate\n", ""), ":1: experiment is missing; give it a value"),
         (("model:\n", "modle:\n"), ":11: there is no 'modle'; did you mean 'model'?"),
@@ -137,7 +137,7 @@ def test_a_wrong_change_is_told_from_a_wrong_file(write: Any, override: str, sen
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "wrap", "registry"])
+@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "wrap", "registry", "optimize"])
 def test_a_new_scenario_holds_every_field_and_is_valid(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"{kind}.yaml"
     path.write_text(new_scenario(kind).replace("CHANGE-ME", "promote"), encoding="utf-8")
@@ -153,7 +153,7 @@ def test_a_scenario_of_a_cell_is_that_of_a_benchmark() -> None:
 
 def test_every_kind_stands_in_the_schema_for_editors() -> None:
     schema = json_schema()
-    assert set(schema["discriminator"]["mapping"]) == {"train", "infer", "quantize", "wrap", "registry"}
+    assert set(schema["discriminator"]["mapping"]) == {"train", "infer", "quantize", "wrap", "registry", "optimize"}
     field = schema["$defs"]["TrainingRun"]["properties"]["epochs"]
     assert (field["default"], field["minimum"], field["description"]) == (100, 1, "Passes over the training split.")
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from guardianflow.adapters.generic_wrapper import GenericWrapper
 from guardianflow.cli import app
+from guardianflow.dashboard.optimization import OptimizationRunner
 from guardianflow.exceptions import ParameterError
 from guardianflow.execution.engine.parameters import declared_parameters
 from guardianflow.runners._base import Runner
@@ -33,7 +34,7 @@ from guardianflow.scenario.schema import (
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {"experiment_name": "x", "model_arch": "yolo11n.yaml", "data_yaml": "d.yaml"}
-RUNNERS = (TrainingRunner, InferenceRunner, QuantizationRunner, RegistryRunner, GenericWrapper)
+RUNNERS = (TrainingRunner, InferenceRunner, QuantizationRunner, RegistryRunner, GenericWrapper, OptimizationRunner)
 VERBS = {
     "train": TrainingScenario, "infer": InferenceScenario, "quant": QuantizationScenario, "wrap": WrapScenario,
 }  # fmt: skip
@@ -48,7 +49,7 @@ def template_cells() -> Any:
     return module
 
 
-@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "registry", "wrap"])
+@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "registry", "wrap", "optimize"])
 def test_the_cells_of_a_template_are_those_that_the_schema_gives(kind: str) -> None:
     path = ROOT / "notebooks" / "templates" / f"{kind}.ipynb"
     notebook = nbformat.read(path, as_version=4)

@@ -1,0 +1,1 @@
+"""What can be advised because of an alert: one file an action."""
