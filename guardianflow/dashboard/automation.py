@@ -25,6 +25,7 @@ from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.dashboard.recommendations import DECIDABLE, Recommendation, Recommendations, State
 from guardianflow.exceptions import ConflictError, GuardianFlowError, InputError, RefusedError
 from guardianflow.state.database import Database
+from guardianflow.text.plain import Row
 
 if TYPE_CHECKING:
     from guardianflow.dashboard.application import Step
@@ -39,7 +40,7 @@ _SPAWNING = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Row):
     """What one evaluation found.
 
     Attributes:
@@ -51,14 +52,6 @@ class Evaluation:
     alerts: tuple[Alert, ...]
     recommendations: tuple[Recommendation, ...]
     remarks: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "alerts": [alert.to_dict() for alert in self.alerts],
-            "recommendations": [item.to_dict() for item in self.recommendations],
-            "remarks": list(self.remarks),
-        }
 
 
 class AutoOptimizer:

@@ -12,9 +12,9 @@ from guardianflow.core.config import Settings
 from guardianflow.dashboard.automation import LONGEST_S, AutoOptimizer
 from guardianflow.dashboard.recommendations import Recommendation, State
 from guardianflow.exceptions import ConflictError, RunFailedError
-from guardianflow.registry.gate import verdict_html
 from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners._result import Result
+from guardianflow.runners.promotion.runner import VerdictTable
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.factory import plan_run
@@ -22,6 +22,7 @@ from guardianflow.scenario.schema import OptimizationScenario
 from guardianflow.state.database import Database
 from guardianflow.text.names import validate_name
 from guardianflow.text.units import duration
+from guardianflow.views.result_page import Table
 
 if TYPE_CHECKING:
     from guardianflow.runs.run_records import RunRecord
@@ -77,53 +78,40 @@ class OptimizationResult(Result):
             return str(self.recommendation["outcome"].get("said") or self.recommendation["state"])
         return f"{len(self.alerts)} alerts are open, {len(self.recommendations)} recommendations are not finished"
 
-    def show_evidence(self) -> Rows:
+    def show_evidence(self) -> Table:
         """Why it was advised: the alert, the figures, what speaks against it."""
         advice = self.recommendation
         if not advice:
-            return Rows({})
+            return _table({})
         facts = {name: value for name, value in advice["facts"].items() if name not in _SHOWN_APART}
         why = {"advised": advice["action"], "why": advice["facts"]["why"]}
         but = {f"but ({number})": text for number, text in enumerate(advice["facts"]["caveats"], 1)}
         passed = {f"rather than {name}": text for name, text in advice["facts"]["passed_over"].items()}
-        return Rows({**why, **but, **facts, **passed, "cost": cost_in_words(advice["cost"])})
+        return _table({**why, **but, **facts, **passed, "cost": cost_in_words(advice["cost"])})
 
-    def show_runs(self) -> Rows:
+    def show_runs(self) -> Table:
         """The runs that it started."""
-        return Rows(self.recommendation["outcome"].get("runs", {}) if self.recommendation else {})
+        return _table(self.recommendation["outcome"].get("runs", {}) if self.recommendation else {})
 
-    def show_verdict(self) -> Rows:
+    def show_verdict(self) -> VerdictTable:
         """What the gate said."""
-        verdict = self.recommendation.get("outcome", {}).get("verdict") if self.recommendation else None
-        return Rows({}, verdict_html(verdict) if verdict else "<p>No gate was asked.</p>")
+        return VerdictTable(self.recommendation["outcome"].get("verdict", {}) if self.recommendation else {})
 
-    def show_open(self) -> Rows:
+    def show_open(self) -> Table:
         """Open alerts, and what is advised."""
         alerts = {f"alert {row['id']}": _alert_line(row) for row in self.alerts}
         advice = {
             f"recommendation {row['id']}": f"{row['state']}: {row['action']} {row['model']}: {row['facts']['why']}"
             for row in self.recommendations
         }
-        return Rows({**alerts, **advice})
+        return _table({**alerts, **advice})
 
     def _repr_html_(self) -> str:
         return f"<h4>{escape(self.verdict)}</h4>"
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Names and values as a notebook shows them; all text escaped."""
-
-    rows: Mapping[str, Any]
-    html: str = ""
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f'<tr><th style="text-align:left">{escape(str(name))}</th>'
-            f'<td style="text-align:left">{escape(str(value))}</td></tr>'
-            for name, value in self.rows.items()
-        )
-        return self.html or (f"<table>{cells}</table>" if cells else "<p>Nothing.</p>")
+def _table(rows: Mapping[str, Any]) -> Table:
+    return Table(("what", "is"), list(rows.items()))
 
 
 def _alert_line(row: Mapping[str, Any]) -> str:
@@ -146,13 +134,13 @@ class OptimizationRunner(Runner[OptimizationScenario, OptimizationResult]):
         if self.scenario.run.recommendation:
             AutoOptimizer(settings=self.settings).require_applicable(self.scenario.run.recommendation)
 
-    def look(self) -> Rows:
+    def look(self) -> Table:
         """What is advised, before anything is done."""
         number = self.scenario.run.recommendation
         if not number:
-            return Rows({"asked": "to look at the rules; nothing is applied"})
+            return _table({"asked": "to look at the rules; nothing is applied"})
         advice = AutoOptimizer(settings=self.settings).get(number)
-        return Rows(
+        return _table(
             {
                 "recommendation": number,
                 "state": advice.state,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from guardianflow.exceptions import NotFoundError
 from guardianflow.state.database import Database, alerts, recommendations
+from guardianflow.text.plain import Row
 
 __all__ = ["DECIDABLE", "Recommendation", "Recommendations", "State"]
 
@@ -37,7 +38,7 @@ DECIDABLE = (State.OPEN, State.WAITING, State.FAILED)
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Row):
     """One piece of advice, with its evidence.
 
     Attributes:
@@ -87,16 +88,6 @@ class Recommendation:
     def __post_init__(self) -> None:
         for name in ("facts", "cost", "scenario", "outcome"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 class Recommendations:
