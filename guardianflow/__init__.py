@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from guardianflow.core.metrics import MetricRecord, get_gpu_metrics, get_model_size
     from guardianflow.core.registry import ModelRegistry, ModelVersion
     from guardianflow.dashboard.metrics_store import MetricsStore
+    from guardianflow.dashboard.reporter import Reporter
     from guardianflow.data.dataset import Dataset, check_dataset, read_dataset
     from guardianflow.evaluation.detection.evaluate import evaluate_detection
     from guardianflow.evaluation.mot.evaluate import evaluate_mot
@@ -32,6 +33,7 @@ _HOMES = """
     core.metrics MetricRecord get_gpu_metrics get_model_size
     core.registry ModelRegistry ModelVersion
     dashboard.metrics_store MetricsStore
+    dashboard.reporter Reporter
     data.dataset Dataset check_dataset read_dataset
     evaluation.detection.evaluate evaluate_detection
     evaluation.mot.evaluate evaluate_mot
@@ -41,8 +43,7 @@ _HOMES = """
     runners.training.runner TrainingResult TrainingRunner
     scenario.blocks BaseScenario Env Model Site Task
     scenario.file load_scenario
-    scenario.schema InferenceScenario QuantizationScenario TrainingScenario WrapScenario
-"""
+    scenario.schema InferenceScenario QuantizationScenario TrainingScenario WrapScenario"""
 _HOME = {name: home for home, *names in map(str.split, _HOMES.strip().splitlines()) for name in names}
 __all__ = sorted(["__version__", *_HOME])
 

@@ -60,6 +60,8 @@ VERBS = {
         "optimize:optimize",
         "Hold the figures against the rules and show what is advised; nothing is applied without --apply.",
     ),
+    "keys": ("keys:keys_app", "Keys for the API and the pages: who may read, report, operate, promote."),
+    "api": ("service:api", "Answer over HTTP: figures, alerts, advice, models; until Ctrl-C."),
     "eval": ("evaluation:eval_app", "Score predictions that lie in files: detection, tracking."),
 }
 """Verb → where it is in :mod:`guardianflow.verbs`, and its line in ``guardianflow --help``."""

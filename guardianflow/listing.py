@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from guardianflow.core.config import Settings
     from guardianflow.core.registry import ModelEvent
     from guardianflow.dashboard.alerts import Alert
+    from guardianflow.dashboard.keys import Key
 
-__all__ = ["TABLES", "Filters", "Listed", "alerts_table", "figures_table", "history_table", "metrics_table"]
+__all__ = [
+    "TABLES",
+    "Filters",
+    "Listed",
+    "alerts_table",
+    "figures_table",
+    "history_table",
+    "keys_table",
+    "metrics_table",
+]
 
 _SHORT = 12
 
@@ -169,6 +179,19 @@ def history_table(events: Sequence[ModelEvent]) -> Listed:
         "why": attrgetter("reason"),
     }
     return _listed(events, columns, [event.to_dict() for event in events], "no event yet")
+
+
+def keys_table(keys: Sequence[Key]) -> Listed:
+    """Who holds a key, and since when it opens nothing any more."""
+    columns: Columns = {
+        "key": attrgetter("name"),
+        "role": attrgetter("role"),
+        "created": lambda key: _local(key.created),
+        "by": attrgetter("created_by"),
+        "revoked": lambda key: _local(key.revoked) if key.revoked else "",
+    }
+    empty = "no key yet; `guardianflow keys create NAME --role viewer` makes one"
+    return _listed(keys, columns, [key.to_dict() for key in keys], empty)
 
 
 def metrics_table(frame: pd.DataFrame) -> Listed:

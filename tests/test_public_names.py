@@ -28,6 +28,7 @@ PUBLIC = [
     "QuantizationResult",
     "QuantizationRunner",
     "QuantizationScenario",
+    "Reporter",
     "Settings",
     "Site",
     "Task",
