@@ -18,11 +18,9 @@ def api(
     ),
     port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", min=0, max=65_535)] = 8000,
     evaluate_every: Annotated[
-        float,
-        typer.Option(
-            "--evaluate-every", metavar="SECONDS", help="How often alert rules are evaluated; 0: never.", min=0
-        ),
-    ] = 60.0,
+        int,
+        typer.Option(metavar="SECONDS", help="How often alert rules are evaluated; 0: never.", min=0, max=86_400),
+    ] = 60,
     json: Json = False,
 ) -> None:
     """Answer over HTTP: figures, alerts, advice, models; until Ctrl-C."""
