@@ -248,7 +248,7 @@ def _figures(
         *(quantile(percent) for percent in _QUANTILES.values()),
         sa.func.count(figure.invalid),
         sa.func.max(sa.case((figure.newest == 1, figure.value))),
-        sa.func.max(figure.time, type_=time.type),
+        sa.func.max(sa.case((figure.newest == 1, sa.case((figure.value.is_not(None), figure.time)))), type_=time.type),
     ).group_by(*groups)
 
 

@@ -290,6 +290,11 @@ class MetricsStoreSuite:
         assert (row["count"], row["invalid"]) == (0, 1)
         assert math.isnan(row["mean"])
         assert math.isnan(row["last"])
+        assert pd.isna(row["last_time"])
+        store.save_metrics([measured(0.5, after_s=-60)])
+        assert store.summary(by=()).iloc[0]["last_time"] == NOON - timedelta(
+            seconds=60
+        )  # what is invalid is no sign of life
 
     def test_a_trend_keeps_its_gaps_and_never_has_more_points_than_asked_for(self, store: MetricsStore) -> None:
         store.save_metrics(measured(i, after_s=i * 60) for i in range(120) if not 30 <= i < 60)
