@@ -52,7 +52,8 @@ class Application:
 
     Args:
         recommendation: In state ``applying``.
-        settings: Where everything is. Runs and ledger name who claimed it.
+        database: Where the recommendation is.
+        settings: Where everything else is. Runs and ledger name who claimed it.
         clock: What time it is.
         on_step: Told what is done now.
     """
@@ -61,6 +62,7 @@ class Application:
         self,
         recommendation: Recommendation,
         *,
+        database: Database,
         settings: Settings,
         clock: Callable[[], datetime],
         on_step: Step | None = None,
@@ -68,7 +70,7 @@ class Application:
         actor = recommendation.actor or settings.actor
         self._it = recommendation
         self._settings = settings.model_copy(update={"actor": actor})
-        self._database = Database.open(settings.database_url)
+        self._database = database
         self._rows = Recommendations(self._database)
         self._registry = ModelRegistry(self._settings, actor=actor)
         self._clock = clock

@@ -24,7 +24,6 @@ from guardianflow.dashboard.alerts import Alert, AlertEngine, AlertRule, AlertRu
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.dashboard.recommendations import DECIDABLE, Recommendation, Recommendations, State
 from guardianflow.exceptions import ConflictError, GuardianFlowError, InputError, RefusedError
-from guardianflow.state.database import Database
 from guardianflow.text.plain import Row
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class AutoOptimizer:
         self._clock = clock or (lambda: datetime.now(UTC))
         self.alerts = AlertEngine(self.store, self.rules, clock=self._clock)
         self._registry = registry or ModelRegistry(self.settings)
-        self._database = Database.open(self.settings.database_url)
+        self._database = self.store.database
         self._rows = Recommendations(self._database)
 
     # --- advice -----------------------------------------------------------------------------------
@@ -291,7 +290,9 @@ class AutoOptimizer:
             found = self.get(number)
             if found.state != State.APPLYING:  # nobody claimed it, or another process has done it meanwhile
                 return found
-            return Application(found, settings=self.settings, clock=self._clock, on_step=on_step).carry_out()
+            return Application(
+                found, database=self._database, settings=self.settings, clock=self._clock, on_step=on_step
+            ).carry_out()
 
     def dismiss(self, number: int, *, actor: str, reason: str) -> Recommendation:
         """Say no to a recommendation.
