@@ -2,7 +2,7 @@
 # moment on later ones. Only relative paths here: the checkout's own path may hold spaces.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fire test-fresh lint types notebooks format bench lab dashboard lock clean distclean \
+.PHONY: help setup demo test test-fire test-fresh lint types notebooks format bench lab dashboard mlflow lock clean distclean \
 	set-up-base set-up-dev set-up-lab
 
 ARGS ?=
@@ -48,7 +48,10 @@ bench: set-up-dev ## Run the benchmarks; each prints its figure beside its peer'
 lab: set-up-lab ## Open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
 
-dashboard: set-up-base ## Browse runs and models in MLflow's pages on http://127.0.0.1:5000
+dashboard: set-up-lab ## Show the sites, alerts and advice as pages on http://127.0.0.1:8866 (ARGS="--port …")
+	@$(BIN)/guardianflow dashboard $(ARGS)
+
+mlflow: set-up-base ## Browse runs and models in MLflow's pages on http://127.0.0.1:5000
 	@uri="$$($(BIN)/python -c 'from guardianflow import Settings; print(Settings().mlflow_tracking_uri)')"; \
 	case "$$uri" in \
 	http*) echo "MLflow has a server already: $$uri" ;; \

@@ -137,6 +137,7 @@ class Settings(BaseSettings):
         experiments_base: ``GUARDIANFLOW_EXPERIMENTS_BASE``. The folder of the user's own code.
         database_url: ``GUARDIANFLOW_DATABASE_URL``. Default ``sqlite:///<work_dir>/guardianflow.db``.
         actor: ``GUARDIANFLOW_ACTOR``. Who is written into the ledger. Default: the login name.
+        language: ``GUARDIANFLOW_LANGUAGE``. Of the pages: ``en``, ``ko``; empty: what the browser asks for.
         gate: ``GUARDIANFLOW_GATE``. ``evidence``: a promotion must show that it is no step back; ``off``.
         gate_margin: mAP50-95 that a smaller or faster candidate may lose at most.
         gate_latency_ratio: Median latency that a candidate may have at most, as a multiple of the champion's.
@@ -169,6 +170,7 @@ class Settings(BaseSettings):
     experiments_base: Path = Field(Path())
     database_url: str = Field("")
     actor: str = Field("")
+    language: Literal["", "en", "ko"] = ""
     gate: Literal["evidence", "off"] = "evidence"
     gate_margin: float = Field(0.02, ge=0, le=1)
     gate_latency_ratio: float = Field(1.5, gt=0)

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -17,19 +15,16 @@ from fastapi import FastAPI
 
 from guardianflow import __version__
 from guardianflow.core.config import Settings
-from guardianflow.dashboard.automation import AutoOptimizer
 from guardianflow.dashboard.keys import Keys
+from guardianflow.dashboard.rounds import EVALUATE_EVERY_S, evaluating
 from guardianflow.dashboard.routes import advice, health, metrics, models
 from guardianflow.dashboard.routes.access import BodyCap, is_loopback
 from guardianflow.dashboard.routes.problems import PROBLEMS, Problem, answer_problems
-from guardianflow.exceptions import GuardianFlowError, InputError, RefusedError
+from guardianflow.exceptions import InputError, RefusedError
 from guardianflow.state.database import Database
 
 __all__ = ["create_app", "serve"]
 
-log = logging.getLogger(__name__)
-
-EVALUATE_EVERY_S = 60.0
 _END_S = 5
 
 
@@ -56,7 +51,7 @@ def create_app(settings: Settings | None = None, *, evaluate_every_s: float = 0.
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with _evaluating(app.state.settings, evaluate_every_s):
+        with evaluating(app.state.settings, evaluate_every_s):
             yield
 
     app = _Api(
@@ -128,26 +123,3 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         ) from error
     with listener:
         yield listener
-
-
-@contextlib.contextmanager
-def _evaluating(settings: Settings, every_s: float) -> Iterator[None]:
-    """Evaluate the rules again and again while the block lasts; a round that fails is logged, and the next tries."""
-    end = threading.Event()
-
-    def rounds() -> None:
-        while not end.wait(every_s):
-            try:
-                AutoOptimizer(settings=settings).evaluate()
-            except GuardianFlowError as error:
-                log.warning("the alert rules could not be evaluated: %s", error)
-            except Exception:  # whatever it was, the next round must come
-                log.exception("the alert rules could not be evaluated")
-
-    thread = threading.Thread(target=rounds, name="guardianflow alert rules", daemon=True)
-    if every_s > 0:
-        thread.start()
-    yield
-    end.set()
-    if every_s > 0:
-        thread.join(_END_S)

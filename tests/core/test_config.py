@@ -71,6 +71,7 @@ def test_every_setting_is_read_from_its_environment_name(workspace, monkeypatch,
         "mlflow_tracking_uri": "http://127.0.0.1:5000",
         "database_url": "postgresql://h/d",
         "gate": "off",
+        "language": "ko",
         "gate_override_actors": "['kim']",
     }
     value = known.get(name, "0.5" if name.startswith("gate_") else "/a/b")

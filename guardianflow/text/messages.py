@@ -1,0 +1,331 @@
+"""What the pages say, in English and Korean: sentences with places for facts, never facts in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+__all__ = ["LANGUAGES", "MESSAGES", "ago", "counted", "language_of", "moment", "say", "span"]
+
+LANGUAGES = ("en", "ko")
+
+MESSAGES: Mapping[str, tuple[str, str]] = {
+    # --- the fleet page
+    "fleet.title": ("How the sites are", "현장 상태"),
+    "fleet.as_of": ("as of {time}", "{time} 기준"),
+    "fleet.all_well.one": ("The one site is well.", "현장 1곳이 정상입니다."),
+    "fleet.all_well.many": ("All {count} sites are well.", "현장 {count}곳이 모두 정상입니다."),
+    "fleet.unwell.one": ("{count} of {total} sites is unwell", "현장 {total}곳 중 이상 {count}곳"),
+    "fleet.unwell.many": ("{count} of {total} sites are unwell", "현장 {total}곳 중 이상 {count}곳"),
+    "fleet.and_unknown": (", {count} unknown", ", 알 수 없음 {count}곳"),
+    "fleet.unknown.one": ("{count} of {total} sites is unknown", "현장 {total}곳 중 알 수 없음 {count}곳"),
+    "fleet.unknown.many": ("{count} of {total} sites are unknown", "현장 {total}곳 중 알 수 없음 {count}곳"),
+    "fleet.others_well": (", the rest well", ", 나머지 정상"),
+    "fleet.empty": ("No site has sent any figures yet.", "아직 수치를 보낸 현장이 없습니다."),
+    "fleet.empty_next": (
+        (
+            "A site appears here once its model was measured on labelled pictures of it, or once its cameras report. "
+            "Who keeps this server finds both ways in docs/SITES.md."
+        ),
+        (
+            "라벨이 있는 현장 사진으로 모델을 측정하거나 카메라가 수치를 보내면 현장이 여기에 나타납니다. "
+            "두 가지 방법은 docs/SITES.md에 있습니다(서버 관리자용)."
+        ),
+    ),
+    "page.dead": (
+        "The figures can't be read at the moment, so nothing is known here.",
+        "지금은 수치를 읽을 수 없어 상태를 알 수 없습니다.",
+    ),
+    "page.dead_next": (
+        "Look again in a few minutes. If it stays so, tell who keeps this server what stands below.",
+        "몇 분 뒤에 다시 확인하십시오. 계속되면 아래 내용을 서버 관리자에게 알려 주십시오.",
+    ),
+    "page.details": ("What the computer says", "컴퓨터의 메시지"),
+    "page.look_again": ("Look again", "다시 보기"),
+    "page.fleet": ("Sites", "현장"),
+    "page.optimizer": ("Alerts and advice", "경보와 권고"),
+    # --- states
+    "state.well": ("well", "정상"),
+    "state.unwell": ("unwell", "이상"),
+    "state.unknown": ("unknown", "알 수 없음"),
+    # --- why
+    "why.broken": ("{metric} {value}, should be {bound}", "{metric} {value}, 기준: {bound}"),
+    "why.on_camera": ("Camera {camera}: {text}", "카메라 {camera}: {text}"),
+    "why.silent": ("nothing heard since {last_seen} ({age})", "{last_seen}부터 소식이 없습니다({age})"),
+    "why.not_measured": (
+        "whether it sees well here isn't known: it was never measured on labelled pictures of this place",
+        "라벨이 있는 이곳 사진으로 측정한 적이 없어 잘 보는지 알 수 없습니다",
+    ),
+    "why.new_version": (
+        "whether version {version} sees well here isn't known: it was not measured here since it is in charge",
+        "버전 {version}은(는) 적용된 뒤 이곳에서 측정하지 않아 잘 보는지 알 수 없습니다",
+    ),
+    "why.measured_long_ago": (
+        "whether it still sees well isn't known: it was last measured on {time}",
+        "마지막 측정이 {time}이어서 아직 잘 보는지 알 수 없습니다",
+    ),
+    "why.well": ("{metric} {value}, as it should be ({bound})", "{metric} {value}, 기준 충족({bound})"),
+    "why.well_no_rule": ("{metric} {value}; no alert", "{metric} {value}, 경보 없음"),
+    "why.pending": (
+        "being watched: {metric} {value}, should be {bound}",
+        "지켜보는 중: {metric} {value}, 기준: {bound}",
+    ),
+    "why.recovering": (
+        "better since {time}; watched until that is certain",
+        "{time}부터 나아졌고, 확실해질 때까지 지켜봅니다",
+    ),
+    "why.idle": (
+        "could do more: {metric} {value}, at least {limit} is usual",
+        "여유 있음: {metric} {value}, 보통 {limit} 이상",
+    ),
+    "why.acked": ("{actor} knows of it: {reason}", "{actor} 확인: {reason}"),
+    "bound.least": ("at least {limit}", "{limit} 이상"),
+    "bound.most": ("at most {limit}", "{limit} 이하"),
+    "since": ("since {time} ({age})", "{time}부터({age})"),
+    # --- figures
+    "metric.map50": ("accuracy (mAP50)", "정확도(mAP50)"),
+    "metric.map50_95": ("accuracy (mAP50-95)", "정확도(mAP50-95)"),
+    "metric.precision": ("share of finds that are right", "검출 중 맞은 비율(precision)"),
+    "metric.recall": ("share of objects that are found", "물체 중 찾은 비율(recall)"),
+    "metric.latency_ms_p50": ("usual time for a picture", "사진 한 장의 보통 처리 시간"),
+    "metric.latency_ms_p95": ("time for a picture (p95)", "사진 한 장의 처리 시간(p95)"),
+    "metric.gpu_util": ("load of the graphics card", "그래픽카드 사용률"),
+    "metric.cpu_util": ("load of the processor", "프로세서 사용률"),
+    "metric.throughput_fps": ("pictures a second", "초당 사진 수"),
+    "trend.caption": ("{metric}, {span}", "{metric}, {span}"),
+    "trend.line": ("line: {bound}", "선: {bound}"),
+    # --- advice
+    "advice.title": ("Advised", "권고"),
+    "advice.none": ("nothing to do", "할 일 없음"),
+    "advice.not_yet": (
+        "none yet; `guardianflow optimize` looks for what may help",
+        "아직 없습니다. `guardianflow optimize`가 방법을 찾습니다",
+    ),
+    "advice.silent": (
+        "see whether the camera has power and network, and whether the program that serves the model still runs",
+        "카메라의 전원과 네트워크, 모델을 돌리는 프로그램이 살아 있는지 확인하십시오",
+    ),
+    "advice.measure": (
+        "measure it on labelled pictures of this place (docs/SITES.md says how)",
+        "라벨이 있는 이곳 사진으로 측정하십시오(방법: docs/SITES.md)",
+    ),
+    "advice.person": ("somebody who knows the model must look", "모델을 아는 사람이 살펴봐야 합니다"),
+    "advice.open": ("{action}", "{action}"),
+    "advice.applying": ("being done now: {action}", "지금 진행 중: {action}"),
+    "advice.waiting": (
+        "a new version is ready and was found good; somebody who may promote must decide",
+        "새 버전이 준비되어 검증을 통과했습니다. 적용 권한이 있는 사람이 결정해야 합니다",
+    ),
+    "advice.failed": ("was tried and did not work: {action}", "시도했으나 실패: {action}"),
+    "advice.refused": (
+        (
+            "{action}: was tried, and the new version was no better, so the old one stays; "
+            "somebody who knows the model must look"
+        ),
+        "{action}: 시도했으나 새 버전이 더 낫지 않아 그대로 둡니다. 모델을 아는 사람이 살펴봐야 합니다",
+    ),
+    "advice.dismissed": ("{action}: {actor} said no: {reason}", "{action}: {actor} 거절: {reason}"),
+    "advice.decide": ("decide on the page “{page}”", "“{page}” 페이지에서 결정하십시오"),
+    "action.retrain": (
+        "train the model again on its pictures as they are now",
+        "현재의 사진으로 모델을 다시 학습시키기",
+    ),
+    "action.quantize": ("make the model smaller and faster (int8)", "모델을 더 작고 빠르게 만들기(int8)"),
+    "action.raise_batch": (
+        "try giving the model several pictures at once",
+        "모델에 사진을 여러 장씩 한꺼번에 주어 보기",
+    ),
+    "action.roll_back": ("go back to the version before this one", "바로 전 버전으로 되돌리기"),
+    "action.other": ("{name}", "{name}"),
+    # --- cameras and models
+    "camera.title": ("Cameras", "카메라"),
+    "camera.site": ("the whole site", "현장 전체"),
+    "model.in_charge": ("model {model}, version {version} in charge", "모델 {model}, 적용 버전 {version}"),
+    "model.unregistered": ("model {model}, no version in charge", "모델 {model}, 적용된 버전 없음"),
+    "nowhere.title": ("Alerts that name no site", "현장 이름이 없는 경보"),
+    # --- the optimizer page
+    "optimizer.title": ("Alerts and advice", "경보와 권고"),
+    "optimizer.alerts": ("Alerts", "경보"),
+    "optimizer.no_alert": ("No alert is open.", "열린 경보가 없습니다."),
+    "optimizer.firing.one": ("{count} alert fires.", "경보 {count}건."),
+    "optimizer.firing.many": ("{count} alerts fire.", "경보 {count}건."),
+    "optimizer.to_decide.one": ("{count} recommendation waits for a decision.", "결정할 권고 {count}건."),
+    "optimizer.to_decide.many": ("{count} recommendations wait for a decision.", "결정할 권고 {count}건."),
+    "optimizer.past": ("Past alerts", "지난 경보"),
+    "optimizer.advice": ("Advice to decide on", "결정할 권고"),
+    "optimizer.no_advice": ("Nothing waits for a decision.", "결정을 기다리는 권고가 없습니다."),
+    "optimizer.done": ("What was done, and whether it helped", "한 일과 그 효과"),
+    "optimizer.nothing_done": ("Nothing was done yet.", "아직 한 일이 없습니다."),
+    "optimizer.key": ("Key", "키"),
+    "optimizer.key_hint": (
+        "Everybody may read this page. To apply or dismiss, type your key here.",
+        "누구나 이 페이지를 읽을 수 있습니다. 적용하거나 거절하려면 키를 입력하십시오.",
+    ),
+    "optimizer.key_unknown": ("This key opens nothing.", "사용할 수 없는 키입니다."),
+    "optimizer.key_of": ("{name}, {role}", "{name}, {role}"),
+    "optimizer.key_needed": (
+        "Type a key first: deciding needs the role operator, putting a version in charge the role promoter.",
+        "먼저 키를 입력하십시오. 결정에는 operator, 버전 적용에는 promoter 역할이 필요합니다.",
+    ),
+    "optimizer.apply": ("Apply", "적용"),
+    "optimizer.put_in_charge": ("Put in charge", "버전 적용"),
+    "optimizer.go_on": ("Try again", "다시 시도"),
+    "optimizer.dismiss": ("Dismiss", "거절"),
+    "optimizer.reason": ("why not?", "거절 이유"),
+    "optimizer.started": (
+        "Recommendation {id} is being applied for {name}.",
+        "권고 {id}을(를) {name} 이름으로 적용하고 있습니다.",
+    ),
+    "optimizer.dismissed": (
+        "Recommendation {id} was dismissed for {name}.",
+        "권고 {id}을(를) {name} 이름으로 거절했습니다.",
+    ),
+    "optimizer.already": ("Recommendation {id} is {state} already.", "권고 {id}의 상태: {state}."),
+    "optimizer.because": ("Because", "이유"),
+    "optimizer.evidence": ("Evidence", "근거"),
+    "optimizer.caveat": ("But", "주의"),
+    "optimizer.cost": ("Cost", "비용"),
+    "optimizer.cost_known": ("about {span}, as long as run {run} took", "약 {span}(실행 {run} 기준)"),
+    "optimizer.cost_unknown": ("not known: nothing like it ran here yet", "알 수 없음: 비슷한 실행이 아직 없습니다"),
+    "optimizer.scenario": ("The exact scenario", "정확한 시나리오"),
+    "optimizer.figures_behind.one": ("{count} figure", "수치 {count}개"),
+    "optimizer.figures_behind.many": ("{count} figures", "수치 {count}개"),
+    "optimizer.alert_of": ("the alert stands on {figures}", "경보 근거: {figures}"),
+    "fit.changed": (
+        "its pictures have changed since it was trained; the same training may learn what it lacks",
+        "학습 뒤로 사진이 바뀌었습니다. 같은 학습으로 부족한 점을 배울 수 있습니다",
+    ),
+    "fit.grown": (
+        "it was trained on {then} pictures, and there are {now} now; the same training may learn what it lacks",
+        "학습 때 사진 {then}장, 지금 {now}장입니다. 같은 학습으로 부족한 점을 배울 수 있습니다",
+    ),
+    "fit.unchanged": (
+        "its pictures are the same as when it was trained, so little is to be expected",
+        "학습 때와 사진이 같아 큰 효과는 기대하기 어렵습니다",
+    ),
+    "fit.quantize": (
+        "version {champion} runs at {precision}; at int8 it is smaller and mostly faster",
+        "버전 {champion}은(는) {precision}로 돌고 있습니다. int8이면 더 작고 대개 더 빠릅니다",
+    ),
+    "fit.raise_batch": (
+        "the graphics card waits; batches of {sizes} pictures may serve more of them a second",
+        "그래픽카드가 놀고 있습니다. {sizes}장씩 묶으면 초당 더 많이 처리할 수 있습니다",
+    ),
+    "fit.roll_back": (
+        "it began after version {champion} was put in charge; with version {rollback} it was {before} ({figures})",
+        "버전 {champion} 적용 뒤에 시작되었습니다. 버전 {rollback}에서는 {before}였습니다({figures})",
+    ),
+    "alert.pending": ("watched", "지켜보는 중"),
+    "alert.firing": ("firing", "경보"),
+    "alert.resolved": ("over", "종료"),
+    "ended.recovered": ("it recovered", "회복됨"),
+    "ended.no_figures": ("figures stopped coming", "수치가 끊김"),
+    "ended.rule_removed": ("its rule was removed", "규칙이 삭제됨"),
+    "ended.new_champion": ("another version was put in charge", "다른 버전이 적용됨"),
+    "done.applying": ("being done", "진행 중"),
+    "done.applied": ("done", "완료"),
+    "done.refused": ("refused by the gate", "검증에서 거부됨"),
+    "done.failed": ("failed", "실패"),
+    "done.waiting": ("waits for a promoter", "승인 대기"),
+    "done.dismissed": ("dismissed", "거절됨"),
+    "done.withdrawn": ("withdrawn", "취소됨"),
+    "done.promoted": (
+        "version {version} is in charge now, instead of version {before}",
+        "버전 {before} 대신 버전 {version}이(가) 적용되었습니다",
+    ),
+    "done.by": ("{actor}, {time}", "{actor}, {time}"),
+    "effect.helped": ("It helped", "효과 있음"),
+    "effect.better": ("Better, but not yet as it should be", "나아졌으나 아직 기준에 못 미침"),
+    "effect.no_help": ("It did not help", "효과 없음"),
+    "effect.too_few": ("Can't be said yet", "아직 알 수 없음"),
+    "effect.figures": (
+        "{metric} before {before} ({before_count}), after {after} ({after_count})",
+        "{metric} 이전 {before}({before_count}), 이후 {after}({after_count})",
+    ),
+    "effect.so_far": (
+        "{metric} before {before} ({before_count}); since then {after_count} of at least {needed}",
+        "{metric} 이전 {before}({before_count}); 이후 {after_count}, 최소 {needed}개 필요",
+    ),
+    # --- times
+    "time.seconds.one": ("{count} second", "{count}초"),
+    "time.seconds.many": ("{count} seconds", "{count}초"),
+    "time.minutes.one": ("{count} minute", "{count}분"),
+    "time.minutes.many": ("{count} minutes", "{count}분"),
+    "time.hours.one": ("{count} hour", "{count}시간"),
+    "time.hours.many": ("{count} hours", "{count}시간"),
+    "time.days.one": ("{count} day", "{count}일"),
+    "time.days.many": ("{count} days", "{count}일"),
+    "time.ago": ("{span} ago", "{span} 전"),
+    "time.last": ("the last {span}", "최근 {span}"),
+    "time.now": ("just now", "방금"),
+}
+"""Key → English, Korean; both with the same places."""
+
+_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
+
+
+def say(key: str, language: str, **values: object) -> str:
+    """A sentence in a language.
+
+    Args:
+        key: One of :data:`MESSAGES`.
+        language: ``"en"`` or ``"ko"``.
+        values: For its places, as text.
+
+    Raises:
+        KeyError: No such message, or a place without a value.
+    """
+    return MESSAGES[key][LANGUAGES.index(language)].format(**values)
+
+
+def counted(key: str, count: int, language: str, **values: object) -> str:
+    """A sentence about a number of things: ``KEY.one`` or ``KEY.many``."""
+    return say(f"{key}.{'one' if count == 1 else 'many'}", language, count=count, **values)
+
+
+def language_of(setting: str, accepted: str = "") -> str:
+    """The language of a page.
+
+    Args:
+        setting: ``"en"``, ``"ko"``, or empty: what the browser asks for.
+        accepted: The browser's ``Accept-Language``, such as ``ko-KR,ko;q=0.9,en;q=0.8``.
+
+    Returns:
+        The first of ours by the browser's own order; English where it asks for none of them.
+    """
+    if setting:
+        return setting
+    wishes = []
+    for place, part in enumerate(accepted[:1000].split(",")):
+        name, _, weight = part.partition(";")
+        language = name.strip().lower().partition("-")[0]
+        if language in LANGUAGES:
+            wishes.append((-_weight(weight), place, language))
+    return min(wishes)[2] if wishes else LANGUAGES[0]
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text.strip().removeprefix("q="))
+    except ValueError:
+        return 1.0
+
+
+def span(seconds: float, language: str) -> str:
+    """A stretch of time in its largest unit: ``"3 days"``."""
+    for unit, size in _UNITS:
+        count = int(seconds // size)
+        if count >= 2 or (count == 1 and unit != "days"):
+            return counted(f"time.{unit}", count, language)
+    return counted("time.seconds", 0, language)
+
+
+def ago(then: datetime, now: datetime, language: str) -> str:
+    """How long ago something was."""
+    seconds = (now - then).total_seconds()
+    return say("time.now", language) if seconds < 60 else say("time.ago", language, span=span(seconds, language))
+
+
+def moment(time: datetime) -> str:
+    """A moment as every page shows it, in UTC."""
+    return f"{time:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,120 @@
+"""The pages over HTTP: Voila on the reports folder, each visitor with a kernel of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from traitlets.config import Config
+from voila.app import Voila
+
+from guardianflow.core.config import Settings
+from guardianflow.dashboard.rounds import EVALUATE_EVERY_S, evaluating
+from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.execution.executors import kernel_environment
+
+__all__ = ["reports_folder", "serve_pages"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_FORGOTTEN_S = 180
+_CONTENT_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
+)
+"""Voila's template fetches an icon font from elsewhere; many sites have no way out, and no page here needs it."""
+
+
+def reports_folder() -> Path:
+    """The folder of the pages' notebooks: inside an installed wheel, or in a source checkout.
+
+    Raises:
+        NotFoundError: Neither is there.
+    """
+    places = (_PACKAGE / "_notebooks" / "reports", _PACKAGE.parent / "notebooks" / "reports")
+    for place in places:
+        if place.is_dir():
+            return place
+    raise NotFoundError(f"the pages are missing from {places[0]}. Install GuardianFlow again.")
+
+
+class _Pages(Voila):  # type: ignore[misc]
+    """Voila with the fleet as its first page."""
+
+    on_start: Callable[[], None] | None = None
+
+    def init_handlers(self) -> list[Any]:
+        """Voila's, and the fleet page where a list of notebooks would stand."""
+        from tornado.web import RedirectHandler
+
+        first = (
+            self.server_url,
+            RedirectHandler,
+            {"url": f"{self.base_url}voila/render/fleet.ipynb", "permanent": False},
+        )
+        return [first, *super().init_handlers()]
+
+    def launch_browser(self) -> None:
+        """Called once connections are taken; no browser is opened."""
+        if self.on_start is not None:
+            self.on_start()
+
+
+def serve_pages(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8866,
+    evaluate_every_s: float = EVALUATE_EVERY_S,
+    on_start: Callable[[str], None] | None = None,
+) -> None:
+    """Show the pages until SIGINT or SIGTERM.
+
+    Args:
+        settings: Where the figures are.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        evaluate_every_s: Evaluate the alert rules so often, in a thread; 0: never.
+        on_start: Told the address once connections are taken.
+
+    Raises:
+        InputError: Address and port can't be had.
+    """
+    port = _free(host, port)
+    os.environ.update(kernel_environment(settings))  # of this process, and so of every kernel
+    pages = _Pages(config=_config(host, port))
+    pages.on_start = lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}") if on_start else None
+    pages.initialize([str(reports_folder())])
+    with evaluating(settings, evaluate_every_s):
+        pages.start()
+
+
+def _config(host: str, port: int) -> Config:
+    config = Config()
+    config.Voila.ip, config.Voila.port, config.Voila.port_retries = host, port, 0
+    config.Voila.open_browser = True  # see _Pages.launch_browser
+    config.Voila.log_level = "WARN"
+    # On loopback only requests to a name of this machine: else any website could read here by a name that it moves.
+    config.Voila.tornado_settings = {
+        "allow_remote_access": host not in _LOOPBACK,
+        "headers": {"Content-Security-Policy": _CONTENT_POLICY},
+    }
+    config.VoilaConfiguration.http_header_envs = ["Accept-Language"]
+    config.VoilaConfiguration.show_tracebacks = False
+    config.VoilaConfiguration.file_allowlist = []
+    kernels = config.MappingKernelManager
+    kernels.cull_idle_timeout, kernels.cull_interval, kernels.cull_connected = _FORGOTTEN_S, 60, False
+    return config
+
+
+def _free(host: str, port: int) -> int:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as listener:
+            return int(listener.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"{host} port {port} can't be listened on: {error}. Choose another with --host and --port."
+        ) from error

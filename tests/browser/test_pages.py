@@ -1,0 +1,102 @@
+"""What people see: the pages in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from guardianflow.dashboard.fleet import fleet
+from guardianflow.dashboard.recommendations import Recommendations
+from tests.browser.conftest import Pages
+
+WAIT_MS = 90_000
+
+
+@pytest.fixture
+def look(browser: Any) -> Iterator[Any]:
+    """Opens a page; what it asked from elsewhere and what went wrong in it stand in ``look.strange``."""
+    contexts = []
+
+    def open_(url: str, *, width: int = 1400, locale: str = "en-US", selector: str = ".gf h1") -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 2400}, locale=locale)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("requestfinished", lambda request: check(request.url, url))
+        page.on("pageerror", lambda error: open_.strange.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector(selector, timeout=WAIT_MS)
+        return page
+
+    def check(asked: str, url: str) -> None:
+        here = url.split("/")[2]
+        if not asked.startswith(("data:", "blob:", "file:")) and asked.split("/")[2] != here:
+            open_.strange.append(asked)
+
+    open_.strange = []
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def width_of(page: Any) -> tuple[int, int]:
+    return tuple(page.evaluate("[document.documentElement.scrollWidth, innerWidth]"))
+
+
+def test_the_first_page_tells_of_the_sites_in_words(pages: Pages, look: Any) -> None:
+    page = look(f"{pages.url}/")
+    assert page.inner_text("h1") == "1 of 3 sites is unwell, 1 unknown, the rest well."
+    card = page.inner_text("section.unwell")
+    assert "Accuracy (mAP50) 0.58, should be at least 0.75." in card
+    assert "Train the model again on its pictures as they are now." in card
+    assert "Camera dock-2: nothing heard since" in page.inner_text("section.unknown")
+    signs = page.eval_on_selector_all(".gf-head > .gf-pill", "all => all.map(one => one.innerText)")
+    assert {"!\nunwell", "?\nunknown", "✓\nwell"} <= {text.strip() for text in signs}
+    assert look.strange == []
+
+
+@pytest.mark.parametrize(("width", "locale"), [(390, "en-US"), (390, "ko-KR"), (1400, "ko-KR")])
+def test_nothing_hangs_over_the_edge(pages: Pages, look: Any, width: int, locale: str) -> None:
+    html = pages.scene.settings.work_dir.parent / f"fleet-{width}-{locale}.html"
+    html.write_text(fleet(pages.scene.settings).to_html(locale[:2]), encoding="utf-8")
+    page = look(html.as_uri(), width=width)
+    assert width_of(page) == (width, width)
+
+
+def test_the_browsers_language_is_the_pages(pages: Pages, look: Any) -> None:
+    page = look(pages.page("optimizer"), width=390, locale="ko-KR")
+    assert page.inner_text("h1") == "경보 2건. 결정할 권고 1건."
+    assert width_of(page) == (390, 390)
+
+
+def test_only_a_key_that_may_decides(pages: Pages, look: Any) -> None:
+    scene = pages.scene
+    page = look(pages.page("optimizer"), selector=".gf-decide button")
+
+    def state() -> str:
+        return Recommendations(scene.database).list()[0].state
+
+    def dismiss(role: str) -> str:
+        key = scene.key(role) if role else ""
+        page.fill("input[type=password]", key)
+        page.press("input[type=password]", "Tab")
+        holder = f"Kim {role}" if role else "Everybody"
+        page.wait_for_function("words => document.querySelector('.gf-key').innerText.includes(words)", arg=holder)
+        page.fill(".gf-decide input", "the lamp is being mended")
+        page.press(".gf-decide input", "Tab")
+        before = page.inner_text(".gf-page")
+        page.click(".gf-decide button:nth-of-type(2)")
+        page.wait_for_function("before => document.querySelector('.gf-page').innerText !== before", arg=before)
+        return str(page.inner_text(".gf-advice"))
+
+    page.click("summary")
+    assert "data_yaml: harbour/data.yaml" in page.inner_text("pre")
+    assert "deciding needs the role operator" in dismiss("")
+    assert "this needs the role operator; key 'Kim viewer' is viewer" in dismiss("viewer")
+    assert state() == "open"
+    assert "Recommendation 1 was dismissed for Kim operator." in dismiss("operator")
+    assert state() == "dismissed"
+    page.wait_for_selector("text=Nothing waits for a decision.")
+    assert "the lamp is being mended" in page.inner_text(".gf-page").lower()
+    assert look.strange == []
