@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.dashboard.site_states import Figure, Trend
-from guardianflow.state.database import metric_records, model_states
+from guardianflow.state.tables import metric_records, model_states
 
 __all__ = ["ACCURACY", "LABELLED", "LIVE", "Part", "SiteFigures", "newest"]
 
