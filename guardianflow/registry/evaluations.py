@@ -246,7 +246,8 @@ class Evaluations:
         query = query.where(*(column == value for column, value in wanted if value is not None))
         with Database.open(self._settings.database_url).read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [EvaluationRow(**{**row, "folder": Path(row["folder"])}) for row in rows]
+        typed = ({**row, "folder": Path(row["folder"]), "per_class": tuple(row["per_class"])} for row in rows)
+        return [EvaluationRow(**row) for row in typed]
 
     def load(self, row: EvaluationRow) -> DetectionRecord:
         """The predictions of an evaluation: from its folder, or where that is gone or changed, from MLflow.

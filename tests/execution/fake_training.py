@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import InputError
-from guardianflow.files.run_folder import write_json
-from guardianflow.runners.training.runner import RESULT_FILE, Runner
+from guardianflow.files.run_folder import RESULT_FILE, write_json
+from guardianflow.runners._base import Runner
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.fields import flat_fields
 from guardianflow.scenario.schema import TrainingScenario
