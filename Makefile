@@ -14,7 +14,7 @@ help: ## Show this list
 	@echo "GuardianFlow: make TARGET   (options for the tool behind a target: ARGS=\"…\", a certain Python: PYTHON=…)"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: set-up-base ## Train two small models, register, promote, roll back: each step a notebook that ran
+demo: set-up-base ## Train a model, promote, quantize, roll back; watch three sites, improve it
 	@$(BIN)/guardianflow demo $(ARGS)
 
 test: set-up-dev ## Run the tests, two at a time (ARGS="-k registry" for some of them, WORKERS=0 for one at a time)

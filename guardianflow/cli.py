@@ -25,7 +25,10 @@ __all__ = ["VERBS", "app", "load_verb", "main"]
 VERBS = {
     "init": ("start:init", "Make a workspace: guardianflow.toml, scenarios/, notebooks/, .gitignore."),
     "doctor": ("start:doctor", "Show every setting and where it came from, and check what the product needs."),
-    "demo": ("start:demo", "Train two small models on generated scenes, register, promote, roll back, promote again."),
+    "demo": (
+        "start:demo",
+        "Train a small model on generated scenes, promote, quantize, roll back; watch three sites, and improve it.",
+    ),
     "train": ("work:train", "Train a detector: a run in MLflow, an executed notebook, weights, curves and samples."),
     "infer": ("work:infer", "Benchmark a model: accuracy, latency, throughput and memory on each runtime."),
     "quant": ("work:quant", "Quantize a model, compare it with the original on the same images, and register it."),

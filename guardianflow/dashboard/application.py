@@ -56,6 +56,7 @@ class Application:
         settings: Where everything else is. Runs and ledger name who claimed it.
         clock: What time it is.
         on_step: Told what is done now.
+        on_run: Told the record of the run as soon as it exists.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Application:
         settings: Settings,
         clock: Callable[[], datetime],
         on_step: Step | None = None,
+        on_run: Callable[[RunRecord], None] | None = None,
     ) -> None:
         actor = recommendation.actor or settings.actor
         self._it = recommendation
@@ -75,6 +77,7 @@ class Application:
         self._registry = ModelRegistry(self._settings, actor=actor)
         self._clock = clock
         self._on_step = on_step or (lambda _: None)
+        self._on_run = on_run or (lambda _: None)
         self._runs: dict[str, str] = dict(recommendation.outcome.get("runs", {}))
 
     def carry_out(self) -> Recommendation:
@@ -191,6 +194,7 @@ class Application:
         def keep(record: RunRecord) -> None:
             self._runs[name] = record.run_id
             self._save(run_id=record.run_id)
+            self._on_run(record)
 
         executor = LocalExecutor(self._settings, on_run=keep)
         if seen is not None and KINDS.get(seen.kind).resumable:

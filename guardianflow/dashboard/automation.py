@@ -28,6 +28,7 @@ from guardianflow.text.plain import Row
 
 if TYPE_CHECKING:
     from guardianflow.dashboard.application import Step
+    from guardianflow.runs.run_records import RunRecord
 
 __all__ = ["AutoOptimizer", "Evaluation", "Recommendation", "State"]
 
@@ -259,6 +260,7 @@ class AutoOptimizer:
         actor: str | None = None,
         may_promote: bool = True,
         on_step: Step | None = None,
+        on_run: Callable[[RunRecord], None] | None = None,
     ) -> Recommendation:
         """Carry a recommendation out here, and wait for the end; done once, whoever calls and however often.
 
@@ -269,6 +271,7 @@ class AutoOptimizer:
             actor: Who wants it. Default: ``settings.actor``.
             may_promote: Whether that person may put a version in charge. If not, it ends in ``waiting``.
             on_step: Told what is done now.
+            on_run: Told the record of the recommended run as soon as it exists.
 
         Raises:
             NotFoundError: There is none of that number.
@@ -276,9 +279,11 @@ class AutoOptimizer:
         """
         number = recommendation if isinstance(recommendation, int) else recommendation.id
         self.claim(number, actor=actor or self.settings.actor, may_promote=may_promote)
-        return self.go_on(number, on_step=on_step)
+        return self.go_on(number, on_step=on_step, on_run=on_run)
 
-    def go_on(self, number: int, *, on_step: Step | None = None) -> Recommendation:
+    def go_on(
+        self, number: int, *, on_step: Step | None = None, on_run: Callable[[RunRecord], None] | None = None
+    ) -> Recommendation:
         """Carry out what was claimed, from where it stands; anything else is handed back as it is.
 
         Raises:
@@ -291,7 +296,12 @@ class AutoOptimizer:
             if found.state != State.APPLYING:  # nobody claimed it, or another process has done it meanwhile
                 return found
             return Application(
-                found, database=self._database, settings=self.settings, clock=self._clock, on_step=on_step
+                found,
+                database=self._database,
+                settings=self.settings,
+                clock=self._clock,
+                on_step=on_step,
+                on_run=on_run,
             ).carry_out()
 
     def dismiss(self, number: int, *, actor: str, reason: str) -> Recommendation:

@@ -56,7 +56,7 @@ def demo(
     fresh: Annotated[bool, Option("--fresh", help="Do everything anew instead of reusing an earlier demo.")] = False,
     json: Json = False,
 ) -> None:
-    """Train two small models on generated scenes, register, promote, roll back, promote again."""
+    """Train a small model on generated scenes, promote, quantize, roll back; watch three sites, and improve it."""
     from guardianflow.core.config import Settings
     from guardianflow.demo import run_demo
 
