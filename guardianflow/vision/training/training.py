@@ -7,15 +7,17 @@ validation figures; benchmarks measure again, the same way for every runtime.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import GuardianFlowError, ModelFileError, RunFailedError
 from guardianflow.vision._ultralytics import import_ultralytics, quiet
+from guardianflow.vision.backends.torch import usable_cores
 from guardianflow.vision.devices import best_device
 from guardianflow.vision.training.epochs import (
     ClassResult,
@@ -81,7 +83,7 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
     import_ultralytics()
     job.folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with quiet(job.log_file), warnings.catch_warnings():
+    with quiet(job.log_file), warnings.catch_warnings(), _every_core():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a curve with a box for a letter
         try:
             if job.resume and _was_last_epoch(job.resume, job.epochs):
@@ -91,6 +93,19 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
             raise
         except Exception as error:
             raise _explained(error, job) from error
+
+
+@contextlib.contextmanager
+def _every_core() -> Iterator[None]:
+    """Compute on all cores: Ultralytics leaves one of them idle, which on two cores is half of them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(before, usable_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(job: TrainingJob, observer: TrainingObserver, began: float) -> TrainingOutcome:
