@@ -83,7 +83,7 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
     import_ultralytics()
     job.folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with quiet(job.log_file), warnings.catch_warnings(), _every_core():
+    with quiet(job.log_file), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a curve with a box for a letter
         try:
             if job.resume and _was_last_epoch(job.resume, job.epochs):
@@ -97,7 +97,7 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
 
 @contextlib.contextmanager
 def _every_core() -> Iterator[None]:
-    """Compute on all cores: Ultralytics leaves one of them idle, which on two cores is half of them."""
+    """Compute on all cores: the trainer, when it is made, leaves one of them idle, which of two is half of them."""
     import torch
 
     before = torch.get_num_threads()
@@ -123,7 +123,8 @@ def _train(job: TrainingJob, observer: TrainingObserver, began: float) -> Traini
         figures = validate_weights(trainer.best, job) if trainer.best.exists() else ({}, ())
     else:
         watch = _Watch(trainer, observer, known)
-        trainer.train()
+        with _every_core():
+            trainer.train()
         epochs_run = watch.epochs_run
         figures = catalogue_metrics(trainer.metrics or {}), _per_class(trainer.validator.metrics, trainer.data["names"])
     return _outcome(job, figures, epochs_run, began, trainer)
