@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Two tests at a time share the cores: threads of one that wait must not spin where those of the other compute.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 # Worker processes and fixtures import `tests.…`, from whatever folder pytest was started.
 _ROOT = str(Path(__file__).resolve().parents[1])
 if _ROOT not in sys.path:
