@@ -75,6 +75,7 @@ class DemoRecipe:
             "scale": 0.2,
             "translate": 0.05,
             "erasing": 0.0,
+            "plots": False,  # our own page has the curves
         }
     )
 
