@@ -26,6 +26,7 @@ from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS, plan_resume, plan_run
 from guardianflow.state.database import Database
+from guardianflow.text.progress_bar import in_a_kernel
 
 __all__ = ["Application", "Step"]
 
@@ -250,7 +251,9 @@ class Application:
             seconds=_MEASURED_S,
         )
         # No sink: it is evidence for the gate, and no figure of a site.
-        measured = make_runner(plan, settings=self._settings, sink=NullSink()).run()
+        runner = make_runner(plan, settings=self._settings, sink=NullSink())
+        runner.shows_progress = in_a_kernel()
+        measured = runner.run()
         self._runs["champion measured"] = measured.run_id
         self._save()
 

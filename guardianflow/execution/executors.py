@@ -154,7 +154,7 @@ class LocalExecutor:
                     runner.hand_over(run.folder)
                     if self._on_run:
                         self._on_run(run.record)
-                        runner.run_id = run.run_id  # who follows the record shows where it stands
+                        runner.shows_progress = False  # who follows the record does
                     if template is None:
                         runner.work(run)
                     else:

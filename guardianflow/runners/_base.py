@@ -101,6 +101,7 @@ class Runner(ABC, Generic[S, R]):
         self.run_id = run_id
         self.settings = settings or Settings()
         self.remarks: tuple[str, ...] = ()
+        self.shows_progress = not run_id or in_a_kernel()  # else somebody else shows where the run stands
         self._sink = sink
         if run_id:  # whoever made the run has looked at the images already
             with contextlib.suppress(GuardianFlowError):
@@ -127,11 +128,6 @@ class Runner(ABC, Generic[S, R]):
     def unmet(self, metrics: Mapping[str, float]) -> list[str]:
         """Which of the task's requirements a run's figures don't meet, a sentence each."""
         return [said for rule in self.scenario.task.requirements if (said := _unmet(rule, metrics))]
-
-    @property
-    def shows_progress(self) -> bool:
-        """Whether nobody else shows where this run stands."""
-        return not self.run_id or in_a_kernel()
 
     @abstractmethod
     def check(self) -> None:
