@@ -18,13 +18,13 @@ from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.demo import DEMO_MODEL, DemoRecipe, run_demo
 from guardianflow.exceptions import RunFailedError
 
-SMALL = DemoRecipe(images=24, sample=10, imgsz=64, batch=8, epochs=2, min_map50=0.0)
+SMALL = DemoRecipe(images=24, sample=10, imgsz=64, batch=8, epochs=2, min_map50=0.0, backends=("torch",), seconds=0.1)
 
 SITES = ["main gate", "south gate", "car park"]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_demo_tells_its_story_and_reuses_it(
     tmp_path: Path, mlflow_sqlite_template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
