@@ -46,6 +46,7 @@ work_dir = "{DEFAULT_WORK_DIR}"
 # gate_latency_ms_p95 = 0      # no champion may be slower, in ms; 0: no limit
 # gate_size_mb = 0             # no champion may be larger, in MB; 0: no limit
 # gate_override_actors = []    # who may promote against the gate; nobody named: everybody
+# language = ""                # of the pages, en or ko; left out, as the browser asks
 """
 
 _GITIGNORE = f"""\

@@ -388,7 +388,7 @@ def _findings(connection: sa.Connection, rule: AlertRule, now: datetime) -> dict
     for row in group_rows(connection, where, _SERIES, of_somebody, counts):
         series: Series = (row["model"], row["site"], row["camera"])
         value = row[rule.statistic] if row["count"] >= rule.at_least else None
-        last_seen = row["last_time"].isoformat()
+        last_seen = row["last_time"].isoformat() if row["last_time"] else None  # nothing but figures that are none
         more = {"statistic": rule.statistic, "figures": row["count"], "invalid": row["invalid"]}
         more |= {"last_seen": last_seen, "version": versions[series]}
         found[series] = _Finding(value, value is not None and rule.holds(value), {**facts, **more})

@@ -7,17 +7,15 @@ validation figures; benchmarks measure again, the same way for every runtime.
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import GuardianFlowError, ModelFileError, RunFailedError
 from guardianflow.vision._ultralytics import import_ultralytics, quiet
-from guardianflow.vision.backends.torch import usable_cores
 from guardianflow.vision.devices import best_device
 from guardianflow.vision.training.epochs import (
     ClassResult,
@@ -95,19 +93,6 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
             raise _explained(error, job) from error
 
 
-@contextlib.contextmanager
-def _every_core() -> Iterator[None]:
-    """Compute on all cores: the trainer, when it is made, leaves one of them idle, which of two is half of them."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(before, usable_cores()))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _train(job: TrainingJob, observer: TrainingObserver, began: float) -> TrainingOutcome:
     from guardianflow.vision.training._trainer import IsolatedTrainer
 
@@ -123,8 +108,7 @@ def _train(job: TrainingJob, observer: TrainingObserver, began: float) -> Traini
         figures = validate_weights(trainer.best, job) if trainer.best.exists() else ({}, ())
     else:
         watch = _Watch(trainer, observer, known)
-        with _every_core():
-            trainer.train()
+        trainer.train()
         epochs_run = watch.epochs_run
         figures = catalogue_metrics(trainer.metrics or {}), _per_class(trainer.validator.metrics, trainer.data["names"])
     return _outcome(job, figures, epochs_run, began, trainer)
