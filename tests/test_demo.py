@@ -16,11 +16,23 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.dashboard.automation import AutoOptimizer
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.demo import DEMO_MODEL, DemoRecipe, run_demo
+from guardianflow.demo.sites import DemoSites
 from guardianflow.exceptions import RunFailedError
 
 SMALL = DemoRecipe(images=24, sample=10, imgsz=64, batch=8, epochs=2, min_map50=0.0, backends=("torch",), seconds=0.1)
 
 SITES = ["main gate", "south gate", "car park"]
+
+
+def test_each_demo_begins_by_day_and_the_night_joins_later(tmp_path: Path) -> None:
+    sites = DemoSites(tmp_path, images=20, sample=10, seed=1)
+    sites.draw()
+    by_day = sites.data_yaml.read_text(encoding="utf-8")
+    assert "night" not in by_day
+    sites.label_the_night()
+    assert "car_park-night" in sites.data_yaml.read_text(encoding="utf-8")
+    sites.draw()
+    assert sites.data_yaml.read_text(encoding="utf-8") == by_day
 
 
 @pytest.mark.slow

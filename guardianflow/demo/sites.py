@@ -89,8 +89,7 @@ class DemoSites:
                 config=SceneConfig(site=view.scene, condition=view.condition, seed=view.seed),
                 splits={"train": 0.2, "val": 0.8},
             )
-        if not self.data_yaml.is_file():
-            self._list([name for name, _ in made])
+        self._list([name for name, _ in made])  # the night joins later, in every demo
         return f"{sum(count for _, count in made)} images to train on, {len(VIEWS)} samples of {self.sample * 4 // 5}"
 
     def label_the_night(self) -> str:

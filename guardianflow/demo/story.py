@@ -15,6 +15,7 @@ from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.dashboard.alerts import AlertRules
 from guardianflow.dashboard.automation import AutoOptimizer, Recommendation, State
+from guardianflow.dashboard.fleet import fleet
 from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.demo.sites import SILENT_CAMERA, VIEWS, DemoSites, picture_of, service_figures
 from guardianflow.exceptions import NotFoundError, RunFailedError
@@ -36,7 +37,7 @@ _STEPS = 14
 
 @dataclass(frozen=True)
 class DemoRecipe:
-    """How much the demo does; the defaults need under eight minutes on two cores.
+    """How much the demo does.
 
     Attributes:
         images: Generated scenes by day, half of each kind of site, a fifth of them for validation.
@@ -314,18 +315,11 @@ class _Demo:
         return str(done.outcome["said"]), self._page_of(done)
 
     def _page_of(self, done: Recommendation) -> Facts:
-        record = self._optimizer_run(done)
-        return _pages(record) if record else {}
-
-    def _optimizer_run(self, done: Recommendation) -> RunRecord | None:
-        if not done.run_id:
-            return None
-        return RunRecords(Database.open(self._settings.database_url)).get(done.run_id)
+        records = RunRecords(Database.open(self._settings.database_url))
+        return _pages(records.get(done.run_id)) if done.run_id else {}
 
     def fleet(self) -> _Told:
         """The fleet page as a file, and as a picture where a browser is."""
-        from guardianflow.dashboard.fleet import fleet
-
         seen = fleet(self._settings)
         page = write_text(self._settings.work_dir / "demo" / "fleet.html", seen.to_html())
         picture = picture_of(page)

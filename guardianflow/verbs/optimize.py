@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardianflow.exceptions import InputError
+from guardianflow.exceptions import InputError, TrackingUnavailableError
 from guardianflow.verbs.frame import Json, verb
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ def optimize(
 
     if sum(given is not None for given in (apply, dismiss, watch)) > 1 or (reason and dismiss is None):
         raise InputError("give one of --apply ID, --dismiss ID --reason TEXT and --watch TIME")
+    if watch is not None and json:
+        raise InputError("a watch never ends, so it makes no JSON document; call `optimize --json` again and again")
     settings = Settings()
     if apply is not None:
         _apply(apply, settings, as_json=json)
     elif dismiss is not None:
         _dismiss(dismiss, reason, settings, as_json=json)
     elif watch is not None:
-        _watch(_seconds(watch), settings, as_json=json)
+        _watch(_seconds(watch), settings)
     else:
         _show(_evaluate(settings), as_json=json)
 
@@ -135,20 +137,26 @@ def _dismiss(number: int, reason: str, settings: Settings, *, as_json: bool) -> 
         say(f"recommendation {number} is dismissed: {done.reason}")
 
 
-def _watch(seconds: float, settings: Settings, *, as_json: bool) -> None:
-    """Look again and again; shown is what is new since the last look."""
+def _watch(seconds: float, settings: Settings) -> None:
+    """Look again and again; shown is what is new since the last look. A look that fails is said, and the next tries."""
     import time
+
+    from guardianflow.console import say
 
     shown: object = None
     while True:
-        found = _evaluate(settings)
-        news = (
-            [(alert.id, alert.state) for alert in found.alerts],
-            [(item.id, item.state) for item in found.recommendations],
-        )
-        if news != shown:
-            shown = news
-            _show(found, as_json=as_json)
+        try:
+            found = _evaluate(settings)
+        except TrackingUnavailableError as error:
+            say(f"error: {error}")
+        else:
+            news = (
+                [(alert.id, alert.state) for alert in found.alerts],
+                [(item.id, item.state) for item in found.recommendations],
+            )
+            if news != shown:
+                shown = news
+                _show(found, as_json=False)
         time.sleep(seconds)
 
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -378,3 +379,64 @@ def test_the_gate_refuses_after_the_champion_was_seen_on_the_candidates_images(s
     assert site.registry().get(model).version == "1"
     known = site.store.query_metrics(model=model, source="inference")
     assert set(known["site"]) == {"항구 port"}  # what was measured for the gate is no figure of a site
+
+
+def test_slow_service_is_answered_with_an_int8_version_that_the_gate_judges(site: Site) -> None:
+    model = site.model()
+    for minute in range(6):
+        live = {"metric": "latency_ms_p95", "source": "service"}
+        site.figure(model, 45.0, version="1", hours_ago=minute / 60, **live)
+    optimizer = site.optimizer(gate="off")
+    optimizer.evaluate(datetime.now(UTC) - timedelta(minutes=11))  # the rule must hold for ten minutes
+    assert not [item for item in optimizer.evaluate().recommendations if item.model == model]
+    later = datetime.now(UTC) + timedelta(minutes=11)
+    [advice] = [item for item in site.optimizer(at=later).evaluate().recommendations if item.model == model]
+    assert (advice.action, advice.scenario["kind"]) == ("quantize", "quantize")
+    assert "int8 on openvino takes less time and space" in advice.facts["why"]
+    done = optimizer.apply(advice)
+    assert done.state == "applied", done.outcome["said"]
+    champion = site.registry().get(model)
+    assert (champion.version, champion.serving.precision, champion.serving.backend) == ("2", "int8", "openvino")
+    assert champion.serving.parent_version == "1"
+
+
+def test_an_idle_processor_is_answered_with_the_speeds_of_larger_batches_and_nothing_is_promoted(site: Site) -> None:
+    model = site.model()
+    for minute in range(6):
+        site.figure(model, 12.0, version="1", hours_ago=minute / 60, metric="gpu_util", source="service")
+    site.optimizer().evaluate()
+    later = datetime.now(UTC) + timedelta(minutes=31)
+    [advice] = [item for item in site.optimizer(at=later).evaluate().recommendations if item.model == model]
+    assert (advice.action, advice.facts["batch_sizes"]) == ("raise_batch", [1, 2, 4])
+    done = site.optimizer().apply(advice)
+    assert (done.state, done.outcome["promoted"]) == ("applied", False), done.outcome
+    assert set(done.outcome["throughput_fps"]) == {"1", "2", "4"}
+    assert all(speed > 0 for speed in done.outcome["throughput_fps"].values())
+    assert site.registry().get(model).version == "1"
+
+
+def test_a_watch_tells_what_is_new_and_ends_with_ctrl_c(tmp_path: Path, mlflow_sqlite_template: Path) -> None:
+    settings = Settings(work_dir=tmp_path, actor="kim")
+    MetricsStore(settings.database_url)
+    process = subprocess.Popen(
+        [sys.executable, "-uc", "from guardianflow.cli import main; main()", "optimize", "--watch", "1s"],
+        env={**os.environ, **settings.as_environment()}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
+    reader.start()
+    wait_for(lambda: any("nothing is advised" in line for line in lines))
+    record = MetricRecord(datetime.now(UTC), "map50", 0.4, model="gate", site="항구", source="inference")
+    MetricsStore(settings.database_url).save_metrics([record])
+    wait_for(lambda: any("map50-low" in line and "firing" in line for line in lines))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    reader.join(10)
+    assert [line.strip() for line in lines].count(
+        "nothing is advised"
+    ) == 2  # nothing is said again while nothing is new
+
+
+def test_a_watch_makes_no_json_document(site: Site) -> None:
+    assert "never ends" in call("optimize", "--watch", "15m", "--json", code=2).stderr

@@ -27,7 +27,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
 _ALERT: dict[str, Any] = {
     "id": 12, "rule": "map50-low", "metric": "map50", "model": "gate", "site": "harbour", "camera": "cam-1",
     "state": "firing", "value": 0.61, "since": "2026-05-01T08:00:00+00:00", "fired": "2026-05-01T08:00:00+00:00",
-    "facts": {"rule": "map50 < 0.75", "version": "3"},
+    "facts": {"when": "map50 < 0.75", "version": "3"},
 }  # fmt: skip
 _RECOMMENDATION: dict[str, Any] = {
     "id": 4, "alert_id": 12, "action": "retrain", "model": "gate", "site": "harbour", "camera": "cam-1",
