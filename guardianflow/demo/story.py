@@ -22,6 +22,7 @@ from guardianflow.exceptions import NotFoundError, RunFailedError
 from guardianflow.execution.executors import LocalExecutor, RunOutcome
 from guardianflow.files.run_folder import read_result, write_text
 from guardianflow.listing import history_table
+from guardianflow.machine.system import usable_cores
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import plan_run
@@ -54,21 +55,21 @@ class DemoRecipe:
             and no mosaic keeps the objects large: a model from random weights then learns in minutes.
     """
 
-    images: int = 300
+    images: int = 280
     sample: int = 50
     imgsz: int = 256
     batch: int = 6
     epochs: int = 9
     min_map50: float = 0.75
     backends: tuple[str, ...] = ("torch", "onnxruntime", "openvino")
-    seconds: float = 0.5
-    calibration_images: int = 64
+    seconds: float = 0.3
+    calibration_images: int = 32
     seed: int = 7
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
             "nbs": 6,
             "optimizer": "AdamW",
-            "lr0": 0.002,
+            "lr0": 0.003,
             "lrf": 0.05,
             "mosaic": 0.0,
             "warmup_epochs": 0.5,
@@ -201,6 +202,7 @@ class _Demo:
             epochs=self._recipe.epochs,
             batch=self._recipe.batch,
             imgsz=self._recipe.imgsz,
+            threads=usable_cores(),
             register_as=DEMO_MODEL,
             options=dict(self._recipe.options),
         )
