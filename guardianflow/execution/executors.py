@@ -30,7 +30,7 @@ from guardianflow.runners._base import RESULT_FILE, Runner, keep_scenario
 from guardianflow.runs.run_records import RunRecord, RunStatus
 from guardianflow.runs.tracking import TrackedRun, outcome_of
 from guardianflow.runs.tracking_store import look_at_store
-from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.experiment_design import RunPlan, Trial
 from guardianflow.scenario.factory import KINDS
 from guardianflow.text.command_lines import command
 from guardianflow.text.redaction import secret_places
@@ -207,6 +207,7 @@ class LocalExecutor:
             parameters=plan.parameters,
             template=None if self.direct else plan.kind,
             again_of=plan.again_of,
+            tags=_trial_tags(plan.trial) if plan.trial else None,
         )
 
     def _run_notebook(self, plan: RunPlan, run: TrackedRun, template: Path) -> NotebookResult:
@@ -251,6 +252,11 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
         ignored = "ignore:IProgress not found"
         found["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
     return found
+
+
+def _trial_tags(trial: Trial) -> dict[str, str]:
+    below = {"mlflow.parentRunId": trial.parent} if trial.parent else {}
+    return {**below, "guardianflow.study": trial.study, "guardianflow.trial": str(trial.number)}
 
 
 def _failed(run: TrackedRun, error: Exception) -> RunFailedError:

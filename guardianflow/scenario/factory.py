@@ -13,7 +13,7 @@ from guardianflow._plugins import Registry
 from guardianflow.exceptions import InputError
 from guardianflow.runs.run_records import RunRecord
 from guardianflow.scenario.blocks import BaseScenario
-from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.experiment_design import ComparisonScenario, RunPlan, SweepScenario
 from guardianflow.scenario.fields import from_flat
 from guardianflow.scenario.schema import (
     InferenceScenario,
@@ -58,6 +58,10 @@ WRAP = Kind("wrap", WrapScenario, "guardianflow.adapters.generic_wrapper:Generic
 
 OPTIMIZE = Kind("optimize", OptimizationScenario, "guardianflow.dashboard.optimization:OptimizationRunner")
 
+SWEEP = Kind("sweep", SweepScenario, "guardianflow.execution.sweep:SweepRunner")
+
+COMPARE = Kind("compare", ComparisonScenario, "guardianflow.execution.comparison:ComparisonRunner")
+
 KINDS: Registry[Kind] = Registry(
     "kind of run",
     {
@@ -69,6 +73,8 @@ KINDS: Registry[Kind] = Registry(
         "registry": "guardianflow.scenario.factory:REGISTRY",
         "wrap": "guardianflow.scenario.factory:WRAP",
         "optimize": "guardianflow.scenario.factory:OPTIMIZE",
+        "sweep": "guardianflow.scenario.factory:SWEEP",
+        "compare": "guardianflow.scenario.factory:COMPARE",
     },
     group="guardianflow.kinds",
 )

@@ -21,7 +21,7 @@ from guardianflow.text.printable import printable
 
 __all__ = ["json_schema", "load_scenario", "new_scenario"]
 
-_FILE_KINDS = ("train", "infer", "quantize", "wrap", "registry", "optimize")
+_FILE_KINDS = ("train", "infer", "quantize", "wrap", "registry", "optimize", "sweep", "compare")
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> BaseScenario:

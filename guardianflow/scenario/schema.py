@@ -56,6 +56,7 @@ class TrainingEnv(Env):
 
     device: str = asked("", '"cpu", "0", "0,1"; left out, the best one is chosen.')
     workers: int = asked(8, "Processes that load images.", ge=0, le=256)
+    threads: int = asked(0, "CPU threads; 0: Ultralytics' choice, one core fewer than there are.", ge=0, le=4096)
 
 
 class TrainingDataset(Dataset):

@@ -104,7 +104,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_template: Path) -> Site:
+def trained(tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_template: Path) -> Site:
     root = tmp_path_factory.mktemp("site")
     work_dir = root / "작업 work"
     work_dir.mkdir()
@@ -112,6 +112,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_template: Path)
     settings = Settings(work_dir=work_dir, actor="kim")
     data_yaml = write_tiny_data(root / "data", images=16)
     return Site(settings, data_yaml, tiny_runner(data_yaml, settings).run().run_id)
+
+
+@pytest.fixture
+def site(trained: Site) -> Site:
+    """The trained site, where each test has the day's budget to itself."""
+    with Database.open(trained.settings.database_url).write() as connection:
+        connection.exec_driver_sql("UPDATE gf_recommendations SET decided = NULL")
+    return trained
 
 
 def said_by(process: subprocess.Popen[str], *, code: int = 0) -> str:
@@ -288,8 +296,6 @@ def test_a_cooldown_and_a_budget_refuse_with_the_time(site: Site) -> None:
         site.optimizer(at=future + timedelta(hours=3)).start(third.id, actor="kim", may_promote=True)
     assert f"the next is allowed from {future + timedelta(days=1):%Y-%m-%d %H:%M} UTC on" in str(refused.value)
     assert site.optimizer().get(third.id).state == "open"
-    with Database.open(site.settings.database_url).write() as connection:  # the other tests have their own budget
-        connection.exec_driver_sql("UPDATE gf_recommendations SET decided = NULL")
 
 
 def test_a_dismissal_says_why_and_stands(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

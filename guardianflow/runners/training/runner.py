@@ -168,6 +168,7 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
             device=asked.env.device,
             seed=asked.env.seed,
             workers=asked.env.workers,
+            threads=asked.env.threads,
             patience=asked.run.patience,
             options=prepared.options,
             resume=Path(prepared.model.spec) if asked.run.resume else None,

@@ -7,9 +7,10 @@ validation figures; benchmarks measure again, the same way for every runtime.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class TrainingJob:
         device: ``""`` chooses; else ``"cpu"``, ``"0"``, ``"0,1"`` …
         seed: Of everything random. The same seed gives the same weights on a CPU.
         workers: Processes that load images (none on a CPU).
+        threads: CPU threads that compute; 0: Ultralytics' choice. Another number gives other last digits.
         patience: Epochs without improvement after which training stops; 0 never stops.
         options: Further Ultralytics arguments, see :data:`~guardianflow.vision.training.options.TRAINING_OPTIONS`.
         resume: ``last.pt`` of the interrupted training to go on with.
@@ -63,6 +65,7 @@ class TrainingJob:
     device: str = ""
     seed: int = 0
     workers: int = 8
+    threads: int = 0
     patience: int = 100
     options: Mapping[str, Any] = field(default_factory=dict)
     resume: Path | None = None
@@ -93,6 +96,18 @@ def train_detector(job: TrainingJob, observer: TrainingObserver) -> TrainingOutc
             raise _explained(error, job) from error
 
 
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _train(job: TrainingJob, observer: TrainingObserver, began: float) -> TrainingOutcome:
     from guardianflow.vision.training._trainer import IsolatedTrainer
 
@@ -108,7 +123,8 @@ def _train(job: TrainingJob, observer: TrainingObserver, began: float) -> Traini
         figures = validate_weights(trainer.best, job) if trainer.best.exists() else ({}, ())
     else:
         watch = _Watch(trainer, observer, known)
-        trainer.train()
+        with _threads(job.threads):  # making the trainer sets them, too
+            trainer.train()
         epochs_run = watch.epochs_run
         figures = catalogue_metrics(trainer.metrics or {}), _per_class(trainer.validator.metrics, trainer.data["names"])
     return _outcome(job, figures, epochs_run, began, trainer)
