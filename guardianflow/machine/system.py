@@ -20,7 +20,7 @@ from guardianflow.exceptions import InputError
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["GpuMetrics", "MetricSummary", "SystemSample", "SystemSampler", "get_gpu_metrics"]
+__all__ = ["GpuMetrics", "MetricSummary", "SystemSample", "SystemSampler", "get_gpu_metrics", "usable_cores"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,11 @@ class GpuMetrics:
     gpu_power_w: float | None = None
     gpu_temp_c: float | None = None
     energy_j: float | None = None
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def get_gpu_metrics(*, nvml: ModuleType | None = None) -> list[GpuMetrics]:

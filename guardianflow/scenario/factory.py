@@ -36,6 +36,7 @@ class Kind:
         scenario: What its runner is asked.
         runner: ``"module:Class"`` of the runner, imported when it is needed.
         resumable: Whether an interrupted run can go on.
+        measures: Whether it measures speeds, so that on one machine nothing else of ours may run beside it.
         template: Its template notebook, where that is not one of ours by the kind's name.
     """
 
@@ -43,14 +44,15 @@ class Kind:
     scenario: type[BaseScenario]
     runner: str
     resumable: bool = False
+    measures: bool = False
     template: Path | None = None
 
 
 TRAIN = Kind("train", TrainingScenario, "guardianflow.runners.training.runner:TrainingRunner", resumable=True)
 
-INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner")
+INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner", measures=True)
 
-QUANTIZE = Kind("quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner")
+QUANTIZE = Kind("quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner", measures=True)
 
 REGISTRY = Kind("registry", RegistryScenario, "guardianflow.runners.promotion.runner:RegistryRunner")
 

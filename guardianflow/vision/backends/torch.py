@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import InputError
+from guardianflow.machine.system import usable_cores
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open
 from guardianflow.vision.backends.buffers import writable
@@ -172,11 +172,6 @@ class TorchBackend(Backend):
             self._run(images, model)
             times.append(time.perf_counter() - began)
         return sorted(times[2:])[_TIMED_CALLS // 2]
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepared(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from guardianflow.exceptions import InputError
-from guardianflow.vision.backends import torch as torch_backend
+from guardianflow.machine.system import usable_cores
 from guardianflow.vision.backends._base import BackendOptions
 from guardianflow.vision.backends.catalog import open_backend
 from guardianflow.vision.export import prepare_model
@@ -122,7 +122,7 @@ def test_torch_takes_all_cores_and_puts_the_number_back():
 
     torch.set_num_threads(1)
     with opened(model_file(), "torch") as backend:
-        assert backend.info.threads == torch.get_num_threads() == torch_backend.usable_cores()
+        assert backend.info.threads == torch.get_num_threads() == usable_cores()
     assert torch.get_num_threads() == 1
     with opened(model_file(), "torch", threads=1) as backend:
         assert backend.info.threads == 1

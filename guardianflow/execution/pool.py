@@ -1,0 +1,359 @@
+"""Several plans at the same time: on this machine, each in a process of its own, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from guardianflow.core.config import Settings
+from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.execution.executors import RunOutcome, kernel_environment
+from guardianflow.execution.reaping import reap_runs
+from guardianflow.execution.worker import ENTRYPOINT, GO, error_from, order_of, outcome_from, said_in
+from guardianflow.machine.system import get_gpu_metrics, usable_cores
+from guardianflow.processes.interrupts import signals_wait
+from guardianflow.processes.memory_watch import MemoryWatch, memory_limit
+from guardianflow.runs.tracking_store import open_store
+from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.factory import KINDS
+from guardianflow.scenario.schema import TrainingScenario
+from guardianflow.state.database import Database
+
+__all__ = ["LocalPool", "OnRun", "Pool", "make_pool"]
+
+log = logging.getLogger(__name__)
+
+OnRun = Callable[[RunPlan, str], None]
+
+_WATCH_S = 1.0
+_PATIENCE_S = 60.0  # of a worker that was told to end: its notebook, page and MLflow take a while
+
+
+class Pool(ABC):
+    """Executes plans, so many at the same time; a context manager.
+
+    Leaving it waits for all of them; leaving it with an exception, Ctrl-C among them, cancels what runs.
+
+    Args:
+        settings: Where to.
+        at_once: How many plans run at the same time.
+        on_run: Told each plan's run as soon as there is one, in a thread of the pool.
+
+    Attributes:
+        slots: How many plans run at the same time.
+    """
+
+    def __init__(self, settings: Settings, *, at_once: int = 1, on_run: OnRun | None = None) -> None:
+        if at_once < 1:
+            raise InputError(f"at least one plan must run at a time, not {at_once}; leave --at-once out for one")
+        open_store(settings)  # not each worker for itself, all at once
+        Database.open(settings.database_url)
+        self.settings = settings
+        self.slots = at_once
+        self._on_run = on_run
+        self._cancelled = threading.Event()
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="guardianflow-plan")
+
+    def submit(self, plan: RunPlan) -> Future[RunOutcome]:
+        """Execute a plan as soon as a slot is free.
+
+        Returns:
+            Its outcome, or what :meth:`~guardianflow.execution.executors.LocalExecutor.execute` raises; a failed
+            notebook is a :class:`~guardianflow.exceptions.RunFailedError`, a plan that was cancelled a
+            :class:`~guardianflow.exceptions.RunInterruptedError`.
+        """
+        return self._threads.submit(self._begin, plan)
+
+    def cancel(self, signum: int = signal.SIGTERM) -> None:
+        """End what runs (their runs are KILLED) and what waits, and see it gone; a signal meanwhile hastens it."""
+        self._cancelled.set()
+        self._end(signum)
+        with signals_wait(lambda: self._end(signal.SIGTERM), and_then_raise=False):
+            self._threads.shutdown(wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._threads.shutdown(wait=True)
+            else:
+                self.cancel(_signal_of(error))
+        except BaseException as late:
+            self.cancel(_signal_of(late))
+            raise
+        finally:
+            self._close()
+
+    def _begin(self, plan: RunPlan) -> RunOutcome:
+        if self._cancelled.is_set():
+            raise _was_cancelled()
+        return self._execute(plan)
+
+    def _tell_run(self, plan: RunPlan, run_id: str) -> None:
+        if self._on_run is not None:
+            self._on_run(plan, run_id)
+
+    @abstractmethod
+    def _execute(self, plan: RunPlan) -> RunOutcome:
+        """Execute one plan, in a thread of the pool."""
+
+    @abstractmethod
+    def _end(self, signum: int) -> None:
+        """Begin to end all that run; called in any thread, or in a signal handler."""
+
+    def _close(self) -> None:
+        """Nothing runs any more."""
+
+
+def make_pool(
+    settings: Settings, *, executor: str = "local", at_once: int = 1, address: str = "", on_run: OnRun | None = None
+) -> Pool:
+    """The pool of an executor.
+
+    Args:
+        settings: Where to.
+        executor: ``local`` or ``ray``.
+        at_once: How many plans run at the same time.
+        address: Of the Ray cluster's dashboard, such as ``http://head:8265``.
+        on_run: Told each plan's run as soon as there is one.
+
+    Raises:
+        InputError: There is no such executor, or the cluster doesn't answer.
+        MissingDependencyError: Ray is not installed.
+        TrackingUnavailableError: A store doesn't answer.
+    """
+    if executor == "local":
+        return LocalPool(settings, at_once=at_once, on_run=on_run)
+    if executor == "ray":
+        from guardianflow.execution.ray_pool import RayPool
+
+        return RayPool(settings, address=address, at_once=at_once, on_run=on_run)
+    raise InputError(f"there is no executor {executor!r}; take local or ray")
+
+
+def _signal_of(error: BaseException) -> int:
+    """What ends the runs when this ended us: Ctrl-C for Ctrl-C."""
+    by_hand = isinstance(error, KeyboardInterrupt) or getattr(error, "signum", 0) == signal.SIGINT
+    return signal.SIGINT if by_hand else signal.SIGTERM
+
+
+def _was_cancelled() -> RunInterruptedError:
+    return RunInterruptedError("it was not begun: the others were cancelled before its turn", signum=signal.SIGTERM)
+
+
+# --- this machine ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Worker:
+    """A plan that has its slot, and the process that executes it as soon as there is one."""
+
+    plan: RunPlan
+    device: str = ""
+    process: subprocess.Popen[str] | None = None
+    watch: MemoryWatch | None = None
+    run_id: str = ""
+    kill_at: float = float("inf")
+
+    def held_mb(self) -> float:
+        return self.watch.read() if self.watch else 0.0
+
+    def end(self, signum: int) -> None:
+        process = self.process
+        if process is not None and process.poll() is None:
+            self.kill_at = min(self.kill_at, time.monotonic() + _PATIENCE_S)
+            with contextlib.suppress(OSError):
+                process.send_signal(signum)
+
+
+class LocalPool(Pool):
+    """Plans on this machine, each in a process of its own.
+
+    Trainings that don't say how many CPU threads they take share the cores; those that name no device share the GPUs.
+    A plan waits while there isn't as much memory left as the largest one so far took. What measures speeds
+    (a benchmark, a quantization) runs alone.
+    """
+
+    def __init__(self, settings: Settings, *, at_once: int = 1, on_run: OnRun | None = None) -> None:
+        super().__init__(settings, at_once=at_once, on_run=on_run)
+        self._changed = threading.Condition(threading.RLock())
+        self._running: list[_Worker] = []
+        self._waits_alone = 0
+        self._largest_mb = 0.0
+        self._devices = _gpus() if at_once > 1 else []
+        self._closed = threading.Event()
+        threading.Thread(target=self._keep_watch, name="guardianflow-memory", daemon=True).start()
+
+    def _execute(self, plan: RunPlan) -> RunOutcome:
+        with self._slot(_with_threads(plan, self.slots)) as worker, tempfile.TemporaryFile() as printed:
+            process = self._start(worker, printed)
+            try:
+                last = self._follow(worker, process)
+            except BaseException:  # nobody has noted its run
+                worker.end(signal.SIGTERM)
+                raise
+            finally:
+                self._see_it_end(worker, process)
+            if "outcome" in last:
+                return outcome_from(last["outcome"])
+            if "error" in last:
+                raise error_from(last["error"])
+            raise self._died(worker, process.returncode, printed)
+
+    @contextlib.contextmanager
+    def _slot(self, plan: RunPlan) -> Iterator[_Worker]:
+        alone = KINDS.get(plan.kind).measures
+        worker = _Worker(plan)
+        with self._changed:
+            self._waits_alone += alone
+            try:
+                while self._running and not self._cancelled.is_set() and not self._fits(alone=alone):
+                    self._changed.wait(_WATCH_S)
+            finally:
+                self._waits_alone -= alone
+            if self._cancelled.is_set():
+                raise _was_cancelled()
+            worker.device = self._free_device(plan)
+            self._running.append(worker)
+        try:
+            yield worker
+        finally:
+            with self._changed:
+                self._running.remove(worker)
+                self._changed.notify_all()
+
+    def _fits(self, *, alone: bool) -> bool:
+        """Whether a plan may begin beside those that run."""
+        if alone or self._waits_alone or any(KINDS.get(worker.plan.kind).measures for worker in self._running):
+            return False
+        to_come = sum(max(0.0, self._largest_mb - worker.held_mb()) for worker in self._running)
+        return memory_limit() >= self._largest_mb + to_come
+
+    def _free_device(self, plan: RunPlan) -> str:
+        if not self._devices or getattr(getattr(plan.scenario, "env", None), "device", ""):
+            return ""
+        taken = [worker.device for worker in self._running]
+        return min(self._devices, key=taken.count)
+
+    def _start(self, worker: _Worker, printed: IO[bytes]) -> subprocess.Popen[str]:
+        environment = {**os.environ, **kernel_environment(self.settings)}
+        if worker.device:
+            environment["CUDA_VISIBLE_DEVICES"] = worker.device
+        process = subprocess.Popen(
+            [sys.executable, *ENTRYPOINT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            cwd=Path.cwd(),
+            env=environment,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on
+        )
+        with self._changed:
+            worker.process, worker.watch = process, MemoryWatch(process.pid)
+        if self._cancelled.is_set():  # between its slot and its start
+            worker.end(signal.SIGTERM)
+        return process
+
+    def _follow(self, worker: _Worker, process: subprocess.Popen[str]) -> Mapping[str, Any]:
+        """Hear what a worker says; its last word, or nothing."""
+        assert process.stdin and process.stdout  # noqa: S101 - they are pipes
+        name = f"{worker.plan.kind} {worker.plan.experiment_name}"
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(order_of(worker.plan) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            said = said_in(line)
+            if said is None:
+                continue
+            if "log" in said:
+                log.log(said["log"][0], "%s: %s", name, said["log"][1])
+            elif "run" in said:
+                worker.run_id = said["run"]
+                self._tell_run(worker.plan, worker.run_id)
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(GO)
+                    process.stdin.flush()
+            else:
+                return said
+        return {}
+
+    def _see_it_end(self, worker: _Worker, process: subprocess.Popen[str]) -> None:
+        try:
+            process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:  # it has said its last word, and hangs
+            self._kill(worker)
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _died(self, worker: _Worker, code: int, printed: IO[bytes]) -> RunFailedError:
+        """What to say of a worker that ended without a word; its run is put right."""
+        self._kill(worker)
+        if worker.run_id:
+            with contextlib.suppress(GuardianFlowError):  # it stays for `guardianflow runs reap`
+                reap_runs(self.settings)
+        which = f"run {worker.run_id}" if worker.run_id else f"{worker.plan.kind} {worker.plan.experiment_name}"
+        if self._cancelled.is_set():
+            return RunInterruptedError(f"{which} was cancelled", signum=signal.SIGTERM)
+        if code < 0:
+            why = f"its process was ended by {signal.Signals(-code).name}; memory may have run out"
+            return RunFailedError(f"{which} failed: {why}; fewer --at-once take less")
+        printed.seek(0)
+        words = printed.read()[-4000:].decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        return RunFailedError(f"{which} failed: its process ended with code {code}: {words[-1]}")
+
+    def _kill(self, worker: _Worker) -> None:
+        with self._changed:
+            if worker.watch is not None:
+                worker.watch.end_leftovers()
+
+    def _end(self, signum: int) -> None:
+        for worker in list(self._running):
+            worker.end(signum)
+
+    def _close(self) -> None:
+        self._closed.set()
+
+    def _keep_watch(self) -> None:
+        while not self._closed.wait(_WATCH_S):
+            with self._changed:
+                for worker in self._running:
+                    self._largest_mb = max(self._largest_mb, worker.held_mb())
+                    if time.monotonic() >= worker.kill_at:
+                        self._kill(worker)
+
+
+def _with_threads(plan: RunPlan, at_once: int) -> RunPlan:
+    """A training that takes its share of the cores, where it doesn't say how many it takes."""
+    scenario = plan.scenario
+    if at_once == 1 or not isinstance(scenario, TrainingScenario) or scenario.env.threads:
+        return plan
+    env = scenario.env.model_copy(update={"threads": max(1, usable_cores() // at_once)})
+    return replace(plan, scenario=scenario.model_copy(update={"env": env}))
+
+
+def _gpus() -> list[str]:
+    """The GPUs that we may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in {"", "-1"}]
+    return [str(gpu.index) for gpu in get_gpu_metrics()]
