@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from guardianflow._plugins import Registry
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
 from guardianflow.execution.executors import RunOutcome, kernel_environment
@@ -32,8 +33,9 @@ from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS
 from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.state.database import Database
+from guardianflow.text.remarks import remark
 
-__all__ = ["LocalPool", "OnRun", "Pool", "make_pool"]
+__all__ = ["EXECUTORS", "LocalPool", "OnRun", "Pool", "make_pool"]
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,12 @@ class Pool(ABC):
         """Nothing runs any more."""
 
 
+EXECUTORS: Registry[Callable[..., Pool]] = Registry(
+    "executor",
+    {"local": "guardianflow.execution.pool:LocalPool", "ray": "guardianflow.execution.ray_pool:RayPool"},
+)
+
+
 def make_pool(
     settings: Settings, *, executor: str = "local", at_once: int = 1, address: str = "", on_run: OnRun | None = None
 ) -> Pool:
@@ -134,17 +142,12 @@ def make_pool(
         on_run: Told each plan's run as soon as there is one.
 
     Raises:
-        InputError: There is no such executor, or the cluster doesn't answer.
+        NotFoundError: There is no such executor.
+        InputError: The cluster doesn't answer.
         MissingDependencyError: Ray is not installed.
         TrackingUnavailableError: A store doesn't answer.
     """
-    if executor == "local":
-        return LocalPool(settings, at_once=at_once, on_run=on_run)
-    if executor == "ray":
-        from guardianflow.execution.ray_pool import RayPool
-
-        return RayPool(settings, address=address, at_once=at_once, on_run=on_run)
-    raise InputError(f"there is no executor {executor!r}; take local or ray")
+    return EXECUTORS.get(executor)(settings, address=address, at_once=at_once, on_run=on_run)
 
 
 def _signal_of(error: BaseException) -> int:
@@ -190,18 +193,21 @@ class LocalPool(Pool):
     (a benchmark, a quantization) runs alone.
     """
 
-    def __init__(self, settings: Settings, *, at_once: int = 1, on_run: OnRun | None = None) -> None:
+    def __init__(self, settings: Settings, *, address: str = "", at_once: int = 1, on_run: OnRun | None = None) -> None:
+        if address:
+            raise InputError(f"{address!r} is the address of a cluster, and plans run on this machine; add --executor ray")
         super().__init__(settings, at_once=at_once, on_run=on_run)
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = threading.Condition()
         self._running: list[_Worker] = []
         self._waits_alone = 0
         self._largest_mb = 0.0
+        self._said: set[str] = set()
         self._devices = _gpus() if at_once > 1 else []
         self._closed = threading.Event()
         threading.Thread(target=self._keep_watch, name="guardianflow-memory", daemon=True).start()
 
     def _execute(self, plan: RunPlan) -> RunOutcome:
-        with self._slot(_with_threads(plan, self.slots)) as worker, tempfile.TemporaryFile() as printed:
+        with self._slot(plan) as worker, tempfile.TemporaryFile() as printed:
             process = self._start(worker, printed)
             try:
                 last = self._follow(worker, process)
@@ -219,6 +225,8 @@ class LocalPool(Pool):
     @contextlib.contextmanager
     def _slot(self, plan: RunPlan) -> Iterator[_Worker]:
         alone = KINDS.get(plan.kind).measures
+        if alone and self.slots > 1:
+            self._say_once("benchmarks and quantizations measure speeds, so each of them runs alone")
         worker = _Worker(plan)
         with self._changed:
             self._waits_alone += alone
@@ -244,6 +252,26 @@ class LocalPool(Pool):
             return False
         to_come = sum(max(0.0, self._largest_mb - worker.held_mb()) for worker in self._running)
         return memory_limit() >= self._largest_mb + to_come
+
+    def _with_threads(self, plan: RunPlan) -> RunPlan:
+        """A training that takes its share of the cores, where it doesn't say how many it takes."""
+        scenario = plan.scenario
+        if self.slots == 1 or not isinstance(scenario, TrainingScenario) or scenario.env.threads:
+            return plan
+        share = max(1, usable_cores() // self.slots)
+        self._say_once(
+            f"{self.slots} plans at a time share {usable_cores()} cores: a training takes {share} CPU thread(s) where "
+            "env.threads doesn't say how many"
+        )
+        env = scenario.env.model_copy(update={"threads": share})
+        return replace(plan, scenario=scenario.model_copy(update={"env": env}))
+
+    def _say_once(self, sentence: str) -> None:
+        with self._changed:
+            new = sentence not in self._said
+            self._said.add(sentence)
+        if new:
+            remark(sentence)
 
     def _free_device(self, plan: RunPlan) -> str:
         if not self._devices or getattr(getattr(plan.scenario, "env", None), "device", ""):
@@ -276,7 +304,7 @@ class LocalPool(Pool):
         assert process.stdin and process.stdout  # noqa: S101 - they are pipes
         name = f"{worker.plan.kind} {worker.plan.experiment_name}"
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(order_of(worker.plan) + "\n")
+            process.stdin.write(order_of(self._with_threads(worker.plan)) + "\n")
             process.stdin.flush()
         for line in process.stdout:
             said = said_in(line)
@@ -340,15 +368,6 @@ class LocalPool(Pool):
                     self._largest_mb = max(self._largest_mb, worker.held_mb())
                     if time.monotonic() >= worker.kill_at:
                         self._kill(worker)
-
-
-def _with_threads(plan: RunPlan, at_once: int) -> RunPlan:
-    """A training that takes its share of the cores, where it doesn't say how many it takes."""
-    scenario = plan.scenario
-    if at_once == 1 or not isinstance(scenario, TrainingScenario) or scenario.env.threads:
-        return plan
-    env = scenario.env.model_copy(update={"threads": max(1, usable_cores() // at_once)})
-    return replace(plan, scenario=scenario.model_copy(update={"env": env}))
 
 
 def _gpus() -> list[str]:

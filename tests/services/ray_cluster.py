@@ -1,0 +1,170 @@
+"""A real Ray cluster of local nodes: on loopback, in a temporary folder, gone with the test session."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from guardianflow.core.config import Settings
+
+HOW_TO_GET_IT = "Ray is missing: pip install 'guardianflow[ray]'"
+_MB = 1_000_000
+_PR_SET_PDEATHSIG = 1
+
+
+class RayCluster:
+    """A head and further nodes, a CPU each; what runs on them has the settings that are given.
+
+    Args:
+        settings: Where the runs go.
+        nodes: How many nodes, the head among them.
+    """
+
+    def __init__(self, settings: Settings, *, nodes: int = 2) -> None:
+        self.settings = settings
+        # A short path: sockets lie in it, and a name of theirs has 107 characters at most.
+        self._folder = Path(tempfile.mkdtemp(prefix="gf-ray-", dir="/tmp"))
+        self._port = _free_port()
+        self._dashboard = _free_port()
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self._count = nodes
+
+    @property
+    def address(self) -> str:
+        """Of its dashboard, which the Jobs API is behind."""
+        return f"http://127.0.0.1:{self._dashboard}"
+
+    def start(self) -> None:
+        """Start all nodes; returns when each can take a job."""
+        try:
+            self._start_node(
+                "--head", "--node-ip-address", "127.0.0.1", "--port", str(self._port), "--include-dashboard", "true",
+                "--dashboard-host", "127.0.0.1", "--dashboard-port", str(self._dashboard),
+                "--ray-client-server-port", str(_free_port()), "--temp-dir", str(self._folder),
+            )  # fmt: skip
+            self._wait(lambda: self._answers("/api/version"), 90)
+            while len(self._nodes) < self._count:
+                self.add_node()
+        except BaseException:
+            self.stop()
+            raise
+
+    def add_node(self) -> None:
+        """One more node; returns when it can take a job."""
+        living = self._living()
+        self._start_node("--address", f"127.0.0.1:{self._port}", "--node-ip-address", "127.0.0.1")
+        self._wait(lambda: self._living() > living, 90)
+
+    def kill_node(self, place: int = -1) -> None:
+        """SIGKILL for all processes of a node, as when its machine goes away; the last one by default."""
+        _kill_tree(self._nodes.pop(place))
+
+    def node_pids(self, place: int) -> set[int]:
+        """The processes of a node, those of its jobs among them."""
+        return {process.pid for process in _tree(self._nodes[place])}
+
+    def stop(self) -> None:
+        """End everything, and remove its folder."""
+        while self._nodes:
+            self.kill_node()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start_node(self, *options: str) -> None:
+        command = [
+            str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus", "1",
+            "--num-gpus", "0", "--object-store-memory", str(100 * _MB), "--memory", str(1000 * _MB),
+            "--dashboard-agent-listen-port", str(_free_port()), *options,
+        ]  # fmt: skip
+        with (self._folder / f"start-{len(self._nodes)}.log").open("ab") as log:
+            node = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+            )
+        self._nodes.append(node)
+
+    def _environment(self) -> Mapping[str, str]:
+        here = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return {
+            **here,
+            **self.settings.as_environment(),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "RAY_DEDUP_LOGS": "0",
+        }
+
+    def _living(self) -> int:
+        from ray.util.state import list_nodes
+
+        try:
+            return len(list_nodes(address=self.address, filters=[("state", "=", "ALIVE")]))
+        except Exception:
+            return 0
+
+    def _answers(self, path: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.address}{path}", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _wait(self, condition, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline or any(node.poll() is not None for node in self._nodes):
+                said = "\n".join(file.read_text()[-2000:] for file in sorted(self._folder.glob("start-*.log")))
+                raise RuntimeError(f"Ray did not start:\n{said}")
+            time.sleep(0.2)
+
+
+def _tree(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(node.pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _kill_tree(node: subprocess.Popen[bytes]) -> None:
+    members = _tree(node)
+    for member in members:  # held still first, so that none starts another meanwhile
+        _send(member, signal.SIGSTOP)
+    members = list({member.pid: member for member in (*members, *_tree(node))}.values())
+    for member in members:
+        _send(member, signal.SIGKILL)
+    node.wait(10)
+    psutil.wait_procs(members, timeout=10)
+
+
+def _send(process: psutil.Process, signum: int) -> None:
+    try:
+        process.send_signal(signum)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _die_with_parent() -> None:
+    # A killed test session must leave no cluster behind; on SIGTERM it ends all that it started.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
