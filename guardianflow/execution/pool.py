@@ -35,7 +35,7 @@ from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.state.database import Database
 from guardianflow.text.remarks import remark
 
-__all__ = ["EXECUTORS", "LocalPool", "OnRun", "Pool", "make_pool"]
+__all__ = ["EXECUTORS", "LocalPool", "OnRun", "Pool", "make_pool", "was_cancelled"]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class Pool(ABC):
         self.settings = settings
         self.slots = at_once
         self._on_run = on_run
+        self._said: set[str] = set()
         self._cancelled = threading.Event()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="guardianflow-plan")
 
@@ -104,12 +105,29 @@ class Pool(ABC):
 
     def _begin(self, plan: RunPlan) -> RunOutcome:
         if self._cancelled.is_set():
-            raise _was_cancelled()
+            raise was_cancelled()
         return self._execute(plan)
 
     def _tell_run(self, plan: RunPlan, run_id: str) -> None:
         if self._on_run is not None:
             self._on_run(plan, run_id)
+
+    def _with_threads(self, plan: RunPlan, share: int) -> RunPlan:
+        """A training that takes its share of the cores, where it doesn't say how many it takes."""
+        scenario = plan.scenario
+        if not isinstance(scenario, TrainingScenario) or scenario.env.threads:
+            return plan
+        self._say_once(
+            f"a training takes {share} CPU thread(s), its share with {self.slots} plan(s) at a time, where env.threads "
+            "doesn't say how many"
+        )
+        env = scenario.env.model_copy(update={"threads": share})
+        return replace(plan, scenario=scenario.model_copy(update={"env": env}))
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            remark(sentence)
 
     @abstractmethod
     def _execute(self, plan: RunPlan) -> RunOutcome:
@@ -156,7 +174,8 @@ def _signal_of(error: BaseException) -> int:
     return signal.SIGINT if by_hand else signal.SIGTERM
 
 
-def _was_cancelled() -> RunInterruptedError:
+def was_cancelled() -> RunInterruptedError:
+    """What a plan's future raises that didn't get its turn."""
     return RunInterruptedError("it was not begun: the others were cancelled before its turn", signum=signal.SIGTERM)
 
 
@@ -201,7 +220,6 @@ class LocalPool(Pool):
         self._running: list[_Worker] = []
         self._waits_alone = 0
         self._largest_mb = 0.0
-        self._said: set[str] = set()
         self._devices = _gpus() if at_once > 1 else []
         self._closed = threading.Event()
         threading.Thread(target=self._keep_watch, name="guardianflow-memory", daemon=True).start()
@@ -236,7 +254,7 @@ class LocalPool(Pool):
             finally:
                 self._waits_alone -= alone
             if self._cancelled.is_set():
-                raise _was_cancelled()
+                raise was_cancelled()
             worker.device = self._free_device(plan)
             self._running.append(worker)
         try:
@@ -253,25 +271,8 @@ class LocalPool(Pool):
         to_come = sum(max(0.0, self._largest_mb - worker.held_mb()) for worker in self._running)
         return memory_limit() >= self._largest_mb + to_come
 
-    def _with_threads(self, plan: RunPlan) -> RunPlan:
-        """A training that takes its share of the cores, where it doesn't say how many it takes."""
-        scenario = plan.scenario
-        if self.slots == 1 or not isinstance(scenario, TrainingScenario) or scenario.env.threads:
-            return plan
-        share = max(1, usable_cores() // self.slots)
-        self._say_once(
-            f"{self.slots} plans at a time share {usable_cores()} cores: a training takes {share} CPU thread(s) where "
-            "env.threads doesn't say how many"
-        )
-        env = scenario.env.model_copy(update={"threads": share})
-        return replace(plan, scenario=scenario.model_copy(update={"env": env}))
-
-    def _say_once(self, sentence: str) -> None:
-        with self._changed:
-            new = sentence not in self._said
-            self._said.add(sentence)
-        if new:
-            remark(sentence)
+    def _shared(self, plan: RunPlan) -> RunPlan:
+        return plan if self.slots == 1 else self._with_threads(plan, max(1, usable_cores() // self.slots))
 
     def _free_device(self, plan: RunPlan) -> str:
         if not self._devices or getattr(getattr(plan.scenario, "env", None), "device", ""):
@@ -304,7 +305,7 @@ class LocalPool(Pool):
         assert process.stdin and process.stdout  # noqa: S101 - they are pipes
         name = f"{worker.plan.kind} {worker.plan.experiment_name}"
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(order_of(self._with_threads(worker.plan)) + "\n")
+            process.stdin.write(order_of(self._shared(worker.plan)) + "\n")
             process.stdin.flush()
         for line in process.stdout:
             said = said_in(line)

@@ -1,33 +1,29 @@
 """Plans on a Ray cluster: each a job of its Jobs API, begun again elsewhere where a node dies under it.
 
 The nodes need this package and, as ``GUARDIANFLOW_*``, ``MLFLOW_*`` and ``AWS_*`` variables of their own, the same
-stores as here: no setting that may hold a password is sent. A job reserves the CPU threads that a plan asks for, one
-where it doesn't say, and the GPUs.
+stores as here: no setting that may hold a password is sent. A job reserves the CPU threads and the GPUs that its plan
+asks for; a training that doesn't say takes its share of the cluster, and what measures speeds as many CPUs as the
+smallest node has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
 import shutil
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as OutOfTimeError
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
+from uuid import uuid4
 
-from guardianflow._imports import require
-from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, RunFailedError, RunInterruptedError
 from guardianflow.execution.executors import RunOutcome
-from guardianflow.execution.pool import OnRun, Pool
+from guardianflow.execution.pool import OnRun, Pool, was_cancelled
+from guardianflow.execution.ray_jobs import RayJobs, UnheardError, last_line
 from guardianflow.execution.reaping import reap_runs
 from guardianflow.execution.worker import ENTRYPOINT, ORDER, error_from, order_of, outcome_from, said_in
 from guardianflow.files.run_folder import folder_name, read_result
@@ -41,27 +37,27 @@ __all__ = ["RayPool"]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-_ADDRESS = "RAY_API_SERVER_ADDRESS"
-_USUAL = "http://127.0.0.1:8265"
-_CONNECT_S = 8.0
-_ANSWER_S = 20.0
+_PATIENCE_S = 20.0
 _SILENCE_S = 120.0  # of the cluster's head, until its jobs are given up
 _POLL_S = 1.0
 _ATTEMPTS = 3
 _STOP_S = 60  # what a job has for its end: notebook, page and MLflow take a while
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
+_TERM = int(signal.SIGTERM)
 _BY_SIGNAL = 128  # exit codes from here on are a shell's for signals
 
 
 @dataclass
 class _Job:
-    """A plan that was submitted, and what was heard of it.
+    """A plan as a job of Ray's, and what was heard of it.
 
     Attributes:
-        id: Ray's submission id.
-        plan: What it was asked for; a plan that is begun again is executed in another form.
+        id: Its submission id.
+        plan: What it was asked for.
+        form: The same as it is executed: begun again, gone on with, on the node's own devices.
+        cpus: CPUs that it needs on a node.
+        gpus: GPUs that it needs there.
+        sent: Whether it was submitted.
         run_id: Its run, as soon as there is one.
         last: The worker's last word.
         heard: How many of its words were dealt with.
@@ -73,6 +69,10 @@ class _Job:
 
     id: str
     plan: RunPlan
+    form: RunPlan
+    cpus: int
+    gpus: int
+    sent: bool = False
     run_id: str = ""
     last: Mapping[str, Any] = field(default_factory=dict)
     heard: int = 0
@@ -107,17 +107,15 @@ class RayPool(Pool):
     """
 
     def __init__(self, settings: Settings, *, address: str = "", at_once: int = 1, on_run: OnRun | None = None) -> None:
-        self._address = _checked(address or os.environ.get(_ADDRESS, "") or _USUAL)
-        self._client = _connect(self._address)
-        self._largest = self._largest_node()
+        self._jobs = RayJobs(address)
+        self._nodes = self._jobs.nodes()
         super().__init__(settings, at_once=at_once, on_run=on_run)
         self._records = RunRecords(Database.open(settings.database_url))
 
     def _execute(self, plan: RunPlan) -> RunOutcome:
         first, deaths = plan, 0
         while True:
-            job = self._submit(plan, first)
-            self._follow(job)
+            job = self._follow(_Job(f"guardianflow-{uuid4().hex}", first, *self._on_a_node(plan)))
             if "outcome" in job.last:
                 return self._within_reach(outcome_from(job.last["outcome"]))
             if "error" in job.last:
@@ -129,7 +127,7 @@ class RayPool(Pool):
                 continue
             deaths += self._count_death(job)
             if deaths == _ATTEMPTS:
-                raise RunFailedError(f"{_name(plan)} failed: its worker died {deaths} times, last: {_end_of(job.why)}")
+                raise RunFailedError(f"{_name(plan)} failed: its worker died {deaths} times, last: {last_line(job.why)}")
             after = self._after_death(first, job)
             if isinstance(after, RunOutcome):
                 return after
@@ -137,54 +135,61 @@ class RayPool(Pool):
 
     # --- a job ----------------------------------------------------------------------------------
 
-    def _submit(self, plan: RunPlan, first: RunPlan) -> _Job:
-        plan, cpus, gpus = self._resources(plan)
+    def _follow(self, job: _Job) -> _Job:
+        """Submit a job, and hear what it says until it has ended."""
+        heard_at, stop_by, stopped = time.monotonic(), float("inf"), False
+        while job.status not in _ENDED:
+            if self._cancelled.is_set() and not job.sent:
+                raise was_cancelled()
+            try:
+                if not job.sent:
+                    self._send(job)
+                if self._cancelled.is_set() and not stopped:
+                    # One that has no node yet is stopped as soon as it has one: that isn't waited for.
+                    stop_by = min(stop_by, time.monotonic() + _PATIENCE_S + _STOP_S * job.begun)
+                    self._jobs.stop(job.id)
+                    stopped = True
+                self._look(job)
+                heard_at = time.monotonic()
+            except UnheardError as error:
+                if time.monotonic() - heard_at > _SILENCE_S:
+                    raise RunFailedError(
+                        f"{_name(job.plan)}: Ray at {self._jobs.address} has not answered for {_SILENCE_S:.0f} s "
+                        f"({error}); what became of its job {job.id} isn't known"
+                    ) from error
+            except BaseException:  # its run is nobody's
+                with contextlib.suppress(UnheardError):
+                    self._jobs.stop(job.id)
+                raise
+            if time.monotonic() > stop_by:
+                raise RunInterruptedError(f"Ray was told to stop its job {job.id}, and has not yet", signum=_TERM)
+            time.sleep(_POLL_S)
+        return job
+
+    def _send(self, job: _Job) -> None:
         told = {
-            ORDER: order_of(plan),
+            ORDER: order_of(job.form),
             "GUARDIANFLOW_ACTOR": self.settings.actor,
             "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S),
         }
-        job = self._ask(
-            lambda: self._client.submit_job(
-                entrypoint=" ".join(("python", *ENTRYPOINT)),
-                runtime_env={"env_vars": told},
-                entrypoint_num_cpus=cpus,
-                entrypoint_num_gpus=gpus,
-                metadata={"guardianflow": _name(plan)},
-            )
+        self._jobs.submit(
+            job.id,
+            entrypoint=" ".join(("python", *ENTRYPOINT)),
+            runtime_env={"env_vars": told},
+            entrypoint_num_cpus=job.cpus,
+            entrypoint_num_gpus=job.gpus,
+            metadata={"guardianflow": _name(job.plan)},
         )
-        return _Job(job, first)
-
-    def _follow(self, job: _Job) -> None:
-        """Hear what a job says until it has ended."""
-        heard_at, told_to_stop = time.monotonic(), 0.0
-        while job.status not in _ENDED:
-            time.sleep(_POLL_S)
-            try:
-                if self._cancelled.is_set() and time.monotonic() > told_to_stop:
-                    told_to_stop = time.monotonic() + _ANSWER_S
-                    self._ask(lambda: self._client.stop_job(job.id))
-                self._look(job)
-                heard_at = time.monotonic()
-            except _UnheardError as error:
-                if time.monotonic() - heard_at > _SILENCE_S:
-                    raise RunFailedError(
-                        f"{_name(job.plan)}: Ray at {self._address} has not answered for {_SILENCE_S:.0f} s ({error}); "
-                        f"what became of its job {job.id} isn't known"
-                    ) from error
-            except BaseException:  # its run is nobody's
-                with contextlib.suppress(_UnheardError):
-                    self._ask(lambda: self._client.stop_job(job.id))
-                raise
+        job.sent = True
 
     def _look(self, job: _Job) -> None:
-        info = self._ask(lambda: self._client.get_job_info(job.id))
+        info = self._jobs.info(job.id)
         status = str(getattr(info.status, "value", info.status))
         job.why, job.code = str(info.message or ""), info.driver_exit_code
         job.begun = job.begun or bool(info.driver_node_id)
         if job.begun and (not job.run_id or status in _ENDED):
-            with contextlib.suppress(_UnheardError):  # the node may be gone, and its log with it
-                self._hear(job, self._ask(lambda: self._client.get_job_logs(job.id)))
+            with contextlib.suppress(UnheardError):  # the node may be gone, and its log with it
+                self._hear(job, self._jobs.logs(job.id))
         job.status = status
 
     def _hear(self, job: _Job, text: str) -> None:
@@ -205,8 +210,8 @@ class RayPool(Pool):
             self._records.get(run_id)
         except NotFoundError:
             raise InputError(
-                f"the Ray nodes at {self._address} keep their runs in another state database than this machine; give "
-                "them the same GUARDIANFLOW_DATABASE_URL and MLFLOW_TRACKING_URI, and start Ray there anew"
+                f"the Ray nodes at {self._jobs.address} keep their runs in another state database than this machine; "
+                "give them the same GUARDIANFLOW_DATABASE_URL and MLFLOW_TRACKING_URI, and start Ray there anew"
             ) from None
 
     def _end(self, signum: int) -> None:
@@ -214,33 +219,24 @@ class RayPool(Pool):
 
     # --- where there is room --------------------------------------------------------------------
 
-    def _largest_node(self) -> Mapping[str, float]:
-        """The most of each resource that a node has; empty where that isn't known."""
-        list_nodes = require("ray.util.state", extra="ray").list_nodes
-        try:
-            with _without("RAY_ADDRESS", _ADDRESS):  # which would win over the address
-                nodes = self._ask(lambda: list_nodes(address=self._address, filters=[("state", "=", "ALIVE")]))
-        except _UnheardError as error:
-            log.info("the nodes of %s can't be listed: %s", self._address, error)
-            return {}
-        found = [node.resources_total or {} for node in nodes]
-        return {name: max(node.get(name, 0.0) for node in found) for name in ("CPU", "GPU")} if found else {}
-
-    def _resources(self, plan: RunPlan) -> tuple[RunPlan, int, int]:
-        """The plan as it runs on a node, the CPUs and the GPUs that it needs there."""
+    def _on_a_node(self, plan: RunPlan) -> tuple[RunPlan, int, int]:
+        """The form in which a plan runs on a node, the CPUs and the GPUs that it needs there."""
         if ExperimentDesign.of(plan.scenario) is not ExperimentDesign.SINGLE:
             return plan, 0, 0  # what it starts needs them, and it only waits
+        smallest = int(self._least("CPU"))
+        plan = self._with_threads(plan, max(1, min(smallest, int(self._sum("CPU")) // self.slots)))
         env = getattr(plan.scenario, "env", None)
-        cpus, device = max(1, getattr(env, "threads", 0)), getattr(env, "device", "")
-        if device in {"cpu", "mps"} or env is None:
-            gpus = 0
-        else:
-            gpus = len(re.findall(r"\d+", device)) or int(bool(device) or self._largest.get("GPU", 0) > 0)
+        device = getattr(env, "device", "" if env else "cpu")
+        cpus = max(1, getattr(env, "threads", 0), smallest if KINDS.get(plan.kind).measures else 1)
+        gpus = 0
+        if device not in {"cpu", "mps"}:  # one, or as many as are named
+            gpus = device.count(",") + 1 if device else int(self._sum("GPU") > 0)
         for what, needed in (("CPU", cpus), ("GPU", gpus)):
-            if self._largest and needed > self._largest.get(what, 0):
+            most = max((node.get(what, 0.0) for node in self._nodes), default=needed)
+            if needed > most:
                 raise InputError(
-                    f"{_name(plan)} needs {needed} {what}s of one node, and no node of {self._address} has more than "
-                    f"{self._largest.get(what, 0):g}; ask for fewer {'threads' if what == 'CPU' else 'devices'}"
+                    f"{_name(plan)} needs {needed} {what}s of one node, and no node of {self._jobs.address} has more "
+                    f"than {most:g}; ask for fewer in env.{'threads' if what == 'CPU' else 'device'}"
                 )
         if gpus and device:  # those that Ray gives it are numbered from 0
             env = env.model_copy(update={"device": ",".join(map(str, range(gpus)))})
@@ -256,11 +252,11 @@ class RayPool(Pool):
             RunInterruptedError: It was to end.
             RunFailedError: It ended by itself, and would again.
         """
-        name, why = _name(job.plan), _end_of(job.why)
+        name, why = _name(job.plan), last_line(job.why)
         if job.status == "STOPPED" or self._cancelled.is_set():
             with contextlib.suppress(GuardianFlowError):  # it stays for `guardianflow runs reap`
                 reap_runs(self.settings)
-            raise RunInterruptedError(f"{name} was stopped", signum=signal.SIGTERM)
+            raise RunInterruptedError(f"{name} was stopped", signum=_TERM)
         if job.waited:
             log.warning("%s still waits for a node with room", name)
             return 0
@@ -276,21 +272,18 @@ class RayPool(Pool):
         record = self._records.get(job.run_id)
         while record.status == RunStatus.RUNNING and record.owner.lives(record.heartbeat, self._records.now()):
             if self._cancelled.wait(_POLL_S):
-                raise RunInterruptedError(f"{_name(first)} was cancelled", signum=signal.SIGTERM)
+                raise RunInterruptedError(f"{_name(first)} was cancelled", signum=_TERM)
             record = self._records.get(job.run_id)
         if record.status == RunStatus.FINISHED:
             return self._within_reach(_outcome_of(record))
+        reap_runs(self.settings)
         if KINDS.get(record.kind).resumable:
             return replace(plan_resume(record), trial=first.trial)
-        with contextlib.suppress(GuardianFlowError):  # it stays for `guardianflow runs reap`
-            reap_runs(self.settings)
         return replace(first, again_of=job.run_id)
 
     def _taken(self, plan: RunPlan) -> bool:
         """Whether somebody else goes on with the run that a plan was to go on with."""
-        record = self._records.get(plan.resume or "")
-        lives = record.owner.lives(record.heartbeat, self._records.now())
-        return record.status == RunStatus.FINISHED or (record.status == RunStatus.RUNNING and lives)
+        return self._records.get(plan.resume or "").status in {RunStatus.RUNNING, RunStatus.FINISHED}
 
     def _within_reach(self, outcome: RunOutcome) -> RunOutcome:
         """The outcome with notebook and page on this machine: where they lie, or fetched from MLflow."""
@@ -308,65 +301,11 @@ class RayPool(Pool):
             found[name] = here if here and here.is_file() else None
         return replace(outcome, folder=folder, **found)
 
-    # --- the cluster ----------------------------------------------------------------------------
+    def _least(self, what: str) -> float:
+        return min((node.get(what, 0.0) for node in self._nodes if node.get(what)), default=1.0)
 
-    def _ask(self, call: Callable[[], T]) -> T:
-        return _in_time(call, _ANSWER_S)
-
-
-class _UnheardError(Exception):
-    """The cluster gave no answer, or an error for one."""
-
-
-def _in_time(call: Callable[[], T], seconds: float) -> T:
-    """The answer of a call that knows no time limit of its own; it goes on in a thread that nobody waits for."""
-    answer: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="guardianflow-ray", daemon=True).start()
-    try:
-        return answer.result(seconds)
-    except OutOfTimeError:
-        raise _UnheardError(f"no answer within {seconds:.0f} s") from None
-    except Exception as error:
-        raise _UnheardError(mask_secrets(_end_of(str(error)) or type(error).__name__)) from error
-
-
-def _checked(address: str) -> str:
-    given = address if "://" in address else f"http://{address}"
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(given)
-        if parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0):
-            return given.rstrip("/")
-    raise InputError(
-        f"{mask_secrets(address)!r} is no address of a Ray dashboard; write it as http://HEAD:8265 (ray:// isn't used)"
-    )
-
-
-def _connect(address: str) -> Any:
-    client = require("ray.job_submission", extra="ray").JobSubmissionClient
-    try:
-        with _without("RAY_ADDRESS", _ADDRESS):
-            return _in_time(lambda: client(address), _CONNECT_S)
-    except _UnheardError as error:
-        raise InputError(
-            f"no Ray cluster answers at {mask_secrets(address)} ({error}); give the address of its dashboard, such as "
-            "http://HEAD:8265, and look there with `ray status`"
-        ) from error
-
-
-@contextlib.contextmanager
-def _without(*names: str) -> Iterator[None]:
-    before = {name: value for name in names if (value := os.environ.pop(name, None)) is not None}
-    try:
-        yield
-    finally:
-        os.environ.update(before)
+    def _sum(self, what: str) -> float:
+        return sum(node.get(what, 0.0) for node in self._nodes)
 
 
 def _outcome_of(record: RunRecord) -> RunOutcome:
@@ -389,9 +328,3 @@ def _outcome_of(record: RunRecord) -> RunOutcome:
 def _name(plan: RunPlan) -> str:
     trial = f" trial {plan.trial.number}" if plan.trial else ""
     return f"{plan.kind} {plan.experiment_name}{trial}"
-
-
-def _end_of(text: str) -> str:
-    """The last line of what a program said."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else ""

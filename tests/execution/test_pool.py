@@ -99,10 +99,10 @@ def test_trainings_at_the_same_time_share_the_cores(local_settings: Settings, mo
     monkeypatch.setattr("guardianflow.execution.pool.usable_cores", lambda: 8)
     plans = [training(), training(), training(threads=5), plan_run("wrap", experiment_name="gate", script_path="a.py")]
     with LocalPool(local_settings, at_once=4) as four, LocalPool(local_settings) as one:
-        shared = [getattr(four._with_threads(plan).scenario.env, "threads", None) for plan in plans]
-        alone = one._with_threads(training()).scenario.env.threads
+        shared = [getattr(four._shared(plan).scenario.env, "threads", None) for plan in plans]
+        alone = one._shared(training()).scenario.env.threads
     assert (shared, alone) == ([2, 2, 5, None], 0)
-    assert caplog.text.count("4 plans at a time share 8 cores: a training takes 2 CPU thread(s)") == 1
+    assert caplog.text.count("a training takes 2 CPU thread(s), its share with 4 plan(s) at a time") == 1
 
 
 def test_gpus_are_dealt_out_to_those_that_name_none(local_settings: Settings, monkeypatch) -> None:
