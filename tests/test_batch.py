@@ -16,7 +16,8 @@ from guardianflow.core.config import Settings
 from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.state.database import Database
 from guardianflow.testing.executor_suite import wait_until
-from tests.test_cli import call, call_json, workplace  # noqa: F401 - a fixture
+from tests.test_cli import call, call_json
+from tests.test_cli import workplace as workplace  # noqa: PLC0414 - a fixture
 
 _HANGS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
 

@@ -214,7 +214,9 @@ class LocalPool(Pool):
 
     def __init__(self, settings: Settings, *, address: str = "", at_once: int = 1, on_run: OnRun | None = None) -> None:
         if address:
-            raise InputError(f"{address!r} is the address of a cluster, and plans run on this machine; add --executor ray")
+            raise InputError(
+                f"{address!r} is the address of a cluster, and plans run on this machine; add --executor ray"
+            )
         super().__init__(settings, at_once=at_once, on_run=on_run)
         self._changed = threading.Condition()
         self._running: list[_Worker] = []

@@ -127,7 +127,9 @@ class RayPool(Pool):
                 continue
             deaths += self._count_death(job)
             if deaths == _ATTEMPTS:
-                raise RunFailedError(f"{_name(plan)} failed: its worker died {deaths} times, last: {last_line(job.why)}")
+                raise RunFailedError(
+                    f"{_name(plan)} failed: its worker died {deaths} times, last: {last_line(job.why)}"
+                )
             after = self._after_death(first, job)
             if isinstance(after, RunOutcome):
                 return after

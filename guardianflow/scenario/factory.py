@@ -52,7 +52,9 @@ TRAIN = Kind("train", TrainingScenario, "guardianflow.runners.training.runner:Tr
 
 INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner", measures=True)
 
-QUANTIZE = Kind("quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner", measures=True)
+QUANTIZE = Kind(
+    "quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner", measures=True
+)
 
 REGISTRY = Kind("registry", RegistryScenario, "guardianflow.runners.promotion.runner:RegistryRunner")
 

@@ -15,7 +15,7 @@ import pytest
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
-from guardianflow.execution.pool import LocalPool, make_pool
+from guardianflow.execution.pool import LocalPool, _Worker, make_pool
 from guardianflow.execution.worker import MARK, error_from, said_in
 from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.scenario.factory import plan_run
@@ -90,6 +90,14 @@ class Recorded(LocalPool):
         raise InputError("enough is seen")
 
 
+class Busy(_Worker):
+    """A plan that runs, by what the pool sees of it."""
+
+    def __init__(self, plan, *, device: str = "", held: float = 0.0) -> None:
+        super().__init__(plan, device)
+        self.held_mb = lambda: held
+
+
 def training(**changes: object):
     asked = {"experiment_name": "gate", "model_arch": "yolo11n.yaml", "data_yaml": "data.yaml", **changes}
     return plan_run("train", **asked)
@@ -108,7 +116,7 @@ def test_trainings_at_the_same_time_share_the_cores(local_settings: Settings, mo
 def test_gpus_are_dealt_out_to_those_that_name_none(local_settings: Settings, monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     with Recorded(local_settings, at_once=2) as pool:
-        pool._running = [type("Busy", (), {"device": "4", "plan": training(), "held_mb": lambda _: 0.0})()]
+        pool._running = [Busy(training(), device="4")]
         for plan in (training(), training(device="0"), training(device="cpu")):
             with pytest.raises(InputError):
                 pool.submit(plan).result(10)
@@ -120,8 +128,7 @@ def test_gpus_are_dealt_out_to_those_that_name_none(local_settings: Settings, mo
 def test_what_measures_speeds_runs_alone(local_settings: Settings) -> None:
     with Recorded(local_settings, at_once=2) as pool:
         benchmark = plan_run("infer", model_path="a.pt", data_yaml="data.yaml", experiment_name="speeds")
-        busy = type("Busy", (), {"device": "", "plan": training(), "held_mb": lambda _: 0.0})()
-        pool._running = [busy]
+        pool._running = [Busy(training())]
         waits = pool.submit(benchmark)
         wait_until(lambda: pool._waits_alone, seconds=5)
         also = pool.submit(training())  # or the benchmark would never have its turn
@@ -141,8 +148,7 @@ def test_a_plan_waits_while_memory_is_short(local_settings: Settings, monkeypatc
     with Recorded(local_settings, at_once=2) as pool:
         # The largest took 1000 MB, and the one that runs holds 400 now: it may want 600 more.
         pool._largest_mb = 1000.0
-        pool._running = [type("Busy", (), {"device": "", "plan": training(), "held_mb": lambda _: 400.0,
-                                           "kill_at": float("inf")})()]  # fmt: skip
+        pool._running = [Busy(training(), held=400.0)]
         waits = pool.submit(training())
         with pytest.raises(TimeoutError):
             waits.result(1.5)
@@ -167,7 +173,9 @@ def test_a_pool_that_cant_be_is_refused(local_settings: Settings, options, error
 
 def test_only_the_workers_own_words_count() -> None:
     assert said_in(f"{MARK}{json.dumps({'run': 'a'})}\n") == {"run": "a"}
-    assert said_in(f"x {MARK}{{}}") is said_in("loss: 1\n") is said_in(f"{MARK}half a li") is said_in(f"{MARK}[1]") is None
+    assert (
+        said_in(f"x {MARK}{{}}") is said_in("loss: 1\n") is said_in(f"{MARK}half a li") is said_in(f"{MARK}[1]") is None
+    )
 
 
 def test_an_error_is_raised_as_the_executor_raised_it() -> None:

@@ -37,9 +37,7 @@ class TestRayPool(ExecutorSuite):
 
     @pytest.fixture(scope="class")
     def open_pool(self, ray_cluster: RayCluster):
-        return lambda **options: make_pool(
-            ray_cluster.settings, executor="ray", address=ray_cluster.address, **options
-        )
+        return lambda **options: make_pool(ray_cluster.settings, executor="ray", address=ray_cluster.address, **options)
 
 
 @pytest.mark.services
@@ -57,9 +55,7 @@ def test_a_plan_whose_node_is_killed_is_done_on_another(ray_cluster: RayCluster,
         future = pool.submit(plan)
         wait_until(lambda: place.exists() and place.read_text())
         [mine] = [run for run in told if records.get(run).parameters["script_path"] == plan.parameters["script_path"]]
-        victim = next(
-            number for number in (1, 0) if records.get(mine).owner.pid in ray_cluster.node_pids(number)
-        )
+        victim = next(number for number in (1, 0) if records.get(mine).owner.pid in ray_cluster.node_pids(number))
         if victim == 0:
             pytest.fail("Ray put the plan on the head, which no cluster survives")
         ray_cluster.kill_node(victim)
@@ -88,7 +84,11 @@ def silent_port() -> Iterator[int]:
 def test_a_cluster_that_does_not_answer_is_one_sentence_within_15_s(
     local_work: Settings, silent_port: int, where: str
 ) -> None:
-    hosts = {"closed": "http://127.0.0.1:9", "silent": f"127.0.0.1:{silent_port}", "elsewhere": "http://10.255.255.1:8265"}
+    hosts = {
+        "closed": "http://127.0.0.1:9",
+        "silent": f"127.0.0.1:{silent_port}",
+        "elsewhere": "http://10.255.255.1:8265",
+    }
     began = time.monotonic()
     with pytest.raises(InputError, match=r"no Ray cluster answers at http://.*ray status"):
         make_pool(local_work, executor="ray", address=hosts[where])
