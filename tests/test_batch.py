@@ -29,7 +29,8 @@ def scenario(folder: Path, name: str, script: str, *args: object, text: str = ""
     file = folder / f"{name}.yaml"
     listed = json.dumps([str(arg) for arg in args])
     file.write_text(
-        f"kind: wrap\nexperiment: batch 시험\nrun:\n  script_path: {code}\n  working_dir: {folder}\n  args: {listed}\n{text}",
+        f"kind: wrap\nexperiment: batch 시험\nrun:\n  script_path: {code}\n  working_dir: {folder}\n"
+        f"  args: {listed}\n{text}",
         encoding="utf-8",
     )
     return file

@@ -137,7 +137,7 @@ class Pool(ABC):
     def _end(self, signum: int) -> None:
         """Begin to end all that run; called in any thread, or in a signal handler."""
 
-    def _close(self) -> None:
+    def _close(self) -> None:  # noqa: B027 - not every pool has something to do then
         """Nothing runs any more."""
 
 
@@ -277,7 +277,8 @@ class LocalPool(Pool):
         return plan if self.slots == 1 else self._with_threads(plan, max(1, usable_cores() // self.slots))
 
     def _free_device(self, plan: RunPlan) -> str:
-        if not self._devices or getattr(getattr(plan.scenario, "env", None), "device", ""):
+        env: Any = getattr(plan.scenario, "env", None)
+        if not self._devices or getattr(env, "device", ""):
             return ""
         taken = [worker.device for worker in self._running]
         return min(self._devices, key=taken.count)
@@ -304,12 +305,9 @@ class LocalPool(Pool):
 
     def _follow(self, worker: _Worker, process: subprocess.Popen[str]) -> Mapping[str, Any]:
         """Hear what a worker says; its last word, or nothing."""
-        assert process.stdin and process.stdout  # noqa: S101 - they are pipes
         name = f"{worker.plan.kind} {worker.plan.experiment_name}"
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(order_of(self._shared(worker.plan)) + "\n")
-            process.stdin.flush()
-        for line in process.stdout:
+        _tell(process, order_of(self._shared(worker.plan)) + "\n")
+        for line in process.stdout or ():
             said = said_in(line)
             if said is None:
                 continue
@@ -318,9 +316,7 @@ class LocalPool(Pool):
             elif "run" in said:
                 worker.run_id = said["run"]
                 self._tell_run(worker.plan, worker.run_id)
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.write(GO)
-                    process.stdin.flush()
+                _tell(process, GO)
             else:
                 return said
         return {}
@@ -371,6 +367,13 @@ class LocalPool(Pool):
                     self._largest_mb = max(self._largest_mb, worker.held_mb())
                     if time.monotonic() >= worker.kill_at:
                         self._kill(worker)
+
+
+def _tell(process: subprocess.Popen[str], text: str) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended: what it said says why
+            process.stdin.write(text)
+            process.stdin.flush()
 
 
 def _gpus() -> list[str]:

@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -227,7 +226,7 @@ class RayPool(Pool):
             return plan, 0, 0  # what it starts needs them, and it only waits
         smallest = int(self._least("CPU"))
         plan = self._with_threads(plan, max(1, min(smallest, int(self._sum("CPU")) // self.slots)))
-        env = getattr(plan.scenario, "env", None)
+        env: Any = getattr(plan.scenario, "env", None)
         device = getattr(env, "device", "" if env else "cpu")
         cpus = max(1, getattr(env, "threads", 0), smallest if KINDS.get(plan.kind).measures else 1)
         gpus = 0
@@ -292,16 +291,14 @@ class RayPool(Pool):
         if outcome.notebook is None or outcome.notebook.is_file():
             return outcome
         folder = self.settings.runs_dir / folder_name(outcome.experiment) / outcome.run_id
-        found: dict[str, Path | None] = {}
         try:
             with MlflowRegistry(self.settings).artifact(outcome.run_id, "notebook") as kept:
                 shutil.copytree(kept, folder, dirs_exist_ok=True)
         except (GuardianFlowError, OSError) as error:
             log.warning("the notebook of run %s can't be fetched from MLflow: %s", outcome.run_id, error)
-        for name, path in (("notebook", outcome.notebook), ("html", outcome.html)):
-            here = folder / path.name if path else None
-            found[name] = here if here and here.is_file() else None
-        return replace(outcome, folder=folder, **found)
+        here = [folder / path.name if path else None for path in (outcome.notebook, outcome.html)]
+        notebook, html = (path if path and path.is_file() else None for path in here)
+        return replace(outcome, folder=folder, notebook=notebook, html=html)
 
     def _least(self, what: str) -> float:
         return min((node.get(what, 0.0) for node in self._nodes if node.get(what)), default=1.0)

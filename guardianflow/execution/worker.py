@@ -132,7 +132,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - whoever ordered it must hear of it, whatever it is
         if not isinstance(error, GuardianFlowError):
             traceback.print_exc()
-            error = RunFailedError(f"{type(error).__name__}: {error}")  # noqa: PLW2901
+            error = RunFailedError(f"{type(error).__name__}: {error}")
         signum = getattr(error, "signum", 0)
         voice.say(error={"type": type(error).__name__, "message": str(error), "signum": signum})
 
