@@ -278,7 +278,7 @@ class LocalPool(Pool):
 
     def _free_device(self, plan: RunPlan) -> str:
         env: Any = getattr(plan.scenario, "env", None)
-        if not self._devices or getattr(env, "device", ""):
+        if not self._devices or (hasattr(env, "device") and env.device):
             return ""
         taken = [worker.device for worker in self._running]
         return min(self._devices, key=taken.count)

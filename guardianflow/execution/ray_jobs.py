@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfTimeError
@@ -48,11 +51,12 @@ class RayJobs:
 
     def __init__(self, address: str = "") -> None:
         self.address = _checked(address or os.environ.get(_ADDRESS, "") or _USUAL)
-        make = require("ray.job_submission", extra="ray").JobSubmissionClient
         try:
+            _require_ray(self.address)  # at once: the import alone may take longer than anybody waits
+            make = require("ray.job_submission", extra="ray", purpose="plans on a Ray cluster").JobSubmissionClient
             with _without("RAY_ADDRESS", _ADDRESS):  # which would win over the address
                 self._client: Any = _in_time(lambda: make(self.address), _CONNECT_S)
-        except UnheardError as error:
+        except (UnheardError, OSError, ValueError) as error:
             raise InputError(
                 f"no Ray cluster answers at {self.address} ({error}); give the address of its dashboard, such as "
                 "http://HEAD:8265, and look there with `ray status`"
@@ -115,6 +119,17 @@ def _in_time(call: Callable[[], T], seconds: float = _ANSWER_S) -> T:
         raise UnheardError(f"no answer within {seconds:.0f} s") from None
     except Exception as error:
         raise UnheardError(mask_secrets(last_line(str(error)) or type(error).__name__)) from error
+
+
+def _require_ray(address: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{address}/api/version", timeout=_CONNECT_S) as reply:  # noqa: S310 - http(s), checked
+            json.load(reply)["ray_version"]
+    except urllib.error.HTTPError as error:
+        if error.code not in {401, 403}:  # those ask for a token, which the client has
+            raise
+    except (KeyError, TypeError) as error:
+        raise ValueError("something else answers there") from error
 
 
 @contextlib.contextmanager
