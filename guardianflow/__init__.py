@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guardianflow.evaluation.detection.evaluate import evaluate_detection
     from guardianflow.evaluation.mot.evaluate import evaluate_mot
     from guardianflow.exceptions import GuardianFlowError
+    from guardianflow.execution.sweep import SweepResult, SweepRunner
     from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
     from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
     from guardianflow.runners.training.runner import TrainingResult, TrainingRunner
@@ -38,6 +39,7 @@ _HOMES = """
     evaluation.detection.evaluate evaluate_detection
     evaluation.mot.evaluate evaluate_mot
     exceptions GuardianFlowError
+    execution.sweep SweepResult SweepRunner
     runners.inference.runner InferenceResult InferenceRunner
     runners.quantization.runner QuantizationResult QuantizationRunner
     runners.training.runner TrainingResult TrainingRunner

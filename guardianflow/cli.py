@@ -39,6 +39,8 @@ VERBS = {
         "batch:batch",
         "Execute many scenario files; all are read before the first begins, and one that fails holds up no other.",
     ),
+    "sweep": ("sweep:sweep", "Train again and again with other values, end hopeless trials early, keep the best."),
+    "study": ("sweep:study_app", "Studies: what sweeps have tried, and what came of it."),
     "register": ("models:register", "Register a run's weights as a new version and make it the candidate."),
     "promote": (
         "models:promote",

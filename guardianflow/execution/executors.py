@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from guardianflow.core.config import Settings
@@ -151,6 +152,8 @@ class LocalExecutor:
             with self._open(plan) as run:
                 try:
                     keep_scenario(run, plan.scenario)
+                    if plan.trial:
+                        _trial_runs().enter_trial(self.settings, plan.trial, run)
                     runner.hand_over(run.folder)
                     if self._on_run:
                         self._on_run(run.record)
@@ -160,6 +163,8 @@ class LocalExecutor:
                     else:
                         notebook = self._run_notebook(plan, run, template)
                     result = _read_result(run.folder)
+                    if plan.trial:
+                        _trial_runs().keep_outcome(self.settings, plan.trial, result)
                 except RunFailedError:
                     raise
                 except KeyboardInterrupt as error:
@@ -252,6 +257,12 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
         ignored = "ignore:IProgress not found"
         found["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
     return found
+
+
+def _trial_runs() -> ModuleType:
+    from guardianflow.execution import trial_runs  # brings Optuna
+
+    return trial_runs
 
 
 def _trial_tags(trial: Trial) -> dict[str, str]:

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_serializer, model_validator
 
 from guardianflow.scenario.blocks import BaseScenario, Block, Names
 from guardianflow.scenario.fields import asked, explain, leaf_fields
@@ -27,6 +27,8 @@ STARTUP_TRIALS = 10
 
 _MOST_TRIALS = 10_000
 _NOT_SEARCHED = {("run", "register_as"), ("run", "resume")}
+_MEASURED = ("map50", "map50_95", "precision", "recall", "f1", "train_seconds", "train_images_per_s", "model_size_mb")
+"""What every training measures, so that a trial can be held against it."""
 
 
 class ExperimentDesign(Enum):
@@ -50,11 +52,13 @@ class Trial:
         study: Name of the study.
         number: Of the trial, from 0.
         parent: The run in MLflow that all trials of the study lie below.
+        sweep: The run of the sweep that had it executed; a study may have had several.
     """
 
     study: str
     number: int
     parent: str = ""
+    sweep: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Dimension(Block):
         if bool(self.values) == (self.low is not None or self.high is not None):
             raise ValueError("is no range: give a list of values, or low and high")
         if self.values:
+            if self.step is not None or self.log:
+                raise ValueError("is a list of values, which has no step and no log")
             if any(value in self.values[:place] for place, value in enumerate(self.values)):
                 raise ValueError("names a value twice")
             return self
@@ -169,7 +175,13 @@ def _listed(value: object) -> object:
     return {"values": value} if isinstance(value, list) else value
 
 
-Space = dict[str, Annotated[Dimension, BeforeValidator(_listed)]]
+def _not_empty(space: dict[str, Dimension]) -> dict[str, Dimension]:
+    if not space:
+        raise ValueError("names no field to search; give one, such as model.imgsz: [320, 640]")
+    return space
+
+
+Space = Annotated[dict[str, Annotated[Dimension, BeforeValidator(_listed)]], AfterValidator(_not_empty)]
 
 
 class SweepConfig(Block):
@@ -180,7 +192,6 @@ class SweepConfig(Block):
         ...,
         "Field → its values: a list, or low, high and, if you like, step or log: true.",
         option=None,
-        min_length=1,
     )
     metric: Literal["map50_95", "map50", "precision", "recall"] = asked(
         "map50_95", "What the best trial has most of, on the validation split."
@@ -207,6 +218,20 @@ class SweepScenario(TrainingScenario):
     def study(self) -> str:
         """Name of the study."""
         return self.sweep.study or self.experiment
+
+    @model_validator(mode="after")
+    def _is_a_sweep(self) -> Self:
+        if self.run.resume:
+            raise ValueError("run.resume is of a single training; a sweep goes on when its study is named again")
+        if self.sweep.address and self.sweep.executor != "ray":
+            raise ValueError("sweep.address names a cluster, and sweep.executor is local; set sweep.executor to ray")
+        for rule in self.task.requirements:
+            if rule.split()[0] not in _MEASURED:
+                raise ValueError(
+                    f"task.requirements: a training doesn't measure what {rule} asks for, only {', '.join(_MEASURED)}; "
+                    "leave it to `guardianflow infer`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -316,6 +341,8 @@ def plan(scenario: BaseScenario) -> list[RunPlan]:
     return [trial_plan(scenario, number, point) for number, point in enumerate(scenario.known_points())]
 
 
-def trial_plan(scenario: SweepScenario, number: int, point: Mapping[str, Any], *, parent: str = "") -> RunPlan:
+def trial_plan(
+    scenario: SweepScenario, number: int, point: Mapping[str, Any], *, parent: str = "", sweep: str = ""
+) -> RunPlan:
     """One trial of a sweep: the training at a point of the space."""
-    return RunPlan(scenario.at(point), trial=Trial(scenario.study, number, parent))
+    return RunPlan(scenario.at(point), trial=Trial(scenario.study, number, parent, sweep))

@@ -24,7 +24,8 @@ from tests.trainings import ODD, Trained, copy_data, folder_digest, tiny_job
 class Diary:
     """An observer that writes down what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, last: int = 0) -> None:
+        self.last = last
         self.starts: list[tuple[int, int]] = []
         self.epochs: list[EpochReport] = []
         self.batches: list[tuple[int, int]] = []
@@ -38,8 +39,9 @@ class Diary:
     def on_batch(self, done: int, total: int) -> None:
         self.batches.append((done, total))
 
-    def on_epoch(self, report: EpochReport) -> None:
+    def on_epoch(self, report: EpochReport) -> bool:
         self.epochs.append(report)
+        return report.epoch == self.last
 
 
 def tensors(weights: Path) -> Mapping[str, object]:
