@@ -121,7 +121,8 @@ class Studies:
 
     def names(self) -> list[str]:
         """All of them, the newest first."""
-        return [study.study_name for study in reversed(self._storage.get_all_studies())]
+        found = self._storage.get_all_studies()
+        return [study.study_name for study in reversed(found) if "scenario" in study.user_attrs]
 
     def get(self, name: str) -> Study:
         """One study.
@@ -239,13 +240,18 @@ class Study:
         if point is not None and not any(trial.state == OptunaState.WAITING for trial in trials):
             fixed = {name: _choice(value) for name, value in point.items()}
             self._study.enqueue_trial(fixed, user_attrs=None if again_of is None else {"again_of": again_of})
-        seed = (self.scenario.env.seed * 100_003 + len(trials)) % 2**32
-        self._study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
+        self._study.sampler = self._sampler(len(trials))
         return self._claim(self._study.ask(), sweep)
 
     def claim(self, number: int, *, sweep: str) -> TrialRow:
         """A trial whose process died, taken over."""
+        self._study.sampler = self._sampler(number)
         return self._claim(self._trial(number), sweep)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """Who chooses a trial's values: by its number, so that it is the same whoever asks."""
+        seed = (self.scenario.env.seed * 100_003 + number) % 2**32
+        return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
 
     def _claim(self, trial: optuna.Trial, sweep: str) -> TrialRow:
         with warnings.catch_warnings():

@@ -229,13 +229,13 @@ class _Conductor:
             with self._study.lock():
                 self._settle()
                 self._look_after_others()
+                self._stop_where_all_fail()
                 begun = list(self._begin())
                 rows = self._study.rows()
             for plan in begun:
                 assert plan.trial is not None  # noqa: S101 - it was made of a trial
                 self._flying[plan.trial.number] = plan, self._pool.submit(plan)
             self._show(rows)
-            self._stop_where_all_fail()
             if not self._flying and len(rows) >= self._asked.trials and all(row.ended for row in rows):
                 return
             self._wait()

@@ -99,6 +99,11 @@ def _show_outcome(outcome: RunOutcome) -> None:
         from guardianflow.runners.inference.result import cell_columns, cell_line
 
         print_table(cell_columns(), [cell_line(row) for row in cells], title=f"{outcome.experiment} · {outcome.kind}")
+    if outcome.result.get("trials"):
+        from guardianflow.execution.sweep_result import trial_lines
+
+        columns, lines = trial_lines(outcome.result["trials"], str(outcome.result["metric"]))
+        print_table(columns, lines, title=f"{outcome.experiment} · {outcome.kind}")
     rows = [(name, format_metric(name, metrics[name])) for name in _headline_names(outcome.result)]
     print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
     if outcome.result.get("verdict"):
