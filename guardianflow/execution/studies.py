@@ -32,7 +32,11 @@ __all__ = ["Studies", "Study", "TrialRow", "TrialState"]
 log = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 120.0
-_FREE = {"sweep": {"study", "trials", "at_once", "executor", "address"}, "run": {"register_as"}, "dataset": {"data_yaml"}}
+_FREE = {
+    "sweep": {"study", "trials", "at_once", "executor", "address"},
+    "run": {"register_as"},
+    "dataset": {"data_yaml"},
+}
 """What may differ when a study goes on; the data's content may not."""
 _DATA = "the fingerprint of dataset.data_yaml"
 _MEDIAN_STARTUP = 3
@@ -313,14 +317,16 @@ class Study:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return {name: float(share) for name, share in optuna.importance.get_param_importances(self._study).items()}
+                return {
+                    name: float(share) for name, share in optuna.importance.get_param_importances(self._study).items()
+                }
             except (ValueError, RuntimeError) as error:
                 log.debug("no importance of fields: %s", error)
                 return {}
 
     def _id(self, number: int) -> int:
         study = self._storage.get_study_id_from_name(self.name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        return int(self._storage.get_trial_id_from_study_id_trial_number(study, number))
 
     def _trial(self, number: int) -> optuna.Trial:
         return optuna.Trial(self._study, self._id(number))

@@ -1,11 +1,14 @@
-"""Where Optuna keeps the studies: a file of theirs beside the embedded database, or a schema of theirs in PostgreSQL."""
+"""Where Optuna keeps the studies: a file of their own in the work folder, or a schema of their own in PostgreSQL."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,9 +23,12 @@ STUDIES_FILE = "studies.db"
 SCHEMA = "guardianflow_studies"
 _BUSY_SECONDS = 30
 
+_opened: dict[tuple[int, str, Path], optuna.storages.BaseStorage] = {}
+_guard = threading.Lock()
+
 
 def open_storage(settings: Settings) -> optuna.storages.BaseStorage:
-    """The storage of all studies, made where there is none yet.
+    """The storage of all studies, made where there is none yet; the same one within a process.
 
     Raises:
         ConfigError: The file can't be read.
@@ -30,9 +36,13 @@ def open_storage(settings: Settings) -> optuna.storages.BaseStorage:
         TrackingUnavailableError: The database doesn't answer.
     """
     logging.getLogger("optuna").setLevel(logging.WARNING)
-    database = Database.open(settings.database_url)
-    with _explained(settings, database), database.lock("studies", timeout_s=2 * _BUSY_SECONDS):
-        return _open(settings, database)
+    key = (os.getpid(), settings.database_url, settings.work_dir)
+    with _guard:
+        if key not in _opened:
+            database = Database.open(settings.database_url)
+            with _explained(settings, database), database.lock("studies", timeout_s=2 * _BUSY_SECONDS):
+                _opened[key] = _open(settings, database)
+        return _opened[key]
 
 
 def _open(settings: Settings, database: Database) -> optuna.storages.BaseStorage:

@@ -232,9 +232,8 @@ class _Conductor:
                 self._stop_where_all_fail()
                 begun = list(self._begin())
                 rows = self._study.rows()
-            for plan in begun:
-                assert plan.trial is not None  # noqa: S101 - it was made of a trial
-                self._flying[plan.trial.number] = plan, self._pool.submit(plan)
+            for number, each in begun:
+                self._flying[number] = each, self._pool.submit(each)
             self._show(rows)
             if not self._flying and len(rows) >= self._asked.trials and all(row.ended for row in rows):
                 return
@@ -287,13 +286,13 @@ class _Conductor:
         sweep = self._record(row.sweep)
         return row.sweep != self._sweep and sweep is not None and self._lives(sweep)
 
-    def _begin(self) -> Iterator[RunPlan]:
-        """What fills the free slots: first those that nobody executes any more, then new ones."""
-        rows, failed = self._study.rows(), 0
+    def _begin(self) -> Iterator[tuple[int, RunPlan]]:
+        """What fills the free slots: first trials that nobody executes any more, then new ones."""
+        rows = self._study.rows()
         for _ in range(self._pool.slots - len(self._flying)):
             if self._orphans:
                 row, record = self._orphans.pop(0)
-                yield self._plan(self._study.claim(row.number, sweep=self._sweep), record)
+                yield row.number, self._plan(self._study.claim(row.number, sweep=self._sweep), record)
                 continue
             retried = next((row for row in rows if row.number in self._before), None)
             if retried is not None:
@@ -305,7 +304,7 @@ class _Conductor:
             else:
                 return
             rows = self._study.rows()
-            yield self._plan(row, None)
+            yield row.number, self._plan(row, None)
 
     def _plan(self, row: TrialRow, record: RunRecord | None) -> RunPlan:
         anew = trial_plan(self._asked, row.number, row.point, parent=self._study.parent, sweep=self._sweep)

@@ -159,7 +159,8 @@ class SweepResult(Result):
         label = METRIC_LABELS.get(self.metric, self.metric)
         if self.best:
             values = ", ".join(f"{name} = {_value(value)}" for name, value in self.best["point"].items())
-            return f"Trial {self.best['number']} is best: {label} {format_metric(self.metric, self.best['value'])} with {values}."
+            reached = format_metric(self.metric, self.best["value"])
+            return f"Trial {self.best['number']} is best: {label} {reached} with {values}."
         finished = [trial for trial in self.trials if trial["state"] == TrialState.FINISHED]
         if not finished:
             return "No trial finished, so none is the best."

@@ -66,7 +66,8 @@ def sweep_history(trials: Sequence[SweepTrial]) -> History:
         if some:
             values = tuple(lowest if trial.value is None else trial.value for trial in some)
             groups[state] = tuple(trial.number for trial in some), values, tuple(map(_told, some))
-    numbers, best = [], []
+    numbers: list[int] = []
+    best: list[float] = []
     for trial in ordered:
         if trial.state == "finished" and trial.value is not None and trial.value > max(best, default=-math.inf):
             numbers.append(trial.number)
@@ -246,9 +247,7 @@ def _shade(share: float) -> str:
     upper = next(place for place, (stop, _) in enumerate(_SCALE) if stop >= min(max(share, 1e-9), 1.0))
     (low, first), (high, second) = _SCALE[upper - 1], _SCALE[upper]
     part = (share - low) / (high - low)
-    parts = [
-        round(int(first[at : at + 2], 16) * (1 - part) + int(second[at : at + 2], 16) * part) for at in (1, 3, 5)
-    ]
+    parts = [round(int(first[at : at + 2], 16) * (1 - part) + int(second[at : at + 2], 16) * part) for at in (1, 3, 5)]
     return f"rgb({parts[0]},{parts[1]},{parts[2]})"
 
 

@@ -17,7 +17,9 @@ __all__ = ["study_app", "sweep"]
 
 @verb
 def sweep(
-    file: Annotated[Path, Argument(metavar="FILE", help="A scenario of kind sweep: `guardianflow scenario new sweep`.")],
+    file: Annotated[
+        Path, Argument(metavar="FILE", help="A scenario of kind sweep: `guardianflow scenario new sweep`.")
+    ],
     changes: Annotated[
         list[str] | None,
         Option("--set", metavar="FIELD=VALUE", help="Change of the scenario, such as sweep.trials=40."),
@@ -60,7 +62,9 @@ def _show_plans(scenario: Any, *, as_json: bool) -> None:
         )
         return
     table = runner.look()
-    title = f"{scenario.study} · {scenario.trials} trials by {scenario.sweep.sampler}, pruned by {scenario.sweep.pruner}"
+    title = (
+        f"{scenario.study} · {scenario.trials} trials by {scenario.sweep.sampler}, pruned by {scenario.sweep.pruner}"
+    )
     print_table(table.columns, table.rows, title=title)
     say(f"time      {guess.sentence()}")
     if scenario.sweep.pruner != "none" and guess.seconds is not None:

@@ -1,8 +1,8 @@
 """A training that takes no time and is as good as its values say, for sweeps under test.
 
 The further from ``lr0 = 0.01`` the worse it is. It goes on after its last epoch when it is resumed, and asks its sweep
-after each whether to go on. ``FAKE_PAUSE`` is how many seconds an epoch takes; while there is no file ``FAKE_MENDED``, it
-fails.
+after each whether to go on. ``FAKE_PAUSE`` is how many seconds an epoch takes; while there is no file ``FAKE_MENDED``,
+it fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import time
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nbformat
 
@@ -120,14 +120,14 @@ class DirectPool:
         done: Future[RunOutcome] = Future()
         try:
             done.set_result(LocalExecutor(self.settings, direct=True).execute(plan))
-        except Exception as error:  # noqa: BLE001 - as a pool does
+        except Exception as error:
             done.set_exception(error)
         return done
 
     def cancel(self) -> None:
         """Nothing runs."""
 
-    def __enter__(self) -> DirectPool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,7 +17,9 @@ TRIALS = [
     SweepTrial(0, "finished", 0.2, {"run.options.lr0": 0.001, "run.batch": 8, "run.options.optimizer": "SGD"}),
     SweepTrial(1, "failed", None, {"run.options.lr0": 0.1, "run.batch": 16, "run.options.optimizer": "SGD"}),
     SweepTrial(2, "pruned", 0.9, {"run.options.lr0": 0.01, "run.batch": 16, "run.options.optimizer": "<b>Adam"}),
-    SweepTrial(3, "finished", 0.6, {"run.options.lr0": 0.1, "run.batch": 16, "run.options.optimizer": "SGD"}, best=True),
+    SweepTrial(
+        3, "finished", 0.6, {"run.options.lr0": 0.1, "run.batch": 16, "run.options.optimizer": "SGD"}, best=True
+    ),
     SweepTrial(4, "finished", 0.4, {"run.options.lr0": 0.05, "run.batch": 8, "run.options.optimizer": "SGD"}),
 ]
 
