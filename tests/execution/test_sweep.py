@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from guardianflow.cli import app
 from guardianflow.core.config import Settings
+from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.execution.estimate import estimate
 from guardianflow.execution.executors import LocalExecutor
@@ -21,7 +24,8 @@ from guardianflow.execution.sweep import SweepRunner
 from guardianflow.runs.run_records import ProcessIdentity, RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.experiment_design import RunPlan, SweepScenario, plan, trial_plan
-from guardianflow.scenario.factory import KINDS
+from guardianflow.scenario.factory import KINDS, TRAIN
+from guardianflow.scenario.fields import to_yaml
 from guardianflow.state.database import Database
 from tests.execution.fake_trials import DirectSweep, fake_kind, sweep_of
 
@@ -391,3 +395,62 @@ def test_studies_and_mlflow_share_a_postgresql_database(
             "SELECT table_schema FROM information_schema.tables WHERE table_name = 'alembic_version' ORDER BY 1"
         ).fetchall()
     assert [schema for (schema,) in rows] == ["guardianflow_studies", "public"]
+
+
+def test_the_command_line_shows_plans_studies_and_trials(
+    embedded: Settings, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(embedded.work_dir))
+    asked = sweep_of(tiny_data, sweep__trials=12, sweep__sampler="tpe")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(to_yaml(asked), encoding="utf-8")
+
+    def call(*words: str) -> Any:
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    shown = call("sweep", str(file), "--dry-run")
+    assert (shown["trials"], len(shown["points"]), shown["chosen_later"]) == (12, 10, 2)
+    assert shown["estimate"]["seconds"] is None
+    assert records_of(embedded).list() == []  # nothing has run
+    text = CliRunner().invoke(app, ["sweep", str(file), "--dry-run"])
+    assert "2 more, which TPE chooses by the results" in text.stdout
+    assert "nothing like it finished here before" in text.stderr
+    assert call("study", "list") == {"studies": []}
+    DirectSweep(sweep_of(tiny_data, sweep__trials=2, sweep__sampler="tpe"), settings=embedded).run()
+    (line,) = call("study", "list")["studies"]
+    assert (line["study"], line["trials"], line["finished"], line["metric"]) == ("시험 sweep", 2, 2, "map50")
+    found = call("study", "show", "시험 sweep")
+    assert [row["number"] for row in found["rows"]] == [0, 1]
+    assert found["best"] == line["best"]
+    table = CliRunner().invoke(app, ["study", "show", "시험 sweep"])
+    assert "kind: sweep" in table.stdout
+    none = CliRunner().invoke(app, ["study", "show", "시험"])
+    assert none.exit_code == 2
+    assert "there is no study '시험' here; known: 시험 sweep" in none.stderr
+    other = CliRunner().invoke(app, ["sweep", str(file), "--dry-run", "--set", "run.epochs=7"])
+    assert other.exit_code == 2
+    assert "another design: run.epochs was 3, here it is 7; put it back, or begin another study" in other.stderr
+    assert CliRunner().invoke(app, ["sweep", str(file), "--dry-run", "--set", "sweep.study=b"]).exit_code == 0
+
+
+def test_the_best_of_real_trainings_is_registered_once(embedded: Settings, tiny_data: Path) -> None:
+    fake = KINDS.get("train")
+    KINDS.register("train", TRAIN, replace=True)
+    try:
+        asked = sweep_of(
+            tiny_data, sweep__space={"run.options.lr0": [0.001, 0.01]}, sweep__sampler="grid", run__epochs=1,
+            run__batch=8, run__options={"plots": False}, run__register_as="gate model",
+        )  # fmt: skip
+        result = DirectSweep(asked, settings=embedded).run()
+        assert result.model == "models:/gate model/1"
+        assert result.best["epochs"] == 1
+        again = DirectSweep(asked, settings=embedded).run()
+        assert again.model == result.model
+    finally:
+        KINDS.register("train", fake, replace=True)
+    (version,) = ModelRegistry(embedded).list_versions("gate model")
+    assert version.run_id == result.best["run_id"]
+    assert "candidate" in version.aliases
+    assert version.metrics["map50"] == result.best["metrics"]["map50"]

@@ -62,6 +62,15 @@ def seed_0(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[T
     return train_detector(tiny_job(tiny_data, tmp_path_factory.mktemp("seed0")), diary), diary
 
 
+def test_a_training_ends_in_order_after_the_epoch_that_its_observer_names(tiny_data: Path, tmp_path: Path) -> None:
+    diary = Diary(last=2)
+    outcome = train_detector(tiny_job(tiny_data, tmp_path, epochs=5), diary)
+    assert [report.epoch for report in diary.epochs] == [1, 2]
+    assert outcome.epochs_run == 2
+    assert outcome.best.is_file()
+    assert outcome.metrics["map50"] >= 0  # the best weights were validated
+
+
 def test_same_seed_gives_the_same_weights_and_figures_and_another_seed_others(
     seed_0: tuple[TrainingOutcome, Diary], tiny_data: Path, tmp_path: Path
 ) -> None:
