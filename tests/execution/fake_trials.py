@@ -10,22 +10,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import nbformat
-
-from guardianflow.core.config import Settings
 from guardianflow.exceptions import InputError
-from guardianflow.execution.executors import LocalExecutor, RunOutcome
-from guardianflow.execution.sweep import SweepRunner
 from guardianflow.files.run_folder import RESULT_FILE, write_json
 from guardianflow.runners._base import Runner
 from guardianflow.runners.training.pruning import pruner_of
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
-from guardianflow.scenario.experiment_design import RunPlan, SweepScenario
 from guardianflow.scenario.factory import KINDS, Kind
 from guardianflow.scenario.fields import flat_fields
 from guardianflow.scenario.schema import TrainingScenario
@@ -91,6 +84,8 @@ def use_fake_trials(template: str) -> None:
 
 def write_template(path: Path) -> Path:
     """The real template's parameters cell, then the fake training."""
+    import nbformat
+
     real = nbformat.read(TEMPLATES / "train.ipynb", as_version=4)
     parameters = next(cell for cell in real.cells if "parameters" in cell.metadata.get("tags", ()))
     names = [*flat_fields(TrainingScenario), "run_id"]
@@ -100,65 +95,3 @@ def write_template(path: Path) -> Path:
     )
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(call)]), path)
     return path
-
-
-class DirectPool:
-    """A pool that executes in this process, one after another; ``stop_after`` so many it is interrupted."""
-
-    slots = 1
-
-    def __init__(self, settings: Settings, stop_after: int = 10_000) -> None:
-        self.settings = settings
-        self.left = stop_after
-        self.plans: list[RunPlan] = []
-
-    def submit(self, plan: RunPlan) -> Future[RunOutcome]:
-        if not self.left:
-            raise KeyboardInterrupt
-        self.left -= 1
-        self.plans.append(plan)
-        done: Future[RunOutcome] = Future()
-        try:
-            done.set_result(LocalExecutor(self.settings, direct=True).execute(plan))
-        except Exception as error:
-            done.set_exception(error)
-        return done
-
-    def cancel(self) -> None:
-        """Nothing runs."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class DirectSweep(SweepRunner):
-    """A sweep whose trials run in this process."""
-
-    stop_after = 10_000
-
-    def _pool(self) -> Any:
-        self.pool = DirectPool(self.settings, self.stop_after)
-        return self.pool
-
-
-def sweep_of(data_yaml: Path, **changes: Any) -> SweepScenario:
-    """A sweep over lr0; ``changes`` of its fields by their paths, such as ``sweep__trials``."""
-    values: dict[str, Any] = {
-        "kind": "sweep",
-        "experiment": "시험 sweep",
-        "model": {"architecture": "yolo11n.yaml", "imgsz": 64},
-        "dataset": {"data_yaml": str(data_yaml)},
-        "env": {"device": "cpu"},
-        "run": {"epochs": 3, "options": {}},
-        "sweep": {
-            "space": {"run.options.lr0": {"low": 0.0001, "high": 1.0, "log": True}},
-            "sampler": "random", "pruner": "none", "trials": 4, "metric": "map50",
-        },
-    }  # fmt: skip
-    for name, value in changes.items():
-        block, _, last = name.rpartition("__")
-        (values[block] if block else values)[last] = value
-    return SweepScenario.model_validate(values)

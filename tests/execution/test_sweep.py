@@ -27,7 +27,8 @@ from guardianflow.scenario.experiment_design import RunPlan, SweepScenario, plan
 from guardianflow.scenario.factory import KINDS, TRAIN
 from guardianflow.scenario.fields import to_yaml
 from guardianflow.state.database import Database
-from tests.execution.fake_trials import DirectSweep, fake_kind, sweep_of
+from tests.execution.direct_sweep import DirectSweep, sweep_of
+from tests.execution.fake_trials import fake_kind
 
 GRID = {"run.options.lr0": [0.0001, 0.001, 0.01, 0.1]}
 

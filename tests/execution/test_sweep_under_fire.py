@@ -27,7 +27,8 @@ from guardianflow.execution.executors import kernel_environment
 from guardianflow.execution.studies import Studies, TrialRow, TrialState
 from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.state.database import Database
-from tests.execution.fake_trials import sweep_of, write_template
+from tests.execution.direct_sweep import sweep_of
+from tests.execution.fake_trials import write_template
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("GUARDIANFLOW_FIRE"))
@@ -72,7 +73,7 @@ class Sweeps:
             return []
 
     def wait_for(self, condition: Callable[[list[TrialRow]], bool], *processes: subprocess.Popen[str]) -> None:
-        end = time.monotonic() + 240
+        end = time.monotonic() + 600
         while not condition(self.rows()):
             assert time.monotonic() < end, "it did not come"
             for process in processes:
@@ -122,7 +123,7 @@ def check_each_once(sweeps: Sweeps, document: dict[str, Any]) -> None:
 
 
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     found: dict[str, Any] = json.loads(out)
     return found
