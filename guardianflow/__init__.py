@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guardianflow.evaluation.detection.evaluate import evaluate_detection
     from guardianflow.evaluation.mot.evaluate import evaluate_mot
     from guardianflow.exceptions import GuardianFlowError
+    from guardianflow.execution.sweep import SweepResult, SweepRunner
     from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
     from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
     from guardianflow.runners.training.runner import TrainingResult, TrainingRunner
@@ -27,24 +28,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = """
-    adapters.experiment_registry ExperimentRegistry
-    adapters.generic_wrapper GenericWrapper WrapResult
-    core.config Settings
-    core.metrics MetricRecord get_gpu_metrics get_model_size
-    core.registry ModelRegistry ModelVersion
-    dashboard.metrics_store MetricsStore
-    dashboard.reporter Reporter
+    adapters.experiment_registry ExperimentRegistry | adapters.generic_wrapper GenericWrapper WrapResult
+    core.config Settings | core.metrics MetricRecord get_gpu_metrics get_model_size
+    core.registry ModelRegistry ModelVersion | dashboard.metrics_store MetricsStore | dashboard.reporter Reporter
     data.dataset Dataset check_dataset read_dataset
-    evaluation.detection.evaluate evaluate_detection
-    evaluation.mot.evaluate evaluate_mot
-    exceptions GuardianFlowError
+    evaluation.detection.evaluate evaluate_detection | evaluation.mot.evaluate evaluate_mot
+    exceptions GuardianFlowError | execution.sweep SweepResult SweepRunner
     runners.inference.runner InferenceResult InferenceRunner
     runners.quantization.runner QuantizationResult QuantizationRunner
     runners.training.runner TrainingResult TrainingRunner
-    scenario.blocks BaseScenario Env Model Site Task
-    scenario.file load_scenario
+    scenario.blocks BaseScenario Env Model Site Task | scenario.file load_scenario
     scenario.schema InferenceScenario QuantizationScenario TrainingScenario WrapScenario"""
-_HOME = {name: home for home, *names in map(str.split, _HOMES.strip().splitlines()) for name in names}
+_HOME = {name: home for home, *names in map(str.split, _HOMES.replace("\n", "|").split("|")[1:]) for name in names}
 __all__ = sorted(["__version__", *_HOME])
 
 

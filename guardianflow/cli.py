@@ -35,6 +35,12 @@ VERBS = {
     "wrap": ("wrap:wrap_app", "Run a script of yours as it is, as a tracked run; its own arguments follow after --."),
     "scan": ("scan:scan", "Find training scripts, datasets, weights and finished runs by reading, never by running."),
     "run": ("scenarios:run", "Execute a scenario file, or a recorded run once more as a new run."),
+    "batch": (
+        "batch:batch",
+        "Execute many scenario files; all are read before the first begins, and one that fails holds up no other.",
+    ),
+    "sweep": ("sweep:sweep", "Train again and again with other values, end hopeless trials early, keep the best."),
+    "study": ("sweep:study_app", "Studies: what sweeps have tried, and what came of it."),
     "register": ("models:register", "Register a run's weights as a new version and make it the candidate."),
     "promote": (
         "models:promote",

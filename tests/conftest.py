@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ _ROOT = str(Path(__file__).resolve().parents[1])
 if _ROOT not in sys.path:
     sys.path.insert(0, _ROOT)
 
+from guardianflow.core.config import Settings  # noqa: E402
+from tests.services import ray_cluster as ray_services  # noqa: E402
 from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs  # noqa: E402
 from tests.trainings import tiny_data, trained, training_settings  # noqa: E402, F401 - fixtures
 
@@ -81,6 +84,21 @@ def mlflow_sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}").search_registered_models()
     return path
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_template: Path
+) -> Iterator[ray_services.RayCluster]:
+    """A Ray cluster of two nodes for the session; skips, and says how to get it, where Ray is missing."""
+    pytest.importorskip("ray", reason=ray_services.HOW_TO_GET_IT)
+    work_dir = tmp_path_factory.mktemp("cluster") / "work"
+    work_dir.mkdir()
+    shutil.copyfile(mlflow_sqlite_template, work_dir / "mlflow.db")
+    cluster = ray_services.RayCluster(Settings(work_dir=work_dir))
+    cluster.start()
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 TEMPLATES = [path for path in NOTEBOOKS if path.parent.name == "templates"]
 
-LINES_PER_CELL = 32  # a runner with all that it can be asked
+LINES_PER_CELL = 40  # a runner with all that it can be asked
 # What a run leaves behind; the papermill keys hold paths and parameters of the machine it ran on.
 RUN_KEYS = {"papermill", "widgets", "guardianflow", "execution", "ExecuteTime"}
 

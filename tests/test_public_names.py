@@ -31,6 +31,8 @@ PUBLIC = [
     "Reporter",
     "Settings",
     "Site",
+    "SweepResult",
+    "SweepRunner",
     "Task",
     "TrainingResult",
     "TrainingRunner",

@@ -21,12 +21,12 @@ TEMPLATES = Path(__file__).resolve().parents[1] / "notebooks" / "templates"
 EXAMPLES = {
     "experiment_name": "my-site", "model_arch": "yolo11n.yaml", "model_path": "models:/my-detector@champion",
     "source_run_id": "models:/my-detector@champion", "script_path": "train.py", "action": "promote",
-    "model_name": "my-model",
+    "model_name": "my-model", "space": {"run.options.lr0": {"low": 0.001, "high": 0.1, "log": True}},
 }  # fmt: skip
 """What a required parameter says in a template that is run by hand."""
-NEEDED_DATA = {"train": "data.yaml", "infer": "data.yaml"}
+NEEDED_DATA = {"train": "data.yaml", "infer": "data.yaml", "sweep": "data.yaml"}
 NAMES = {"train": "training", "infer": "benchmark", "quantize": "quantization", "registry": "change", "wrap": "script",
-    "optimize": "optimization",
+    "optimize": "optimization", "sweep": "search",
 }  # fmt: skip
 """What the runner is called in the cells that a person wrote."""
 LONGEST = 120
@@ -66,6 +66,8 @@ def _literal(value: Any) -> str:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, list):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     return repr(value)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from guardianflow.core.config import Settings
@@ -30,7 +31,7 @@ from guardianflow.runners._base import RESULT_FILE, Runner, keep_scenario
 from guardianflow.runs.run_records import RunRecord, RunStatus
 from guardianflow.runs.tracking import TrackedRun, outcome_of
 from guardianflow.runs.tracking_store import look_at_store
-from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.experiment_design import RunPlan, Trial
 from guardianflow.scenario.factory import KINDS
 from guardianflow.text.command_lines import command
 from guardianflow.text.redaction import secret_places
@@ -153,6 +154,8 @@ class LocalExecutor:
             with self._open(plan) as run:
                 try:
                     keep_scenario(run, plan.scenario)
+                    if plan.trial:
+                        _trial_runs().enter_trial(self.settings, plan.trial, run)
                     runner.hand_over(run.folder)
                     if self._on_run:
                         self._on_run(run.record)
@@ -162,6 +165,8 @@ class LocalExecutor:
                     else:
                         notebook = self._run_notebook(plan, run, template)
                     result = _read_result(run.folder)
+                    if plan.trial:
+                        _trial_runs().keep_outcome(self.settings, plan.trial, result)
                 except RunFailedError:
                     raise
                 except KeyboardInterrupt as error:
@@ -209,6 +214,7 @@ class LocalExecutor:
             parameters=plan.parameters,
             template=None if self.direct else plan.kind,
             again_of=plan.again_of,
+            tags=_trial_tags(plan.trial) if plan.trial else None,
         )
 
     def _run_notebook(self, plan: RunPlan, run: TrackedRun, template: Path) -> NotebookResult:
@@ -256,6 +262,17 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
         ignored = "ignore:IProgress not found"
         found["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
     return found
+
+
+def _trial_runs() -> ModuleType:
+    from guardianflow.execution import trial_runs  # brings Optuna
+
+    return trial_runs
+
+
+def _trial_tags(trial: Trial) -> dict[str, str]:
+    below = {"mlflow.parentRunId": trial.parent} if trial.parent else {}
+    return {**below, "guardianflow.study": trial.study, "guardianflow.trial": str(trial.number)}
 
 
 def _failed(run: TrackedRun, error: Exception) -> RunFailedError:

@@ -29,7 +29,7 @@ from guardianflow.scenario.fields import describe_arguments, from_flat, signatur
 from guardianflow.state.database import Database
 from guardianflow.text.progress_bar import in_a_kernel
 
-__all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario"]
+__all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario", "unmet"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ R = TypeVar("R")
 class Runner(ABC, Generic[S, R]):
     """The life of one run; subclasses say what is asked, what to check and what to do.
 
-    A subclass names its scenario in ``asks``; its signature and the ``Args:`` of its docstring are made of it.
+    A subclass names its scenario in ``asks``; its signature and the ``Args:`` of its docstring are made of it. A
+    scenario that is ready may be given instead of its values.
 
     Attributes:
         kind: The run's kind, which is also the name of its template notebook.
@@ -81,11 +82,23 @@ class Runner(ABC, Generic[S, R]):
         sink: MetricSink | None = None,
         **keywords: Any,
     ) -> None:
+        if values and isinstance(values[0], BaseScenario):
+            self._begin(self._alone(values, keywords), run_id, settings, sink)
+            return
         by_position = dict(zip(self.asks.positional, values, strict=False))
         if len(values) > len(self.asks.positional) or by_position.keys() & keywords.keys():
             wanted = ", ".join(self.asks.positional)
             raise TypeError(f"{type(self).__name__} takes {wanted} by position, each once; all others by keyword")
         self._begin(from_flat(self.asks, {**by_position, **keywords}), run_id, settings, sink)
+
+    def _alone(self, values: tuple[Any, ...], keywords: Mapping[str, Any]) -> S:
+        """A scenario that was given instead of its values."""
+        scenario, name = values[0], type(self).__name__
+        if len(values) > 1 or keywords:
+            raise TypeError(f"{name} takes a scenario alone, or its values; load_scenario(file, changes) changes one")
+        if scenario.kind != self.kind:
+            raise InputError(f"{name} runs scenarios of kind {self.kind}; this one is of kind {scenario.kind}")
+        return scenario  # type: ignore[no-any-return]
 
     @classmethod
     def of(
@@ -127,7 +140,7 @@ class Runner(ABC, Generic[S, R]):
 
     def unmet(self, metrics: Mapping[str, float]) -> list[str]:
         """Which of the task's requirements a run's figures don't meet, a sentence each."""
-        return [said for rule in self.scenario.task.requirements if (said := _unmet(rule, metrics))]
+        return unmet(self.scenario.task.requirements, metrics)
 
     @abstractmethod
     def check(self) -> None:
@@ -185,6 +198,11 @@ def keep_scenario(run: TrackedRun, scenario: BaseScenario) -> None:
     run.log_artifact(write_text(path, to_yaml(scenario)))
     site = {"guardianflow.site": scenario.site.name, "guardianflow.cameras": ",".join(scenario.site.cameras)}
     run.set_tags({name: value for name, value in site.items() if value})
+
+
+def unmet(rules: Sequence[str], metrics: Mapping[str, float]) -> list[str]:
+    """Which requirements some figures don't meet, a sentence each."""
+    return [said for rule in rules if (said := _unmet(rule, metrics))]
 
 
 def _unmet(rule: str, metrics: Mapping[str, float]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
@@ -55,6 +57,26 @@ def _readable_requirement(value: str) -> str:
     return f"{found[1]} {found[2]} {float(found[3]):g}"
 
 
+def _possible_together(rules: list[str]) -> list[str]:
+    """Refuse rules that no figure can meet: alone, or beside each other."""
+    for place, rule in enumerate(rules):
+        for others in ([], *([other] for other in rules[:place])):
+            if not _can_hold([*others, rule]):
+                why = "can't both hold" if others else "can't hold: it is a fraction, and 1 is the most"
+                raise ValueError(f"{' and '.join([*others, rule])} {why}; correct one, or leave it out")
+    return rules
+
+
+def _can_hold(rules: Sequence[str]) -> bool:
+    parts = [rule.split() for rule in rules]
+    if len({name for name, _, _ in parts}) > 1:
+        return True
+    most = 1.0 if CATALOGUE[parts[0][0]].unit == "fraction" else math.inf
+    low = max([(-math.inf, False), *((float(bound), sign == ">") for _, sign, bound in parts if sign[0] == ">")])
+    high = min([(most, True), *((float(bound), sign == "<=") for _, sign, bound in parts if sign[0] == "<")])
+    return low[0] < high[0] or (low[0] == high[0] and not low[1] and high[1])
+
+
 Imgsz = Annotated[int, Field(ge=0, le=8192), AfterValidator(_multiple_of_the_stride)]
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[str], BeforeValidator(split_names)]
@@ -89,7 +111,7 @@ class Task(Block):
 
     kind: Literal["detection", "tracking"] = asked("detection", "detection or tracking.", option=None)
     classes: Names = asked([], "Names of the classes that the data must have; none: as the data says.", option=None)
-    requirements: list[Requirement] = asked(
+    requirements: Annotated[list[Requirement], AfterValidator(_possible_together)] = asked(
         [], "What the figures must reach, such as 'map50 >= 0.75'.", "--require RULE"
     )
 

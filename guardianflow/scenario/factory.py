@@ -13,7 +13,7 @@ from guardianflow._plugins import Registry
 from guardianflow.exceptions import InputError
 from guardianflow.runs.run_records import RunRecord
 from guardianflow.scenario.blocks import BaseScenario
-from guardianflow.scenario.experiment_design import RunPlan
+from guardianflow.scenario.experiment_design import ComparisonScenario, RunPlan, SweepScenario
 from guardianflow.scenario.fields import from_flat
 from guardianflow.scenario.schema import (
     InferenceScenario,
@@ -36,6 +36,7 @@ class Kind:
         scenario: What its runner is asked.
         runner: ``"module:Class"`` of the runner, imported when it is needed.
         resumable: Whether an interrupted run can go on.
+        measures: Whether it measures speeds, so that on one machine nothing else of ours may run beside it.
         template: Its template notebook, where that is not one of ours by the kind's name.
     """
 
@@ -43,20 +44,27 @@ class Kind:
     scenario: type[BaseScenario]
     runner: str
     resumable: bool = False
+    measures: bool = False
     template: Path | None = None
 
 
 TRAIN = Kind("train", TrainingScenario, "guardianflow.runners.training.runner:TrainingRunner", resumable=True)
 
-INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner")
+INFER = Kind("infer", InferenceScenario, "guardianflow.runners.inference.runner:InferenceRunner", measures=True)
 
-QUANTIZE = Kind("quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner")
+QUANTIZE = Kind(
+    "quantize", QuantizationScenario, "guardianflow.runners.quantization.runner:QuantizationRunner", measures=True
+)
 
 REGISTRY = Kind("registry", RegistryScenario, "guardianflow.runners.promotion.runner:RegistryRunner")
 
 WRAP = Kind("wrap", WrapScenario, "guardianflow.adapters.generic_wrapper:GenericWrapper")
 
 OPTIMIZE = Kind("optimize", OptimizationScenario, "guardianflow.dashboard.optimization:OptimizationRunner")
+
+SWEEP = Kind("sweep", SweepScenario, "guardianflow.execution.sweep:SweepRunner")
+
+COMPARE = Kind("compare", ComparisonScenario, "guardianflow.execution.comparison:ComparisonRunner")
 
 KINDS: Registry[Kind] = Registry(
     "kind of run",
@@ -69,6 +77,8 @@ KINDS: Registry[Kind] = Registry(
         "registry": "guardianflow.scenario.factory:REGISTRY",
         "wrap": "guardianflow.scenario.factory:WRAP",
         "optimize": "guardianflow.scenario.factory:OPTIMIZE",
+        "sweep": "guardianflow.scenario.factory:SWEEP",
+        "compare": "guardianflow.scenario.factory:COMPARE",
     },
     group="guardianflow.kinds",
 )

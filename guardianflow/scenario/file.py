@@ -21,7 +21,7 @@ from guardianflow.text.printable import printable
 
 __all__ = ["json_schema", "load_scenario", "new_scenario"]
 
-_FILE_KINDS = ("train", "infer", "quantize", "wrap", "registry", "optimize")
+_FILE_KINDS = ("train", "infer", "quantize", "wrap", "registry", "optimize", "sweep", "compare")
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> BaseScenario:
@@ -52,6 +52,7 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> BaseScenar
     scenario = KINDS.get(str(kind)).scenario
     for field in leaf_fields(scenario):
         _make_absolute(values, field, file.absolute().parent)
+        _make_space_absolute(values, field, file.absolute().parent)
     try:
         return scenario.model_validate(values)
     except ValidationError as error:
@@ -80,9 +81,23 @@ def _make_absolute(values: dict[Any, Any], field: FlatField, folder: Path) -> No
         block = block.get(name) if isinstance(block, dict) else None
     given = block.get(field.path[-1]) if isinstance(block, dict) else None
     if isinstance(given, str) and given:
-        beside = folder / Path(given).expanduser()
-        is_there = field.asked.read == "file" or beside.exists()
-        block[field.path[-1]] = str(beside) if is_there else absolute_if_file(given)
+        block[field.path[-1]] = _absolute(given, field, folder)
+
+
+def _make_space_absolute(values: dict[Any, Any], field: FlatField, folder: Path) -> None:
+    """The same for the values of a field that a sweep tries."""
+    sweep = values.get("sweep")
+    space = sweep.get("space") if isinstance(sweep, dict) else None
+    tried = space.get(".".join(field.path)) if isinstance(space, dict) else None
+    if field.asked.read in {"file", "model"} and isinstance(space, dict) and isinstance(tried, list):
+        space[".".join(field.path)] = [
+            _absolute(each, field, folder) if isinstance(each, str) and each else each for each in tried
+        ]
+
+
+def _absolute(given: str, field: FlatField, folder: Path) -> str:
+    beside = folder / Path(given).expanduser()
+    return str(beside) if field.asked.read == "file" or beside.exists() else absolute_if_file(given)
 
 
 def _located(

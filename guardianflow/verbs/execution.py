@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.console import ProgressWatch, print_json, print_table, say
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from guardianflow.execution.executors import RunOutcome
     from guardianflow.runs.run_records import RunRecord
 
-__all__ = ["Remarks", "execute_plan", "say_notes"]
+__all__ = ["Remarks", "execute_plan", "headline", "say_notes"]
 
 _HEADLINE = (
     "map50", "map50_95", "precision", "recall", "hota", "latency_ms_p50", "latency_ms_p95", "throughput_fps",
     "model_size_mb", "wall_seconds", "cpu_seconds", "peak_rss_mb",
 )  # fmt: skip
 _OWN = 12
+_IN_A_LINE = 2
 _REMARKS = 12
 
 
@@ -75,6 +76,19 @@ def say_notes(remarks: Sequence[str], *, most: int = _REMARKS, rest: str = "--js
         say(f"note      and {len(remarks) - most} more; {rest}")
 
 
+def headline(result: Mapping[str, Any]) -> str:
+    """The first figures of a run's result, in a line."""
+    from guardianflow.views.result_page import format_metric
+
+    names = _headline_names(result)[:_IN_A_LINE]
+    return " · ".join(f"{name} {format_metric(name, result['metrics'][name])}" for name in names)
+
+
+def _headline_names(result: Mapping[str, Any]) -> list[str]:
+    own = [name for name in result.get("histories", ()) if name not in _HEADLINE]  # of a wrapped script
+    return [name for name in (*own[:_OWN], *_HEADLINE) if name in result.get("metrics", {})]
+
+
 def _show_outcome(outcome: RunOutcome) -> None:
     """What a person wants to know after a run."""
     from guardianflow.views.result_page import format_metric
@@ -85,8 +99,12 @@ def _show_outcome(outcome: RunOutcome) -> None:
         from guardianflow.runners.inference.result import cell_columns, cell_line
 
         print_table(cell_columns(), [cell_line(row) for row in cells], title=f"{outcome.experiment} · {outcome.kind}")
-    own = [name for name in outcome.result.get("histories", ()) if name not in _HEADLINE]  # of a wrapped script
-    rows = [(name, format_metric(name, metrics[name])) for name in (*own[:_OWN], *_HEADLINE) if name in metrics]
+    if outcome.result.get("trials"):
+        from guardianflow.execution.sweep_result import trial_lines
+
+        columns, lines = trial_lines(outcome.result["trials"], str(outcome.result["metric"]))
+        print_table(columns, lines, title=f"{outcome.experiment} · {outcome.kind}")
+    rows = [(name, format_metric(name, metrics[name])) for name in _headline_names(outcome.result)]
     print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
     if outcome.result.get("verdict"):
         say(str(outcome.result["verdict"]))

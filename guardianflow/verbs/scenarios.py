@@ -47,7 +47,8 @@ scenario_app = Typer(name="scenario", help="Scenario files: what a run is asked,
 @scenario_app.command("new")
 @verb
 def new(
-    kind: Annotated[str, Argument(metavar="KIND", help="train, infer, quantize or wrap.")], json: Json = False
+    kind: Annotated[str, Argument(metavar="KIND", help="train, infer, quantize, wrap, sweep or compare.")],
+    json: Json = False,
 ) -> None:
     """Print a scenario to begin with: every field with its default and a sentence."""
     from guardianflow.scenario.file import new_scenario

@@ -90,7 +90,7 @@ def test_what_is_written_back_is_the_same_scenario(write: Any, tmp_path: Path) -
         (("  epochs: 5", "  epochs: [5]"), ":18: run.epochs = [5] is not allowed"),
         (
             ("kind: train", "kind: trian"),
-            ":3: kind must be one of train, infer, quantize, wrap, registry, optimize, it is 'trian'",
+            ":3: kind must be one of train, infer, quantize, wrap, registry, optimize, sweep, compare, it is 'trian'",
         ),
         (("experiment: gate\n", ""), ":1: experiment is missing; give it a value"),
         (("model:\n", "modle:\n"), ":11: there is no 'modle'; did you mean 'model'?"),
@@ -153,7 +153,8 @@ def test_a_scenario_of_a_cell_is_that_of_a_benchmark() -> None:
 
 def test_every_kind_stands_in_the_schema_for_editors() -> None:
     schema = json_schema()
-    assert set(schema["discriminator"]["mapping"]) == {"train", "infer", "quantize", "wrap", "registry", "optimize"}
+    kinds = {"train", "infer", "quantize", "wrap", "registry", "optimize", "sweep", "compare"}
+    assert set(schema["discriminator"]["mapping"]) == kinds
     field = schema["$defs"]["TrainingRun"]["properties"]["epochs"]
     assert (field["default"], field["minimum"], field["description"]) == (100, 1, "Passes over the training split.")
 

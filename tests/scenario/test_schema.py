@@ -16,6 +16,7 @@ from guardianflow.cli import app
 from guardianflow.dashboard.optimization import OptimizationRunner
 from guardianflow.exceptions import ParameterError
 from guardianflow.execution.engine.parameters import declared_parameters
+from guardianflow.execution.sweep import SweepRunner
 from guardianflow.runners._base import Runner
 from guardianflow.runners.inference.runner import InferenceRunner
 from guardianflow.runners.promotion.runner import RegistryRunner
@@ -34,7 +35,10 @@ from guardianflow.scenario.schema import (
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {"experiment_name": "x", "model_arch": "yolo11n.yaml", "data_yaml": "d.yaml"}
-RUNNERS = (TrainingRunner, InferenceRunner, QuantizationRunner, RegistryRunner, GenericWrapper, OptimizationRunner)
+RUNNERS = (
+    TrainingRunner, InferenceRunner, QuantizationRunner, RegistryRunner, GenericWrapper, OptimizationRunner,
+    SweepRunner,
+)  # fmt: skip
 VERBS = {
     "train": TrainingScenario, "infer": InferenceScenario, "quant": QuantizationScenario, "wrap": WrapScenario,
 }  # fmt: skip
@@ -49,7 +53,7 @@ def template_cells() -> Any:
     return module
 
 
-@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "registry", "wrap", "optimize"])
+@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "registry", "wrap", "optimize", "sweep"])
 def test_the_cells_of_a_template_are_those_that_the_schema_gives(kind: str) -> None:
     path = ROOT / "notebooks" / "templates" / f"{kind}.ipynb"
     notebook = nbformat.read(path, as_version=4)

@@ -24,7 +24,8 @@ from tests.trainings import ODD, Trained, copy_data, folder_digest, tiny_job
 class Diary:
     """An observer that writes down what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, last: int = 0) -> None:
+        self.last = last
         self.starts: list[tuple[int, int]] = []
         self.epochs: list[EpochReport] = []
         self.batches: list[tuple[int, int]] = []
@@ -38,8 +39,9 @@ class Diary:
     def on_batch(self, done: int, total: int) -> None:
         self.batches.append((done, total))
 
-    def on_epoch(self, report: EpochReport) -> None:
+    def on_epoch(self, report: EpochReport) -> bool:
         self.epochs.append(report)
+        return report.epoch == self.last
 
 
 def tensors(weights: Path) -> Mapping[str, object]:
@@ -58,6 +60,15 @@ def same_tensors(first: Path, second: Path) -> bool:
 def seed_0(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingOutcome, Diary]:
     diary = Diary()
     return train_detector(tiny_job(tiny_data, tmp_path_factory.mktemp("seed0")), diary), diary
+
+
+def test_a_training_ends_in_order_after_the_epoch_that_its_observer_names(tiny_data: Path, tmp_path: Path) -> None:
+    diary = Diary(last=2)
+    outcome = train_detector(tiny_job(tiny_data, tmp_path, epochs=5), diary)
+    assert [report.epoch for report in diary.epochs] == [1, 2]
+    assert outcome.epochs_run == 2
+    assert outcome.best.is_file()
+    assert outcome.metrics["map50"] >= 0  # the best weights were validated
 
 
 def test_same_seed_gives_the_same_weights_and_figures_and_another_seed_others(

@@ -159,7 +159,8 @@ class TrainingEvidence(Evidence[TrainingScenario, PreparedTraining]):
             },
             used=dict(outcome.used),
             pictures=outcome.pictures,
-            remarks=self._altered(outcome),
+            remarks=(*self._altered(outcome), *_pruned(epochs, self.asked.run.epochs)),
+            stopped_by="pruner" if epochs.pruned else "",
             tracking_uri=mask_secrets(self.settings.mlflow_tracking_uri),
         )
 
@@ -257,3 +258,9 @@ class TrainingEvidence(Evidence[TrainingScenario, PreparedTraining]):
             serving=Serving(imgsz=imgsz),
         )
         return replace(result, model=uri) if uri else replace(result, remarks=(*result.remarks, said))
+
+
+def _pruned(epochs: TrainingLog, asked: int) -> tuple[str, ...]:
+    if not epochs.pruned:
+        return ()
+    return (f"its sweep ended it after epoch {epochs.last_epoch} of {asked}: other trials were better by then",)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.metrics import MetricSink
 from guardianflow.runners._evidence import save_figures
+from guardianflow.runners.training.pruning import Prune
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.text.progress_bar import progress_bar
@@ -32,10 +33,16 @@ class TrainingLog:
         run: The run that is written into.
         sink: Where measurements go.
         asked: What the training was asked.
+        prune: Asked after each epoch whether the training ends there.
         shown: Draw a bar.
+
+    Attributes:
+        pruned: Whether the training was told to end.
     """
 
-    def __init__(self, run: TrackedRun, sink: MetricSink, asked: TrainingScenario, *, shown: bool = True) -> None:
+    def __init__(
+        self, run: TrackedRun, sink: MetricSink, asked: TrainingScenario, *, prune: Prune, shown: bool = True
+    ) -> None:
         self._run = run
         self._sink = sink
         self._asked = asked
@@ -43,6 +50,8 @@ class TrainingLog:
         self._bar = progress_bar(asked.run.epochs, desc="epochs", unit="epoch", shown=shown)
         self._said = 0.0
         self._figure = ""
+        self._prune = prune
+        self.pruned = False
         self._rows: dict[int, dict[str, float]] = {}
         self._speeds: list[float] = []
         self.seconds_before = 0.0
@@ -81,10 +90,12 @@ class TrainingLog:
             note = " · ".join(part for part in parts if part)
             self._run.set_progress(self.last_epoch, self._bar.total, unit="epoch", note=note)
 
-    def on_epoch(self, report: EpochReport) -> None:
-        """Log an epoch, unless it was logged before the run was resumed."""
+    def on_epoch(self, report: EpochReport) -> bool:
+        """Log an epoch, unless it was logged before the run was resumed; ``True`` where the training ends with it."""
         if report.epoch in self._rows:
-            return
+            return False
+        # Before it is logged: killed in between, the epoch is told again after a resume.
+        self.pruned = self._prune(report) and report.epoch < report.epochs
         row = report.to_dict()
         self._rows[report.epoch] = row
         if report.images_per_s is not None:
@@ -99,6 +110,7 @@ class TrainingLog:
         self._bar.total = report.epochs
         self._bar.set_postfix_str(self._figure, refresh=False)
         self._bar.update(report.epoch - self._bar.n)
+        return self.pruned
 
     def save(self, stage: str, metrics: Mapping[str, float], *, device: str | None = None) -> None:
         """Write figures to the store; the same stage written twice is stored once."""

@@ -47,6 +47,7 @@ class TrainingResult(Result):
         used: What the training really used, whatever it was asked: optimizer, ``lr0``, batch, device …
         pictures: Curves and sample predictions.
         remarks: What a reader should know of the data and of what was asked, a sentence each.
+        stopped_by: ``"pruner"`` where its sweep ended it before its last epoch.
         tracking_uri: MLflow, with the password masked.
     """
 
@@ -67,6 +68,7 @@ class TrainingResult(Result):
     used: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[Path] = ()
     remarks: Sequence[str] = ()
+    stopped_by: str = ""
     tracking_uri: str = ""
 
     @property

@@ -29,6 +29,7 @@ from guardianflow.runners._base import RESULT_FILE
 from guardianflow.runners._prepared import PreparedRunner
 from guardianflow.runners.training.evidence import PreparedTraining, TrainingEvidence, recorded_fingerprint
 from guardianflow.runners.training.log import TrainingLog
+from guardianflow.runners.training.pruning import pruner_of
 from guardianflow.runners.training.result import TrainingResult
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
@@ -88,6 +89,11 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
     def dataset_report(self) -> DatasetReport:
         """What :meth:`check` found in the images and labels."""
         return self._checked().report
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data's content, as :meth:`check` took it."""
+        return self._checked().fingerprint
 
     def plot_dataset(self) -> Figure:
         """How often each class is labelled, and how large its boxes are to the model."""
@@ -174,7 +180,8 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
             resume=Path(prepared.model.spec) if asked.run.resume else None,
         )
         evidence.keep_start()
-        epochs = TrainingLog(run, self.sink, asked, shown=self.shows_progress)
+        prune = pruner_of(run.folder, self.settings)
+        epochs = TrainingLog(run, self.sink, asked, prune=prune, shown=self.shows_progress)
         try:
             with SystemSampler(interval_s=2.0) as sampler:
                 outcome = train_detector(job, epochs)

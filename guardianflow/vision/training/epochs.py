@@ -114,8 +114,12 @@ class TrainingObserver(Protocol):
         """A batch of the current epoch is done."""
         ...
 
-    def on_epoch(self, report: EpochReport) -> None:
-        """An epoch and its validation are done. Epochs before a resume may be told again."""
+    def on_epoch(self, report: EpochReport) -> bool:
+        """An epoch and its validation are done. Epochs before a resume may be told again.
+
+        Returns:
+            Whether the training shall end here. One on several GPUs can't, and goes on.
+        """
         ...
 
 

@@ -65,7 +65,7 @@ def _rows(text: str) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def follow_results(
-    path: Path, epochs: int, on_epoch: Callable[[EpochReport], None], *, after: int = 0
+    path: Path, epochs: int, on_epoch: Callable[[EpochReport], object], *, after: int = 0
 ) -> Iterator[None]:
     """Report, while the block runs, each epoch that is added to a ``results.csv``.
 

@@ -219,7 +219,7 @@ class _Watch:
         if not trainer.validator.training:
             return  # the last validation, of best.pt: it is the outcome, not an epoch
         self.epochs_run += 1
-        self._observer.on_epoch(
+        trainer.stop |= self._observer.on_epoch(
             EpochReport(
                 epoch=trainer.epoch + 1,
                 epochs=trainer.epochs,
