@@ -21,12 +21,12 @@ TEMPLATES = Path(__file__).resolve().parents[1] / "notebooks" / "templates"
 EXAMPLES = {
     "experiment_name": "my-site", "model_arch": "yolo11n.yaml", "model_path": "models:/my-detector@champion",
     "source_run_id": "models:/my-detector@champion", "script_path": "train.py", "action": "promote",
-    "model_name": "my-model",
+    "model_name": "my-model", "subjects": ["models:/my-detector@champion", "models:/my-detector@candidate"],
 }  # fmt: skip
 """What a required parameter says in a template that is run by hand."""
 NEEDED_DATA = {"train": "data.yaml", "infer": "data.yaml"}
 NAMES = {"train": "training", "infer": "benchmark", "quantize": "quantization", "registry": "change", "wrap": "script",
-    "optimize": "optimization",
+    "optimize": "optimization", "compare": "comparison",
 }  # fmt: skip
 """What the runner is called in the cells that a person wrote."""
 LONGEST = 120

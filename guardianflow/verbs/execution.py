@@ -85,9 +85,14 @@ def _show_outcome(outcome: RunOutcome) -> None:
         from guardianflow.runners.inference.result import cell_columns, cell_line
 
         print_table(cell_columns(), [cell_line(row) for row in cells], title=f"{outcome.experiment} · {outcome.kind}")
-    own = [name for name in outcome.result.get("histories", ()) if name not in _HEADLINE]  # of a wrapped script
-    rows = [(name, format_metric(name, metrics[name])) for name in (*own[:_OWN], *_HEADLINE) if name in metrics]
-    print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
+    title = f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}"
+    table = outcome.result.get("table")
+    if table:
+        print_table(table["columns"], table["rows"], title=title)
+    else:
+        own = [name for name in outcome.result.get("histories", ()) if name not in _HEADLINE]  # of a wrapped script
+        rows = [(name, format_metric(name, metrics[name])) for name in (*own[:_OWN], *_HEADLINE) if name in metrics]
+        print_table(("metric", "value"), rows, title=title)
     if outcome.result.get("verdict"):
         say(str(outcome.result["verdict"]))
     say(f"run       {outcome.run_id}")
