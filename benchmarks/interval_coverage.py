@@ -6,7 +6,8 @@ Two made-up detectors look at a population of 20,000 images, on which the differ
 differ in how hard they are and objects in how easy, for both detectors alike, so that the pairing matters as it does
 with real models; the classes come as often as in the blood cell photographs (a crowd of one, one of another, few of a
 third). Samples are drawn from the population, each is compared as ``guardianflow compare`` does it, and counted is in
-how many the 95 % interval holds the known difference; and, where there is none, how often one is claimed. Goal: 93–97 %.
+how many the 95 % interval holds the known difference; and, where there is none, how often one is claimed. Goal: 93 to
+97 %.
 """
 
 from __future__ import annotations

@@ -70,7 +70,11 @@ class Subject:
 
 def served_alike(one: EvaluationRow, other: EvaluationRow) -> bool:
     """Whether two evaluations are by the same backend, precision and image size."""
-    return (one.backend, one.precision, one.imgsz) == (other.backend, other.precision, other.imgsz)
+    return _how(one) == _how(other)
+
+
+def _how(row: EvaluationRow) -> tuple[str, str, int]:
+    return row.backend, row.precision, row.imgsz
 
 
 class SubjectSearch:
@@ -160,9 +164,7 @@ class SubjectSearch:
 
     def _run(self, name: str, record: RunRecord) -> Subject:
         own = self._own(record)
-        rows, words = own, ("--model", record.run_id)
-        if own:
-            words = _words(record.run_id, own[0].backend, own[0].precision, own[0].imgsz)
+        rows, words = own, _words(record.run_id, *_how(own[0])) if own else ("--model", record.run_id)
         if record.kind in {"train", "quantize"}:
             sha256 = own[0].sha256 if own else measure(find_model_source(record.run_id, self._settings).path).sha256
             rows = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from guardianflow.plots.class_changes import ClassChange
-from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
+from guardianflow.plots.palette import BLUE, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
 from guardianflow.plots.themes import shown_name
 
 if TYPE_CHECKING:

