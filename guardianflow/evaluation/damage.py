@@ -196,12 +196,12 @@ def damage_report(
 
 
 def _class_damage(row: ClassComparison, boxes: int, collapse: float) -> ClassDamage:
-    before, change, high = row.champion, row.difference, row.high
+    before, change = row.champion, row.difference
     collapsed = (
-        before is not None and change is not None and high is not None
-        and before >= _TOO_WEAK and -change > collapse * before and high < 0
+        before is not None and change is not None
+        and before >= _TOO_WEAK and -change > collapse * before and row.lost_beyond_chance
     )  # fmt: skip
-    return ClassDamage(row.name, boxes, before, row.candidate, change, row.low, high, collapsed)
+    return ClassDamage(row.name, boxes, before, row.candidate, change, row.low, row.high, collapsed)
 
 
 def _as_truth(record: DetectionRecord, confidence: float) -> tuple[GroundTruth, npt.NDArray[np.float64]]:

@@ -85,7 +85,8 @@ def plot_class_changes(changes: Sequence[ClassChange], *, what: str = "AP50-95")
                 "<br>interval %{customdata[2]:+.4f} to %{customdata[3]:+.4f}<extra></extra>",
             )
         )  # fmt: skip
-    reach = 1.2 * max([0.005, *(abs(value) for row in changes for value in (row.low, row.high, row.change))])
+    ends = [abs(value) for row in changes for value in (row.low, row.high, row.change)]
+    reach = 1.2 * max([0.005, *(end for end in ends if end < 1)])  # 1: nothing is known, which needs no room
     for place, row in placed:
         figure.add_annotation(
             x=1.0, xref="paper", y=place, text=f"{row.before:.3f} → {row.after:.3f}", showarrow=False,
