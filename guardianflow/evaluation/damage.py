@@ -11,9 +11,10 @@ import numpy.typing as npt
 from guardianflow.evaluation.detection.matching import ALL_SIZES, match_record
 from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Predictions
 from guardianflow.evaluation.significance import ClassComparison, PairedComparison, paired_bootstrap
-from guardianflow.evaluation.tables import figure_text, html_table, interval_text
+from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError
 from guardianflow.text.plain import Row
+from guardianflow.text.units import figure_text, interval_text
 
 __all__ = ["Agreement", "ClassDamage", "ConfidenceShift", "DamageReport", "damage_report"]
 

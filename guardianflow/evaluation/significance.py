@@ -25,9 +25,10 @@ from guardianflow.evaluation.detection.evaluate import require_truth
 from guardianflow.evaluation.detection.matching import ALL_SIZES, IOU_THRESHOLDS, Matches, match_record
 from guardianflow.evaluation.detection.precision import RECALLS
 from guardianflow.evaluation.detection.records import DetectionRecord
-from guardianflow.evaluation.tables import figure_text, html_table, interval_text
+from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError
 from guardianflow.text.plain import Row
+from guardianflow.text.units import figure_text, interval_text
 
 __all__ = ["METRICS", "ClassComparison", "PairedComparison", "Resampler", "paired_bootstrap"]
 

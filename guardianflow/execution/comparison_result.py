@@ -9,12 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.evaluation.tables import figure_text, interval_text
 from guardianflow.plots import comparison as plots
 from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.plots.predictions import PairGallery
 from guardianflow.runners._result import Result
 from guardianflow.text.command_lines import command
+from guardianflow.text.units import figure_text, interval_text
 from guardianflow.views.comparison_page import METRIC_NAMES, headline_html, interval_name, sentence
 from guardianflow.views.result_page import NextSteps, Table, format_metric, remarks_html, run_link, table_html
 

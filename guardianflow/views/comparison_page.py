@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from guardianflow.evaluation.tables import figure_text, interval_text
 from guardianflow.plots.palette import GREEN, GREY, VERMILION
+from guardianflow.text.units import figure_text, interval_text
 
 __all__ = ["METRIC_NAMES", "headline_html", "interval_name", "plain_words", "sentence"]
 
