@@ -26,7 +26,6 @@ from guardianflow.scenario.experiment_design import ComparisonScenario
 from guardianflow.text.names import validate_name
 from guardianflow.text.plain import plain
 from guardianflow.text.progress_bar import progress_bar
-from guardianflow.views.result_page import Table
 from guardianflow.vision.disagreements import Disagreement, find_disagreement, most_disputed
 
 __all__ = ["ComparisonResult", "ComparisonRunner"]
@@ -65,18 +64,6 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
 
     asks = ComparisonScenario
 
-    @property
-    def subjects(self) -> Table:
-        """What is compared, as :meth:`check` found it."""
-        prepared = self._checked()
-        pairs = zip(prepared.subjects, prepared.rows, strict=True)
-        lines = [
-            (one.name, one.label, f"{row.backend} {row.precision}, {row.imgsz} px", row.run_id[:12],
-             f"{row.time:%Y-%m-%d %H:%M} UTC")
-            for one, row in pairs
-        ]  # fmt: skip
-        return Table(("", "model", "evaluated by", "in run", "at"), lines)
-
     def check(self) -> None:
         """Find the evaluations that all subjects have in common, and read their predictions; no run is made."""
         asked = self.scenario
@@ -98,7 +85,9 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
         max_det = int(prepared.rows[0].protocol.get("max_det") or 300)
         first, others = prepared.records[0], prepared.records[1:]
         compared: list[PairedComparison] = []
-        with progress_bar(len(others), desc="models", unit="model", shown=self.shows_progress) as bar:
+        with progress_bar(
+            len(others), desc="models", unit="model", shown=self.shows_progress and len(others) > 1
+        ) as bar:
             for done, record in enumerate(others):
                 run.set_progress(done, len(others), unit="model", note=f"now: {prepared.subjects[done + 1].name}")
                 compared.append(

@@ -91,7 +91,7 @@ def plot_overlaid_curves(recall: Sequence[float], panels: Sequence[CurvePanel], 
     from plotly.subplots import make_subplots
 
     look = theme_named(theme)
-    columns = min(len(panels), _COLUMNS)
+    columns = min(len(panels), 2 if len(panels) == 4 else _COLUMNS)
     rows = -(-len(panels) // columns)
     figure: Figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=[panel.title for panel in panels], horizontal_spacing=0.06,

@@ -158,7 +158,7 @@ def _legend(colour: str, dash: str, text: str) -> str:
         f'<svg width="34" height="12" style="vertical-align:middle"><line x1="2" y1="6" x2="32" y2="6" '
         f'stroke="{colour}" stroke-width="{1 if colour == GREEN else 3}" stroke-dasharray="{dash}"/></svg>'
     )
-    return f'<span style="margin-right:22px;white-space:nowrap">{line} {escape(text)}</span> '
+    return f'<span style="display:inline-block;margin-right:22px">{line} {escape(text)}</span> '
 
 
 def _caption(name: str) -> str:

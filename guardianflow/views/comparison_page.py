@@ -72,6 +72,7 @@ def headline_html(subjects: Sequence[Row], comparisons: Sequence[Row], *, confid
 def _card(row: Row, first: Row, words: str, reach: float) -> str:
     sign, colour = _SIGNS[row["outcome"]]
     one, other = row["name"], first["name"]
+    who = f"{one}: {row['label']} · {other}: {first['label']}"
     large = {
         "better": f"{one} is better than {other}",
         "worse": f"{one} is worse than {other}",
@@ -81,32 +82,31 @@ def _card(row: Row, first: Row, words: str, reach: float) -> str:
         f'<div style="border-left:8px solid {colour};padding:4px 0 4px 16px;margin:10px 0 18px">'
         f'<div style="font-size:1.75em;font-weight:650;line-height:1.25"><span style="color:{colour}">{sign}</span> '
         f"{escape(large)}</div>"
-        f'<div style="font-size:1.15em;margin:2px 0 6px">{escape(_figures(row))}</div>'
-        f"{_ruler(row, other, colour, reach)}"
-        f'<div style="margin-top:6px">{escape(words)}</div></div>'
+        f'<div style="font-size:1.15em;margin:2px 0">{escape(_figures(row))}</div>'
+        f'<div style="opacity:.75;overflow-wrap:anywhere">{escape(who)}</div>'
+        f"{_ruler(row, other, colour, reach)}<div>{escape(words)}</div></div>"
     )
 
 
 def _ruler(row: Row, other: str, colour: str, reach: float) -> str:
     """The interval between "A better" and "B better", with the middle marked."""
-    width, middle = 560, 26
 
     def place(value: float) -> float:
-        return width / 2 + value / reach * (width / 2 - 8)
+        return 50 + 49 * max(-1.0, min(value / reach, 1.0))
 
     low, high, dot = place(row["low"]), place(row["high"]), place(row["difference"])
     said = f"{_figures(row)}: right of the middle {row['name']} is better, left of it {other}"
-    text = 'font-size="13" font-family="sans-serif" fill="currentColor"'
+    mark = "position:absolute;box-sizing:border-box"
     return (
-        f'<svg viewBox="0 0 {width} 62" style="width:100%;max-width:{width}px;display:block;overflow:visible" '
-        f'role="img" aria-label="{escape(said, quote=True)}">'
-        f'<line x1="0" y1="{middle}" x2="{width}" y2="{middle}" stroke="{GREY}" stroke-width="1"/>'
-        f'<line x1="{width / 2}" y1="8" x2="{width / 2}" y2="44" stroke="currentColor" stroke-width="1.5" '
-        'stroke-dasharray="4 3"/>'
-        f'<line x1="{low:.1f}" y1="{middle}" x2="{high:.1f}" y2="{middle}" stroke="{colour}" stroke-width="9" '
-        'stroke-linecap="round" opacity="0.55"/>'
-        f'<circle cx="{dot:.1f}" cy="{middle}" r="8" fill="{colour}" stroke="white" stroke-width="2"/>'
-        f'<text x="0" y="59" {text}>← {escape(other)} better</text>'
-        f'<text x="{width / 2}" y="59" text-anchor="middle" {text}>equal</text>'
-        f'<text x="{width}" y="59" text-anchor="end" {text}>{escape(row["name"])} better →</text></svg>'
+        f'<div role="img" aria-label="{escape(said, quote=True)}" style="max-width:560px;margin:8px 0">'
+        '<div style="position:relative;height:36px">'
+        f'<div style="{mark};top:17px;width:100%;border-top:2px solid {GREY}"></div>'
+        f'<div style="{mark};left:50%;top:2px;height:32px;border-left:2px dashed currentColor"></div>'
+        f'<div style="{mark};left:{low:.2f}%;width:{high - low:.2f}%;top:13px;height:10px;border-radius:5px;'
+        f'background:{colour};opacity:.55"></div>'
+        f'<div style="{mark};left:calc({dot:.2f}% - 9px);top:9px;width:18px;height:18px;border-radius:9px;'
+        f'background:{colour};border:2px solid white"></div></div>'
+        '<div style="display:flex;justify-content:space-between;font-size:.9em">'
+        f"<span>← {escape(other)} better</span><span>equal</span><span>{escape(row['name'])} better →</span>"
+        "</div></div>"
     )

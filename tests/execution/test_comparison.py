@@ -10,18 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from guardianflow.cli import app
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError, ParameterError
 from guardianflow.execution.comparison import ComparisonResult, ComparisonRunner
+from guardianflow.execution.executors import LocalExecutor
 from guardianflow.files.content import measure
 from guardianflow.files.run_folder import RESULT_FILE, write_json
 from guardianflow.registry.evaluations import Evaluations
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.factory import plan_run
+from guardianflow.scenario.file import load_scenario
 from guardianflow.state.database import Database
 from tests.registry.evidence_world import MACHINE, evaluate
+from tests.trainings import Trained, tiny_runner
 from tests.vision.backends.small_models import weights
 
 _numbers = itertools.count(1)
@@ -350,3 +356,68 @@ def test_names_of_people_are_escaped_on_the_page(world: World, tmp_path: Path) -
     page = world.compare(world.trained(0.6), str(file))._repr_html_()
     assert "<b>x" not in page
     assert "&lt;b&gt;x.pt" in page
+
+
+# --- the doors ------------------------------------------------------------------------------------
+
+
+def call(world: World, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(world.settings.work_dir))
+    return CliRunner().invoke(app, ["compare", *words])
+
+
+def test_the_command_line_says_the_sentence_the_table_and_the_notes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = world.trained(0.6), world.trained(0.9, imgsz=640)
+    shown = call(world, monkeypatch, one, other, "--metric", "map50", "--resamples", "100", "--direct")
+    assert shown.exit_code == 0, shown.output
+    assert f"B (run {other[:12]}) is better than A (run {one[:12]}): mAP50 +" in shown.stderr
+    assert "note      B was evaluated by torch fp32 at 640 px, A by torch fp32 at 320 px" in shown.stderr
+    assert "no difference shown" not in shown.stdout
+    assert "against A" in shown.stdout
+    asked = call(world, monkeypatch, one, other, "--resamples", "100", "--direct", "--json")
+    document = json.loads(asked.stdout)
+    assert [row["outcome"] for row in document["comparisons"]] == ["better"]
+    assert document["verdict"].startswith("B (run ")
+    assert any("at 640 px" in text for text in document["remarks"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("{one}", "{apart}"), "can't be compared with A"),
+        (("{one}",), "must name two models or more, each once"),
+        (("{one}", "nothing"), "there is no model 'nothing' to compare: name a run id"),
+        (("{one}", "{apart}", "--metric", "mota"), "metric = 'mota' is not allowed"),
+        (("{one}", "{apart}", "--resamples", "5"), "resamples = 5 is not allowed"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    world: World, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    named = {"one": world.trained(0.6), "apart": world.trained(0.9, split="test")}
+    shown = call(world, monkeypatch, *(word.format(**named) for word in words), "--direct")
+    assert shown.exit_code == 2
+    [line] = [text for text in shown.stderr.splitlines() if text]
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_it_runs_as_a_notebook_with_photographs_and_again_from_its_scenario(
+    trained: Trained, tmp_path: Path, mlflow_sqlite_template: Path
+) -> None:
+    """Two seeds of one real training: chance, and the page says so."""
+    (tmp_path / "work").mkdir()
+    shutil.copyfile(mlflow_sqlite_template, tmp_path / "work" / "mlflow.db")
+    settings = Settings(work_dir=tmp_path / "work")
+    seeds = [tiny_runner(trained.data_yaml, settings, seed=seed).run().run_id for seed in (0, 1)]
+    outcome = LocalExecutor(settings).execute(plan_run("compare", experiment_name="다름", subjects=seeds))
+    assert outcome.result["comparisons"][0]["outcome"] == "none"
+    assert outcome.result["verdict"].startswith("no difference is shown between B (run")
+    assert any("the same training but for its seed" in text for text in outcome.result["remarks"])
+    assert outcome.html is not None
+    page = outcome.html.read_text(encoding="utf-8")
+    assert page.index("No difference is shown between B and A") < page.index("Plotly.newPlot")
+    scenario = load_scenario(outcome.folder / "scenario.yaml")
+    assert scenario.flat() == plan_run("compare", experiment_name="다름", subjects=seeds).parameters
