@@ -32,6 +32,10 @@ VERBS = {
     "train": ("work:train", "Train a detector: a run in MLflow, an executed notebook, weights, curves and samples."),
     "infer": ("work:infer", "Benchmark a model: accuracy, latency, throughput and memory on each runtime."),
     "quant": ("work:quant", "Quantize a model, compare it with the original on the same images, and register it."),
+    "compare": (
+        "compare:compare",
+        "Say which model is better on the same images, by how much, and whether chance explains it.",
+    ),
     "wrap": ("wrap:wrap_app", "Run a script of yours as it is, as a tracked run; its own arguments follow after --."),
     "scan": ("scan:scan", "Find training scripts, datasets, weights and finished runs by reading, never by running."),
     "run": ("scenarios:run", "Execute a scenario file, or a recorded run once more as a new run."),

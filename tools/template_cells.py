@@ -22,11 +22,12 @@ EXAMPLES = {
     "experiment_name": "my-site", "model_arch": "yolo11n.yaml", "model_path": "models:/my-detector@champion",
     "source_run_id": "models:/my-detector@champion", "script_path": "train.py", "action": "promote",
     "model_name": "my-model", "space": {"run.options.lr0": {"low": 0.001, "high": 0.1, "log": True}},
+    "subjects": ["models:/my-detector@champion", "models:/my-detector@candidate"],
 }  # fmt: skip
 """What a required parameter says in a template that is run by hand."""
 NEEDED_DATA = {"train": "data.yaml", "infer": "data.yaml", "sweep": "data.yaml"}
 NAMES = {"train": "training", "infer": "benchmark", "quantize": "quantization", "registry": "change", "wrap": "script",
-    "optimize": "optimization", "sweep": "search",
+    "optimize": "optimization", "sweep": "search", "compare": "comparison",
 }  # fmt: skip
 """What the runner is called in the cells that a person wrote."""
 LONGEST = 120

@@ -283,6 +283,18 @@ class ModelRegistry:
         state = self._known(name)
         return self._ledger.version(state.name, state.resolve(version))
 
+    def find(self, uri: str) -> ModelVersion:
+        """The version that ``models:/NAME@alias`` or ``models:/NAME/3`` means.
+
+        Raises:
+            InputError: The URI has another form.
+            NotFoundError: No such model, version or alias.
+        """
+        match = _URI.match(uri)
+        if match is None:
+            raise InputError(f"model URI {uri!r} must read models:/NAME@champion or models:/NAME/3")
+        return self.get(match["name"], match["alias"] or match["version"])
+
     def list_models(self) -> list[ModelState]:
         """Every model with the holders of its aliases, by name."""
         return self._ledger.states()
@@ -378,10 +390,8 @@ class ModelRegistry:
             NotFoundError: No such model, version or alias, or its file is gone.
             HashMismatchError: The file was changed after it was registered.
         """
-        match = _URI.match(uri)
-        if match is None:
-            raise InputError(f"model URI {uri!r} must read models:/NAME@champion or models:/NAME/3")
-        return self.download(match["name"], match["alias"] or match["version"])
+        found = self.find(uri)
+        return self.download(found.name, found.version)
 
     # --- within -----------------------------------------------------------------------------------
 

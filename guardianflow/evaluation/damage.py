@@ -11,9 +11,10 @@ import numpy.typing as npt
 from guardianflow.evaluation.detection.matching import ALL_SIZES, match_record
 from guardianflow.evaluation.detection.records import DetectionRecord, GroundTruth, Predictions
 from guardianflow.evaluation.significance import ClassComparison, PairedComparison, paired_bootstrap
-from guardianflow.evaluation.tables import figure_text, html_table, interval_text
+from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError
 from guardianflow.text.plain import Row
+from guardianflow.text.units import figure_text, interval_text
 
 __all__ = ["Agreement", "ClassDamage", "ConfidenceShift", "DamageReport", "damage_report"]
 
@@ -196,12 +197,12 @@ def damage_report(
 
 
 def _class_damage(row: ClassComparison, boxes: int, collapse: float) -> ClassDamage:
-    before, change, high = row.champion, row.difference, row.high
+    before, change = row.champion, row.difference
     collapsed = (
-        before is not None and change is not None and high is not None
-        and before >= _TOO_WEAK and -change > collapse * before and high < 0
+        before is not None and change is not None
+        and before >= _TOO_WEAK and -change > collapse * before and row.lost_beyond_chance
     )  # fmt: skip
-    return ClassDamage(row.name, boxes, before, row.candidate, change, row.low, high, collapsed)
+    return ClassDamage(row.name, boxes, before, row.candidate, change, row.low, row.high, collapsed)
 
 
 def _as_truth(record: DetectionRecord, confidence: float) -> tuple[GroundTruth, npt.NDArray[np.float64]]:

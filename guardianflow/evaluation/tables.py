@@ -5,22 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["figure_text", "html_table", "interval_text"]
-
-
-def figure_text(value: float | None, *, places: int = 3, sign: bool = False) -> str:
-    """A figure as a person reads it; a dash where there is none."""
-    if value is None:
-        return "–"
-    text = f"{value:{'+' if sign else ''}.{places}f}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def interval_text(low: float | None, high: float | None) -> str:
-    """An interval of a change; a dash where there is none."""
-    if low is None or high is None:
-        return "–"
-    return f"{figure_text(low, sign=True)} to {figure_text(high, sign=True)}"
+__all__ = ["html_table"]
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

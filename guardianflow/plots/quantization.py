@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
+from guardianflow.plots.class_changes import ClassChange
+from guardianflow.plots.palette import BLUE, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
 from guardianflow.plots.themes import shown_name
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoxChanges",
-    "ClassChange",
     "CostBars",
     "TradeoffPoint",
     "VariantRow",
@@ -26,7 +26,6 @@ __all__ = [
     "class_changes",
     "cost_bars",
     "plot_box_changes",
-    "plot_class_changes",
     "plot_costs",
     "plot_tradeoff",
     "tradeoff_points",
@@ -75,38 +74,6 @@ class TradeoffPoint:
     change: float
     interval: tuple[float, float]
     quality: float
-
-
-@dataclass(frozen=True)
-class ClassChange:
-    """What one class won or lost.
-
-    Attributes:
-        name: Of the class, with its number of labelled boxes.
-        original: AP50-95 of the original.
-        quantized: AP50-95 of the quantized model.
-        change: Quantized minus original.
-        low: Lower end of its bootstrap interval.
-        high: Upper end.
-        collapsed: Whether the class is lost.
-    """
-
-    name: str
-    original: float
-    quantized: float
-    change: float
-    low: float
-    high: float
-    collapsed: bool
-
-    @property
-    def kind(self) -> str:
-        """``lost``, ``worse`` or ``better`` (beyond chance), or ``same``."""
-        if self.collapsed:
-            return "lost"
-        if self.high < 0:
-            return "worse"
-        return "better" if self.low > 0 else "same"
 
 
 @dataclass(frozen=True)
@@ -211,8 +178,8 @@ def class_changes(damage: Row) -> list[ClassChange]:
     return [
         ClassChange(
             name=f"{shown_name(row['name'])} ({row['boxes']:,} boxes)",
-            original=row["original"],
-            quantized=row["quantized"],
+            before=row["original"],
+            after=row["quantized"],
             change=row["change"],
             low=row["change"] if row["low"] is None else row["low"],
             high=row["change"] if row["high"] is None else row["high"],
@@ -220,56 +187,6 @@ def class_changes(damage: Row) -> list[ClassChange]:
         )
         for row in sorted(rows, key=lambda row: row["change"])
     ]
-
-
-def plot_class_changes(changes: Sequence[ClassChange]) -> Figure:
-    """A dot and its interval a class; what crosses the line may be chance."""
-    from plotly.graph_objects import Figure, Scatter
-
-    said = {
-        "lost": ("lost", VERMILION, "x"),
-        "worse": ("worse, beyond chance", VERMILION, "diamond"),
-        "same": ("no difference that chance can't explain", GREY, "circle"),
-        "better": ("better, beyond chance", GREEN, "diamond"),
-    }
-    figure = Figure()
-    ordered = list(reversed(changes))
-    for kind, (text, colour, symbol) in said.items():
-        rows = [row for row in ordered if row.kind == kind]
-        if not rows:
-            continue
-        figure.add_trace(
-            Scatter(
-                x=[row.change for row in rows], y=[row.name for row in rows], mode="markers", name=text,
-                marker={"color": colour, "size": 13, "symbol": symbol, "line": {"color": "white", "width": 1}},
-                error_x={
-                    "type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 6,
-                    "array": [row.high - row.change for row in rows],
-                    "arrayminus": [row.change - row.low for row in rows],
-                },
-                customdata=[[row.original, row.quantized, row.low, row.high] for row in rows],
-                hovertemplate="%{y}<br>AP50-95 %{customdata[0]:.3f} → %{customdata[1]:.3f} (%{x:+.4f})"
-                "<br>interval %{customdata[2]:+.4f} to %{customdata[3]:+.4f}<extra></extra>",
-            )
-        )  # fmt: skip
-    reach = 1.2 * max([0.005, *(abs(value) for row in changes for value in (row.low, row.high, row.change))])
-    for row in ordered:
-        figure.add_annotation(
-            x=1.0, xref="paper", y=row.name, text=f"{row.original:.3f} → {row.quantized:.3f}", showarrow=False,
-            xanchor="left", xshift=10, font={"size": 12},
-        )  # fmt: skip
-    figure.add_vline(0, line={"color": GREY, "dash": "dash", "width": 1})
-    figure.update_layout(
-        **{**LAYOUT, "margin": {**LAYOUT["margin"], "r": 120}},
-        title=title("What each class won or lost (AP50-95)"),
-        height=170 + 46 * max(len(changes), 1), legend=LEGEND,
-    )  # fmt: skip
-    figure.update_xaxes(range=[-reach, reach], tickformat="+.3f", zeroline=False, title_text="change of AP50-95")
-    figure.update_yaxes(
-        automargin=True, ticksuffix="  ", type="category", categoryorder="array",
-        categoryarray=[row.name for row in ordered], range=[-0.6, len(ordered) - 0.4],
-    )  # fmt: skip
-    return figure
 
 
 def cost_bars(comparison: Row) -> CostBars:

@@ -247,10 +247,10 @@ class EvidenceGate:
 def _classes(compared: PairedComparison) -> Check:
     lost = []
     for row in compared.per_class:
-        mine, theirs, high = _number(row.candidate), _number(row.champion), _number(row.high)
-        if mine is None or theirs is None or high is None or theirs < LEAST_AP:
+        mine, theirs = _number(row.candidate), _number(row.champion)
+        if mine is None or theirs is None or theirs < LEAST_AP:
             continue
-        if mine < (1 - COLLAPSE) * theirs and high < 0:
+        if mine < (1 - COLLAPSE) * theirs and row.lost_beyond_chance:
             lost.append((row.name, mine, theirs))
     if not lost:
         return Check("classes", passed=True, text=f"no class loses more than {COLLAPSE:.0%} of its AP")

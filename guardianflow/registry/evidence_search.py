@@ -13,7 +13,7 @@ from guardianflow.registry.model_records import ModelVersion
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.state.database import Database
 
-__all__ = ["Common", "EvidenceSearch"]
+__all__ = ["Common", "EvidenceSearch", "first_difference"]
 
 _TRAINING_SPLIT = "train"
 
@@ -50,11 +50,11 @@ class EvidenceSearch:
 
     def common(self, candidate: ModelVersion, champion: ModelVersion | None) -> Common:
         """Evaluations on the same images: the candidate's own dataset first, then most images, then newest."""
-        mine = self._of(candidate)
+        mine = self.served(candidate)
         mine.sort(key=lambda row: (row.dataset_fingerprint == candidate.dataset_fingerprint, row.images), reverse=True)
         if champion is None:
             return Common(mine[0]) if mine else Common(missing=self._nothing(candidate))
-        theirs = self._of(champion)
+        theirs = self.served(champion)
         for row in mine:
             for other in theirs:
                 if other.subject == row.subject:
@@ -74,7 +74,7 @@ class EvidenceSearch:
                 if other.conditions == row.conditions:
                     return (row, other), ""
         if mine and theirs:
-            differs = _first_difference(mine[0].conditions, theirs[0].conditions)
+            differs = first_difference(mine[0].conditions, theirs[0].conditions)
             return None, f"the two were timed under other conditions ({differs}), so their latencies say nothing"
         lacking = [version for version, rows in ((candidate, mine), (champion, theirs)) if not rows]
         named = " and ".join(f"version {version.version}" for version in lacking)
@@ -93,7 +93,8 @@ class EvidenceSearch:
             words += ["--imgsz", str(served.imgsz)]
         return f"`{' '.join(shlex.quote(word) if word != _SOME_DATA else word for word in words)}`"
 
-    def _of(self, version: ModelVersion) -> list[EvaluationRow]:
+    def served(self, version: ModelVersion) -> list[EvaluationRow]:
+        """Its evaluations as it is served, newest first; those on training images don't count."""
         served = version.serving
         return [
             row
@@ -104,7 +105,7 @@ class EvidenceSearch:
         ]
 
     def _timed(self, version: ModelVersion) -> list[EvaluationRow]:
-        return [row for row in self._of(version) if row.metrics.get("latency_ms_p50", 0) > 0]
+        return [row for row in self.served(version) if row.metrics.get("latency_ms_p50", 0) > 0]
 
     def _nothing(self, version: ModelVersion) -> str:
         return (
@@ -138,7 +139,8 @@ def _images(row: EvaluationRow) -> str:
     return f"{row.images} {row.split} images of dataset {row.dataset_fingerprint[:12]} ({protocol or 'no protocol'})"
 
 
-def _first_difference(mine: Sequence[str], theirs: Sequence[str]) -> str:
+def first_difference(mine: Sequence[str], theirs: Sequence[str]) -> str:
+    """The first of two evaluations' conditions that differs, as "this against that"."""
     for one, other in zip(mine, theirs, strict=False):
         if one != other:
             return f"{one} against {other.partition('=')[2] or 'none'}"

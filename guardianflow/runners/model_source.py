@@ -15,7 +15,7 @@ from typing import Any
 
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry, ModelVersion
-from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
+from guardianflow.exceptions import GuardianFlowError, NotFoundError
 from guardianflow.files.content import measure
 from guardianflow.files.run_folder import RESULT_FILE
 from guardianflow.runs.run_records import RunRecord, RunRecords
@@ -26,7 +26,6 @@ __all__ = ["FoundModel", "find_model_source"]
 DATASET_FILE = "dataset.json"
 
 _RUN_ID = re.compile(r"^[0-9a-f]{6,32}$")
-_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))$")
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,8 @@ def find_model_source(spec: str, settings: Settings) -> FoundModel:
 
 
 def _of_version(uri: str, settings: Settings) -> FoundModel:
-    match = _URI.match(uri)
-    if match is None:
-        raise InputError(f"model URI {uri!r} must read models:/NAME@champion or models:/NAME/3")
     registry = ModelRegistry(settings)
-    version = registry.get(match["name"], match["alias"] or match["version"])
+    version = registry.find(uri)
     found = FoundModel(
         uri,
         registry.download(version.name, version.version),

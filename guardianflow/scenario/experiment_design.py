@@ -305,14 +305,19 @@ class SweepScenario(TrainingScenario):
 # --- comparisons ---------------------------------------------------------------------------------
 
 
+def _two_or_more(names: list[str]) -> list[str]:
+    if len(set(names)) < max(2, len(names)):
+        raise ValueError("must name two models or more, each once")
+    return names
+
+
 class ComparisonConfig(Block):
     """What is compared, and by which figure."""
 
-    subjects: Names = asked(
+    subjects: Annotated[Names, AfterValidator(_two_or_more)] = asked(
         ...,
         "Run ids, or models such as models:/NAME/2 and models:/NAME@champion; each is held against the first.",
         option=None,
-        min_length=2,
     )
     metric: Literal["map50_95", "map50"] = asked("map50_95", "The figure that decides.")
     resamples: int = asked(1000, "Draws of the bootstrap.", ge=100, le=100_000)

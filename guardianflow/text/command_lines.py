@@ -21,7 +21,7 @@ __all__ = ["VERBS", "command", "program", "typed"]
 
 VERBS = (
     "init", "doctor", "demo", "train", "infer", "quant", "wrap", "scan", "run", "register", "promote", "rollback",
-    "reject", "delete", "download", "history", "list", "runs", "metrics", "eval", "scenario",
+    "compare", "reject", "delete", "download", "history", "list", "runs", "metrics", "eval", "scenario",
     "alerts", "batch", "optimize", "keys", "api", "dashboard", "sweep", "study",
 )  # fmt: skip
 """Of the command line; what follows the program's name in a command, and in no sentence."""

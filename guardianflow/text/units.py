@@ -1,8 +1,23 @@
-"""Figures with their unit, as people read them."""
+"""Figures as people read them, with their sign or unit."""
 
 from __future__ import annotations
 
-__all__ = ["duration", "file_size"]
+__all__ = ["duration", "figure_text", "file_size", "interval_text"]
+
+
+def figure_text(value: float | None, *, places: int = 3, sign: bool = False) -> str:
+    """A figure as a person reads it; a dash where there is none."""
+    if value is None:
+        return "–"
+    text = f"{value:{'+' if sign else ''}.{places}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """An interval of a change; a dash where there is none."""
+    if low is None or high is None:
+        return "–"
+    return f"{figure_text(low, sign=True)} to {figure_text(high, sign=True)}"
 
 
 def file_size(count: float) -> str:

@@ -104,8 +104,13 @@ def _show_outcome(outcome: RunOutcome) -> None:
 
         columns, lines = trial_lines(outcome.result["trials"], str(outcome.result["metric"]))
         print_table(columns, lines, title=f"{outcome.experiment} · {outcome.kind}")
-    rows = [(name, format_metric(name, metrics[name])) for name in _headline_names(outcome.result)]
-    print_table(("metric", "value"), rows, title=f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}")
+    title = f"{outcome.experiment} · {outcome.kind} · {outcome.status.lower()}"
+    table = outcome.result.get("table")
+    if table:
+        print_table(table["columns"], table["rows"], title=title)
+    else:
+        rows = [(name, format_metric(name, metrics[name])) for name in _headline_names(outcome.result)]
+        print_table(("metric", "value"), rows, title=title)
     if outcome.result.get("verdict"):
         say(str(outcome.result["verdict"]))
     say(f"run       {outcome.run_id}")

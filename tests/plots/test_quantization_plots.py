@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.plots.quantization import (
     box_changes,
     class_changes,
     cost_bars,
     plot_box_changes,
-    plot_class_changes,
     plot_costs,
     plot_tradeoff,
     tradeoff_points,

@@ -15,6 +15,7 @@ from guardianflow.adapters.generic_wrapper import GenericWrapper
 from guardianflow.cli import app
 from guardianflow.dashboard.optimization import OptimizationRunner
 from guardianflow.exceptions import ParameterError
+from guardianflow.execution.comparison import ComparisonRunner
 from guardianflow.execution.engine.parameters import declared_parameters
 from guardianflow.execution.sweep import SweepRunner
 from guardianflow.runners._base import Runner
@@ -23,6 +24,7 @@ from guardianflow.runners.promotion.runner import RegistryRunner
 from guardianflow.runners.quantization.runner import QuantizationRunner
 from guardianflow.runners.training.runner import TrainingRunner
 from guardianflow.scenario.blocks import BaseScenario
+from guardianflow.scenario.experiment_design import ComparisonScenario
 from guardianflow.scenario.factory import KINDS, plan_run
 from guardianflow.scenario.fields import flat_fields, from_flat, leaf_fields
 from guardianflow.scenario.schema import (
@@ -37,10 +39,11 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {"experiment_name": "x", "model_arch": "yolo11n.yaml", "data_yaml": "d.yaml"}
 RUNNERS = (
     TrainingRunner, InferenceRunner, QuantizationRunner, RegistryRunner, GenericWrapper, OptimizationRunner,
-    SweepRunner,
+    SweepRunner, ComparisonRunner,
 )  # fmt: skip
 VERBS = {
     "train": TrainingScenario, "infer": InferenceScenario, "quant": QuantizationScenario, "wrap": WrapScenario,
+    "compare": ComparisonScenario,
 }  # fmt: skip
 
 
@@ -53,7 +56,7 @@ def template_cells() -> Any:
     return module
 
 
-@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "registry", "wrap", "optimize", "sweep"])
+@pytest.mark.parametrize("kind", ["train", "infer", "quantize", "registry", "wrap", "optimize", "sweep", "compare"])
 def test_the_cells_of_a_template_are_those_that_the_schema_gives(kind: str) -> None:
     path = ROOT / "notebooks" / "templates" / f"{kind}.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -107,6 +110,7 @@ def test_a_runner_takes_keywords_and_positions_and_hands_out_the_scenario() -> N
         (QuantizationScenario, {"experiment_name": "x", "source_run_id": "r", "max_drop": 0.01}),
         (WrapScenario, {"experiment_name": "x", "script_path": "t.py", "args": ["--lr", "0.1"], "timeout_s": 3}),
         (RegistryScenario, {"experiment_name": "x", "action": "promote", "model_name": "m"}),
+        (ComparisonScenario, {"experiment_name": "x", "subjects": ["a", "models:/m/2"], "metric": "map50"}),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

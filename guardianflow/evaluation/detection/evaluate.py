@@ -26,9 +26,10 @@ from guardianflow.evaluation.detection.curves import (
 from guardianflow.evaluation.detection.matching import ALL_SIZES, IOU_THRESHOLDS, SIZES, Matches, match_record
 from guardianflow.evaluation.detection.precision import average, library_precision, precision_at_recalls
 from guardianflow.evaluation.detection.records import DetectionRecord
-from guardianflow.evaluation.tables import figure_text, html_table
+from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError
 from guardianflow.text.plain import plain
+from guardianflow.text.units import figure_text
 
 __all__ = ["EVALUATORS", "ClassDetection", "DetectionResult", "SizeDetection", "evaluate_detection", "require_truth"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots import quantization as plots
+from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.runners._result import Result
 from guardianflow.runners.quantization.comparison import VariantFacts, quantization_verdict
 from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link, table_html
@@ -86,7 +87,7 @@ class QuantizationResult(Result):
 
     def plot_classes(self) -> Figure:
         """What each class lost or won, with the interval that chance explains."""
-        return plots.plot_class_changes(plots.class_changes(self.damage))
+        return plot_class_changes(plots.class_changes(self.damage))
 
     def plot_costs(self) -> Figure:
         """Size, latency and images a second beside the original's."""
