@@ -103,7 +103,7 @@ def runs(settings: Settings, filters: Filters) -> Listed:
                 state,
                 progress,
                 ago(record.started, now),
-                record.reason or record.progress.get("note", ""),
+                record.reason or ("files pruned" if record.pruned else record.progress.get("note", "")),
             )
         )
     columns = ("run", "experiment", "kind", "status", "progress", "started", "note")

@@ -49,7 +49,9 @@ def follow(guide: Path, folder: Path) -> dict[str, str]:
         if kind == "file":
             name = FILE.match(text)
             assert name
-            (folder / name["name"]).write_text(text, encoding="utf-8")
+            place = folder / name["name"]
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(text, encoding="utf-8")
             continue
         expected = EXPECTED.search(text)
         words = shlex.split(EXPECTED.sub("", text)) if kind == "console" else ["python", "-c", text]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.state.database import Database
+from tests.guides import ROOT, follow
+
 LINK = re.compile(r"\]\((?P<target>[^)#]+)(?:#[^)]*)?\)")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -18,6 +21,20 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         target = link["target"].strip()
         if not target.startswith(("http://", "https://", "mailto:")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_command_of_the_sweeping_guide_works(tmp_path: Path) -> None:
+    folder = tmp_path / "처음 first"
+    folder.mkdir()
+    outputs = follow(ROOT / "docs" / "SWEEPS.md", folder)
+    runs = RunRecords(Database.open(f"sqlite:///{folder}/guardianflow-work/guardianflow.db")).list()
+    assert {run.status for run in runs} == {"FINISHED"}
+    kinds = [run.kind for run in runs]
+    assert kinds.count("train") == 4 + 2, "four trials, none of them twice, and the batch"
+    assert sum(run.pruned is not None for run in runs) == 3, "the trials that are not the best"
+    assert "gate-sweep" in outputs["guardianflow study list"]
 
 
 def test_the_readme_names_the_licence_and_the_two_commands() -> None:

@@ -249,6 +249,13 @@ class Evaluations:
         typed = ({**row, "folder": Path(row["folder"]), "per_class": tuple(row["per_class"])} for row in rows)
         return [EvaluationRow(**row) for row in typed]
 
+    def forget(self, run_id: str, folder: Path) -> None:
+        """Take the evaluations out of the index whose predictions go: those of a run, and those in its folder."""
+        table = model_evaluations.c
+        inside = table.folder.startswith(f"{folder}{os.sep}", autoescape=True)
+        with Database.open(self._settings.database_url).write() as connection:
+            connection.execute(model_evaluations.delete().where((table.run_id == run_id) | inside))
+
     def load(self, row: EvaluationRow) -> DetectionRecord:
         """The predictions of an evaluation: from its folder, or where that is gone or changed, from MLflow.
 

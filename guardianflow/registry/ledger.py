@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
@@ -24,7 +24,7 @@ from guardianflow.state.database import Database
 from guardianflow.state.tables import model_events, model_states, model_versions
 from guardianflow.vision.serving import Serving
 
-__all__ = ["DELETING", "Change", "Ledger", "Move"]
+__all__ = ["DELETING", "Change", "Ledger", "Move", "Needed"]
 
 _ATTEMPTS = 200
 DELETING = "deleting"
@@ -63,6 +63,19 @@ class Move:
 
 
 Decide = Callable[[ModelState, Callable[[str], ModelVersion]], Change | None]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What versions need.
+
+    Attributes:
+        runs: The runs that their files are of, and those that they were made from.
+        sha256: The hashes of their files.
+    """
+
+    runs: Set[str]
+    sha256: Set[str]
 
 
 class _LostRaceError(Exception):
@@ -177,6 +190,15 @@ class Ledger:
             found = [_version(row, state) for row in rows]
         found.sort(key=lambda item: int(item.version), reverse=True)
         return [item for item in found if include_deleted or item.status != "deleted"]
+
+    def needed(self) -> Needed:
+        """What all versions that aren't deleted need."""
+        with self.database.read() as connection:
+            rows = connection.execute(sa.select(model_versions)).mappings().all()
+        runs = {(row["name"], row["version"]): row["run_id"] for row in rows}
+        alive = [row for row in rows if row["status"] != "deleted"]
+        made_from = {run_id for row in alive for run_id in (row["parent_run"], runs.get((row["name"], row["parent_version"])))}
+        return Needed({row["run_id"] for row in alive} | (made_from - {None}), {row["sha256"] for row in alive})
 
     def half_deleted(self, name: str) -> list[str]:
         """Versions that are deleted here but perhaps not yet in MLflow."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
-from guardianflow.runs.mlflow_runs import local_folder, make_client
+from guardianflow.runs.mlflow_runs import local_folder, make_client, pages
 from guardianflow.runs.tracking_store import explain_failure
 from guardianflow.text.command_lines import command
 
@@ -152,6 +152,11 @@ class MlflowRegistry:
         """Number and tags of each version of a model that a run made."""
         found = self._ask(lambda: list(self.client.search_model_versions(f"run_id = '{run_id}'")))
         return [(str(item.version), dict(item.tags)) for item in found if item.name == name]
+
+    def sources(self) -> list[str]:
+        """Of every version of every model, whoever entered it: the run and the place that its file came from."""
+        found = self._ask(lambda: list(pages(self.client.search_model_versions)))
+        return [f"{item.run_id or ''} {item.source or ''}" for item in found]
 
     def create_version(self, name: str, run_id: str, artifact: str, *, tags: Mapping[str, str]) -> str:
         """Enter a version, and the model where it is the first one; returns its number."""

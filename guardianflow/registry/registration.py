@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from guardianflow._plugins import Registry
+from guardianflow.exceptions import NotFoundError
 from guardianflow.files.content import Measured, measure
 from guardianflow.registry.evidence import finite_metrics, legal_text
 from guardianflow.registry.ledger import Change, Ledger, Move
@@ -17,6 +18,7 @@ from guardianflow.registry.ledger_recovery import take_up
 from guardianflow.registry.mlflow_registry import ARTIFACT_TAG, FINGERPRINT_TAG, SHA256_TAG, MlflowRegistry
 from guardianflow.registry.model_cache import legal_artifact
 from guardianflow.registry.model_records import ModelVersion
+from guardianflow.runs.run_records import RunRecords, files_lock
 from guardianflow.vision.serving import Serving
 
 __all__ = ["ADMISSIONS", "Admission", "Registration"]
@@ -67,6 +69,7 @@ class Registration:
     ) -> tuple[ModelVersion, Move | None]:
         """The version of a file, and the move that entered it; no move where it was entered before."""
         artifact = legal_artifact(artifact)
+        self._require_files(run_id)
         run = self._mlflow.run(run_id)
         with self._mlflow.artifact(run_id, artifact) as path:
             content = measure(path)
@@ -78,7 +81,9 @@ class Registration:
         fingerprint = legal_text(
             dataset_fingerprint or run.data.tags.get(FINGERPRINT_TAG), "dataset fingerprint", most=64
         )
-        with self._ledger.database.lock(f"the versions of model {name!r}"):
+        lock = self._ledger.database.lock
+        with lock(f"the versions of model {name!r}"), lock(files_lock(run_id)):
+            self._require_files(run_id)
             take_up(name, self._ledger, self._mlflow, actor=self._actor)
             known = self._registered(name, run_id, artifact, content, serving)
             if known is not None:
@@ -105,6 +110,13 @@ class Registration:
                 actor=self._actor,
             )
         return version, move
+
+    def _require_files(self, run_id: str) -> None:
+        try:
+            record = RunRecords(self._ledger.database).get(run_id)
+        except NotFoundError:
+            return  # a run that others logged
+        record.require_files()
 
     def _registered(
         self, name: str, run_id: str, artifact: str, content: Measured, serving: Serving | None

@@ -107,6 +107,7 @@ def _of_version(uri: str, settings: Settings) -> FoundModel:
 
 def _of_run(run_id: str, settings: Settings) -> FoundModel:
     record = RunRecords(Database.open(settings.database_url)).get(run_id)
+    record.require_files()
     path = _file_of(record) or _artifact_of(record, settings)
     version = _registered_from(record.run_id, path, settings)
     found = FoundModel(run_id, path, run_id=record.run_id)

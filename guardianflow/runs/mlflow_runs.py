@@ -27,7 +27,7 @@ from guardianflow.runs.tracking_store import explain_failure, no_mlflow, open_st
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["OWNER_TAG", "REASON_TAG", "TAG", "LeftRunning", "MlflowRuns", "local_folder", "make_client"]
+__all__ = ["OWNER_TAG", "REASON_TAG", "TAG", "LeftRunning", "MlflowRuns", "local_folder", "make_client", "pages"]
 
 log = logging.getLogger(__name__)
 
@@ -265,22 +265,12 @@ class MlflowRuns:
 
     def _experiments(self) -> dict[str, str]:
         """Id → name."""
-        return {found.experiment_id: str(found.name) for found in self._pages(self._client.search_experiments)}
+        return {found.experiment_id: str(found.name) for found in pages(self._client.search_experiments)}
 
     def _search(self, wanted: str, experiments: Iterable[str] | None = None) -> Iterator[Any]:
         """The runs that a filter of MLflow's finds, in some experiments or all."""
         for some in batches(self._experiments() if experiments is None else experiments, 100):
-            yield from self._pages(self._client.search_runs, experiment_ids=some, filter_string=wanted)
-
-    @staticmethod
-    def _pages(search: Any, **query: Any) -> Iterator[Any]:
-        token = None
-        while True:
-            page = search(**query, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+            yield from pages(self._client.search_runs, experiment_ids=some, filter_string=wanted)
 
     @contextlib.contextmanager
     def _explained(self, but: Sequence[str] = ()) -> Iterator[None]:
@@ -292,6 +282,17 @@ class MlflowRuns:
             if _code(error) in but:
                 raise
             raise explain_failure(error, self._settings) from error
+
+
+def pages(search: Any, **query: Any) -> Iterator[Any]:
+    """What a search of MLflow's finds, on however many pages."""
+    token = None
+    while True:
+        page = search(**query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def local_folder(uri: str) -> Path | None:

@@ -23,12 +23,17 @@ from guardianflow.state.database import Database
 from guardianflow.state.tables import UtcDateTime, run_records
 from guardianflow.text.plain import Row, plain
 
-__all__ = ["ExperimentRow", "ProcessIdentity", "Progress", "RunRecord", "RunRecords", "RunStatus"]
+__all__ = ["ExperimentRow", "ProcessIdentity", "Progress", "RunRecord", "RunRecords", "RunStatus", "files_lock"]
 
 STALE_AFTER = timedelta(minutes=2)
 """Silence after which a run on another machine counts as dead (the heartbeat is every 10 s)."""
 
 _CLOCK_TOLERANCE_S = 1e-6 if Path("/proc/self/stat").exists() else 1.0
+
+
+def files_lock(run_id: str) -> str:
+    """The name of the lock under which a run's files become a version's, or are pruned; some runs share one."""
+    return f"the files of runs {run_id[:2]}…"
 
 
 class RunStatus:
@@ -147,6 +152,8 @@ class RunRecord(Row):
         started: UTC.
         ended: UTC, or ``None`` while it runs.
         progress: Where it stands.
+        pruned: When its files were removed (:mod:`guardianflow.execution.run_pruning`), UTC; ``None`` while they are
+            there.
     """
 
     run_id: str
@@ -165,6 +172,19 @@ class RunRecord(Row):
     started: datetime
     ended: datetime | None
     progress: Progress = field(default_factory=Progress)
+    pruned: datetime | None = None
+
+    def require_files(self) -> None:
+        """Make sure that the run's files weren't pruned.
+
+        Raises:
+            NotFoundError: They were.
+        """
+        if self.pruned is not None:
+            raise NotFoundError(
+                f"the files of run {self.run_id} were removed on {self.pruned:%Y-%m-%d} (`guardianflow runs prune`): its "
+                f"notebook, page and figures are left, but no model. Repeat it: `guardianflow run --again {self.run_id}`"
+            )
 
     @property
     def notebook(self) -> Path | None:
@@ -257,11 +277,12 @@ class RunRecords:
         """Hand a run that had ended to a process: it runs again (resume).
 
         Returns:
-            ``False`` if the run has changed since it was seen: somebody else took it.
+            ``False`` if the run has changed since it was seen: somebody else took it, or its files are pruned.
         """
         return self._change(
             seen.run_id,
             *_as_seen(seen),
+            run_records.c.pruned.is_(None),
             status=RunStatus.RUNNING,
             reason=None,
             ended=None,
@@ -289,6 +310,10 @@ class RunRecords:
     def bury(self, seen: RunRecord, status: str, reason: str | None) -> bool:
         """End a run whose process died; ``False`` if it gave a sign of life since it was seen."""
         return self._change(seen.run_id, *_as_seen(seen), status=status, reason=reason, ended=self._clock())
+
+    def set_pruned(self, seen: RunRecord) -> bool:
+        """Say of a run that had ended that its files go; ``False`` if it has changed since, or they went."""
+        return self._change(seen.run_id, *_as_seen(seen), run_records.c.pruned.is_(None), pruned=self._clock())
 
     def _clock(self) -> Any:
         return datetime.now(UTC) if self._database.is_sqlite else sa.func.now()

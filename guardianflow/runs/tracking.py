@@ -165,12 +165,13 @@ class TrackedRun:
         """Take a run that ended early and go on in it, under the same id.
 
         Raises:
-            NotFoundError: There is no such run.
+            NotFoundError: There is no such run, or its files were pruned.
             InputError: The run is still executed by a living process, or it finished.
             TrackingUnavailableError: MLflow doesn't answer; the run stays as it was.
         """
         records = RunRecords(Database.open(settings.database_url))
         seen = records.get(run_id)
+        seen.require_files()
         if seen.status == RunStatus.FINISHED:
             raise InputError(f"run {seen.run_id} finished; start a new one with `guardianflow run --again {run_id}`")
         if seen.status == RunStatus.RUNNING and seen.owner.lives(seen.heartbeat, records.now()):

@@ -37,7 +37,7 @@ __all__ = ["HEAD", "VERSION_TABLE", "Database", "alerts", "api_keys", "metadata"
 
 log = logging.getLogger(__name__)
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration this code expects. A constant, so that opening a current database needs no Alembic."""
 
 VERSION_TABLE = "guardianflow_version"

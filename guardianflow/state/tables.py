@@ -169,6 +169,7 @@ run_records = sa.Table(
     sa.Column("started", _TIME, nullable=False),
     sa.Column("ended", _TIME),
     sa.Column("progress", _JSON, nullable=False),
+    sa.Column("pruned", _TIME),
 )
 """One row a run: who executes it, whether that process lives, and what it was asked to do."""
 sa.Index(None, run_records.c.status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -67,6 +68,33 @@ def reap(dry_run: Annotated[bool, Option("--dry-run", help="Only say which.")] =
         return
     for record in report.ended:
         say(f"{'would end' if dry_run else 'ended'} {record.run_id} · {record.kind} · {record.experiment}")
+    for sentence in report.sentences():
+        say(sentence)
+
+
+@runs_app.command("prune")
+@verb
+def prune(
+    yes: Annotated[bool, Option("--yes", help="Do it; without, it is only shown.")] = False,
+    days: Annotated[float, Option(help="Keep interrupted runs that can go on for so many days.", min=0)] = 14,
+    json: Json = False,
+) -> None:
+    """Remove weights and other files of runs that no version and no evidence needs; what tells of a run stays."""
+    from guardianflow.core.config import Settings
+    from guardianflow.execution.run_pruning import prune_runs
+    from guardianflow.text.units import file_size
+
+    shown = sys.stderr.isatty() and not json
+    report = prune_runs(Settings(), dry_run=not yes, resumable_days=days, shows_progress=shown)
+    if json:
+        print_json(report.to_dict())
+        return
+    rows = [
+        (row["kind"], row["what"], row["runs"], file_size(row["folder"]), file_size(row["artifacts"]))
+        for row in report.by_kind()
+    ]
+    if rows:
+        print_table(("kind", "what", "runs", "in their folders", "in MLflow"), rows)
     for sentence in report.sentences():
         say(sentence)
 

@@ -223,6 +223,7 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
         if record.status == RunStatus.FINISHED:
             msg = f"run {record.run_id} finished; start a new one with `guardianflow run --again {record.run_id}`"
             raise InputError(msg)
+        record.require_files()
         checkpoint = record.folder / "training" / "weights" / "last.pt"
         if not checkpoint.is_file():
             raise InputError(
