@@ -233,7 +233,7 @@ class _Pruning:
     def remove(self, seen: RunRecord, run: PrunableRun) -> bool:
         """Remove a run's files; ``False`` where somebody needs it by now, or something could not be removed."""
         with self.database.lock(files_lock(run.run_id)):
-            if self.needed.came_up(run.run_id):
+            if self.needed.came_up(run.run_id) or (seen.folder / PRUNED_FILE).exists():
                 return False
             if seen.pruned is None and not self.records.set_pruned(seen):
                 return False  # it was resumed, or another process has pruned it

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
@@ -74,8 +74,8 @@ class Needed:
         sha256: The hashes of their files.
     """
 
-    runs: Set[str]
-    sha256: Set[str]
+    runs: frozenset[str]
+    sha256: frozenset[str]
 
 
 class _LostRaceError(Exception):
@@ -197,8 +197,11 @@ class Ledger:
             rows = connection.execute(sa.select(model_versions)).mappings().all()
         runs = {(row["name"], row["version"]): row["run_id"] for row in rows}
         alive = [row for row in rows if row["status"] != "deleted"]
-        made_from = {run_id for row in alive for run_id in (row["parent_run"], runs.get((row["name"], row["parent_version"])))}
-        return Needed({row["run_id"] for row in alive} | (made_from - {None}), {row["sha256"] for row in alive})
+        made_from = [
+            run_id for row in alive for run_id in (row["parent_run"], runs.get((row["name"], row["parent_version"])))
+        ]
+        needed = {row["run_id"] for row in alive}.union(filter(None, made_from))
+        return Needed(frozenset(needed), frozenset(row["sha256"] for row in alive))
 
     def half_deleted(self, name: str) -> list[str]:
         """Versions that are deleted here but perhaps not yet in MLflow."""

@@ -182,8 +182,9 @@ class RunRecord(Row):
         """
         if self.pruned is not None:
             raise NotFoundError(
-                f"the files of run {self.run_id} were removed on {self.pruned:%Y-%m-%d} (`guardianflow runs prune`): its "
-                f"notebook, page and figures are left, but no model. Repeat it: `guardianflow run --again {self.run_id}`"
+                f"the files of run {self.run_id} were removed on {self.pruned:%Y-%m-%d} (`guardianflow runs prune`): "
+                "its notebook, page and figures are left, but no model. Repeat it: "
+                f"`guardianflow run --again {self.run_id}`"
             )
 
     @property
