@@ -46,7 +46,8 @@ class NeededRuns:
     def __init__(self, settings: Settings, *, resumable_days: float) -> None:
         self._settings = settings
         self._days = resumable_days
-        self._records = RunRecords(Database.open(settings.database_url))
+        self._database = Database.open(settings.database_url)
+        self._records = RunRecords(self._database)
         self._ledger = Ledger(settings.database_url, clock=lambda: datetime.now(UTC))
 
     def reasons(self, records: Sequence[RunRecord]) -> dict[str, str]:
@@ -95,9 +96,7 @@ class NeededRuns:
         ]
 
     def _advice(self) -> list[Any]:
-        found = Recommendations(Database.open(self._settings.database_url)).list(
-            states=(*DECIDABLE, State.APPLYING), limit=1_000_000
-        )
+        found = Recommendations(self._database).list(states=(*DECIDABLE, State.APPLYING), limit=1_000_000)
         return [[item.facts, item.cost, item.scenario, item.outcome, item.run_id] for item in found]
 
     def _evidence(self, kept: Iterable[str], ids: Sequence[str]) -> Iterator[str]:
@@ -112,7 +111,17 @@ class NeededRuns:
 
     def _trials(self) -> Iterator[str]:
         """Of each study the best trial, and those that its sweeps are not done with."""
-        yield from ()
+        from guardianflow.execution.studies import Studies
+        from guardianflow.execution.study_storage import STUDIES_FILE
+        from guardianflow.execution.sweep_result import best_of
+
+        if self._database.is_sqlite and not (self._settings.work_dir / STUDIES_FILE).exists():
+            return  # nobody swept here, and asking would make one
+        studies = Studies(self._settings)
+        for study in map(studies.get, studies.names()):
+            rows = study.rows()
+            best = best_of(rows, study.scenario.task.requirements)
+            yield from (row.run_id for row in rows if row.run_id and (row is best or not row.ended))
 
 
 def _resumable(kind: str) -> bool:

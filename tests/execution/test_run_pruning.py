@@ -26,6 +26,7 @@ from guardianflow.registry.ledger import Change, Ledger
 from guardianflow.registry.model_records import ModelVersion
 from guardianflow.runs.mlflow_runs import OWNER_TAG, MlflowRuns
 from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunRecords, RunStatus, files_lock
+from guardianflow.scenario.experiment_design import SweepScenario, Trial
 from guardianflow.state.database import Database
 from guardianflow.state.tables import run_records
 from guardianflow.vision.serving import Serving
@@ -267,6 +268,38 @@ def test_an_evaluation_of_weights_that_stay_stays_and_one_of_those_that_go_leave
     done = prune("--yes")
     assert {run["run_id"] for run in done["runs"]} == {going.run_id, measured[going.run_id].run_id}
     assert {row.run_id for row in Evaluations(settings).find()} == {killed.run_id, measured[killed.run_id].run_id}
+
+
+def test_of_a_study_the_best_trial_stays_and_those_that_it_waits_for(
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guardianflow.execution.studies import Studies
+
+    monkeypatch.setenv("GUARDIANFLOW_DATABASE_URL", database_url)
+    settings = Settings()
+    runs = Runs(settings)
+    asked = {
+        "experiment": "sweep", "model": {"architecture": "yolo11n.yaml"}, "dataset": {"data_yaml": "data.yaml"},
+        "task": {"requirements": ["recall >= 0.5"]},
+        "sweep": {"space": {"run.batch": [1, 2, 4, 8, 16]}, "sampler": "grid", "metric": "map50"},
+    }  # fmt: skip
+    scenario = SweepScenario.model_validate(asked)
+    study = Studies(settings).begin(scenario, data="d" * 64, sweep="s" * 32)
+    figures = {"worse": (0.4, 0.9), "best": (0.7, 0.9), "blind": (0.9, 0.1), "untold": None, "failed": None}
+    made = {}
+    for (name, figure), point in zip(figures.items(), scenario.known_points(), strict=True):
+        made[name] = runs.make()
+        row = study.ask(point, sweep="s" * 32)
+        study.enter(Trial(study.name, row.number, sweep="s" * 32), made[name].run_id)
+        if figure:
+            study.keep_outcome(row.number, {"metrics": dict(zip(("map50", "recall"), figure, strict=True))})
+            study.tell(study.row(row.number))
+        elif name == "failed":
+            study.fail(row.number, "it broke")
+    done = prune("--yes")
+    assert done["kept"] == {"the best trial of a study, or one whose study goes on": 2}
+    assert {name for name, record in made.items() if runs.whole(record)} == {"best", "untold"}
+    assert {name for name, record in made.items() if runs.gone(record)} == {"worse", "blind", "failed"}
 
 
 def test_days_say_how_long_an_interrupted_run_is_kept(runs: Runs) -> None:
