@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from guardianflow.core.config import Settings
+from guardianflow.core.registry import ModelRegistry
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.state.database import Database
 from tests.guides import ROOT, follow
@@ -29,11 +31,14 @@ def test_every_command_of_the_sweeping_guide_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"
     folder.mkdir()
     outputs = follow(ROOT / "docs" / "SWEEPS.md", folder)
-    runs = RunRecords(Database.open(f"sqlite:///{folder}/guardianflow-work/guardianflow.db")).list()
+    settings = Settings(work_dir=folder / "guardianflow-work")
+    runs = RunRecords(Database.open(settings.database_url)).list()
     assert {run.status for run in runs} == {"FINISHED"}
-    kinds = [run.kind for run in runs]
-    assert kinds.count("train") == 4 + 2, "four trials, none of them twice, and the batch"
-    assert sum(run.pruned is not None for run in runs) == 3, "the trials that are not the best"
+    trained = {run.run_id for run in runs if run.kind == "train"}
+    assert len(trained) == 3 + 2, "three trials, none of them twice, and the batch"
+    registry = ModelRegistry(settings)
+    registered = {version.run_id for state in registry.list_models() for version in registry.list_versions(state.name)}
+    assert {run.run_id for run in runs if run.pruned} == trained - registered
     assert "gate-sweep" in outputs["guardianflow study list"]
 
 
