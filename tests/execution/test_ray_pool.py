@@ -19,12 +19,12 @@ from tests.services.ray_cluster import HOW_TO_GET_IT, RayCluster
 
 pytest.importorskip("ray", reason=HOW_TO_GET_IT)
 
-_HANGS_THE_FIRST_TIME = """
+_WAITS = """
 import os, pathlib, sys, time
-place = pathlib.Path(sys.argv[1])
-if not place.exists():
-    place.write_text(str(os.getpid()))
-    time.sleep(600)
+place, go = map(pathlib.Path, sys.argv[1:])
+place.write_text(str(os.getpid()))
+while not go.exists():
+    time.sleep(0.1)
 print("loss: 0.5")
 """
 
@@ -43,31 +43,29 @@ class TestRayPool(ExecutorSuite):
 @pytest.mark.services
 def test_a_plan_whose_node_is_killed_is_done_on_another(ray_cluster: RayCluster, tmp_path: Path, caplog) -> None:
     told: list[str] = []
-    place = tmp_path / "pid"
     settings = ray_cluster.settings
     records = RunRecords(Database.open(settings.database_url))
+    places, go = [tmp_path / "a", tmp_path / "b"], tmp_path / "go"
+    plans = [script_plan(tmp_path / f"plan {place.name}", _WAITS, place, go) for place in places]
     with make_pool(
         settings, executor="ray", address=ray_cluster.address, at_once=2, on_run=lambda _, run: told.append(run)
     ) as pool:
-        # The head stays busy, so that the other node has the plan.
-        filler = pool.submit(script_plan(tmp_path / "filler", "import time; time.sleep(1)"))
-        plan = script_plan(tmp_path / "plan", _HANGS_THE_FIRST_TIME, place)
-        future = pool.submit(plan)
-        wait_until(lambda: place.exists() and place.read_text())
-        [mine] = [run for run in told if records.get(run).parameters["script_path"] == plan.parameters["script_path"]]
-        victim = next(number for number in (1, 0) if records.get(mine).owner.pid in ray_cluster.node_pids(number))
-        if victim == 0:
-            pytest.fail("Ray put the plan on the head, which no cluster survives")
-        ray_cluster.kill_node(victim)
+        futures = [pool.submit(plan) for plan in plans]
+        wait_until(lambda: len(told) == 2 and all(place.exists() for place in places), seconds=180)
+        there = ray_cluster.node_pids(1)  # a CPU each, so one of them is on the node that isn't the head
+        [lost] = [run for run in told if records.get(run).owner.pid in there]
+        ray_cluster.kill_node()
+        go.touch()
         try:
-            outcome = future.result(180)
+            outcomes = [future.result(240) for future in futures]
         finally:
             ray_cluster.add_node()
-        filler.result(120)
-    assert outcome.result["metrics"]["loss"] == 0.5
-    assert outcome.run_id != mine
-    assert (records.get(mine).status, records.get(outcome.run_id).status) == (RunStatus.FAILED, RunStatus.FINISHED)
-    assert records.get(outcome.run_id).again_of == mine
+    assert [outcome.result["metrics"]["loss"] for outcome in outcomes] == [0.5, 0.5]
+    [again] = [run for run in told if records.get(run).again_of == lost]
+    assert len(told) == 3
+    assert again in {outcome.run_id for outcome in outcomes}
+    assert lost not in {outcome.run_id for outcome in outcomes}
+    assert (records.get(lost).status, records.get(again).status) == (RunStatus.FAILED, RunStatus.FINISHED)
     assert "its worker died" in caplog.text
 
 
