@@ -313,7 +313,9 @@ class Study:
         return self.scenario.sweep.pruner != "none" and trial.should_prune()
 
     def importance(self) -> dict[str, float]:
-        """Which share of the differences each field explains; empty where too few trials finished."""
+        """Which share of the differences each field explains; empty where there are none, or too few trials."""
+        if len({row.value for row in self.rows() if row.state == TrialState.FINISHED}) < 2:
+            return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

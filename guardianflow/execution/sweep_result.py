@@ -22,6 +22,7 @@ __all__ = ["METRIC_LABELS", "SweepResult", "TrialTable", "best_of", "plans_table
 
 METRIC_LABELS = {"map50_95": "mAP50-95", "map50": "mAP50"}
 _MOST_SHOWN = 50
+_ID = 12
 
 
 def best_of(rows: Sequence[TrialRow], requirements: Sequence[str]) -> TrialRow | None:
@@ -54,7 +55,7 @@ def trial_lines(trials: Sequence[Mapping[str, Any]], metric: str) -> tuple[Seque
             format_metric(metric, trial["value"]),
             trial["epochs"] or "",
             *(_value(trial["point"].get(name, "")) for name in names),
-            trial["run_id"][:12],
+            trial["run_id"][:_ID],
             trial["reason"],
         )
         for trial in trials
@@ -94,8 +95,8 @@ class TrialTable:
         bold = "font-weight:600;" if trial["number"] == self.best else ""
         style = f'style="{bold}text-align:left"'
         cells = [escape(str(value)) for value in values]
-        cells.append(run_link(self.tracking_uri, trial["run_id"]) if trial["run_id"] else "")
-        cells += [escape(trial["reason"])] if reasons else []
+        cells.append(run_link(self.tracking_uri, trial["run_id"], shown=_ID) if trial["run_id"] else "")
+        cells += [f'<div style="min-width:18em">{escape(trial["reason"])}</div>'] if reasons else []
         return "<tr>" + "".join(f"<td {style}>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -157,11 +158,14 @@ class SweepResult(Result):
 
     def _on_the_best(self) -> str:
         label = METRIC_LABELS.get(self.metric, self.metric)
+        finished = [trial for trial in self.trials if trial["state"] == TrialState.FINISHED]
+        if self.best and len(finished) > 1 and len({trial["value"] for trial in finished}) == 1:
+            alike = format_metric(self.metric, self.best["value"])
+            return f"No trial is better than another: {label} is {alike} in all {len(finished)} that finished."
         if self.best:
             values = ", ".join(f"{name} = {_value(value)}" for name, value in self.best["point"].items())
             reached = format_metric(self.metric, self.best["value"])
             return f"Trial {self.best['number']} is best: {label} {reached} with {values}."
-        finished = [trial for trial in self.trials if trial["state"] == TrialState.FINISHED]
         if not finished:
             return "No trial finished, so none is the best."
         most = max(finished, key=lambda trial: trial["value"])

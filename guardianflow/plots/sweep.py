@@ -118,7 +118,7 @@ def plot_importance(importance: Mapping[str, float]) -> Figure:
     figure = Figure()
     figure.update_layout(**LAYOUT)
     if not importance:
-        return _empty(figure, "Too few trials finished to say which field makes the difference.")
+        return _empty(figure, "Too few trials differ to say which field makes the difference.")
     ordered = sorted(importance.items(), key=lambda item: item[1])
     figure.add_trace(
         Bar(y=[shown_name(_short(name)) for name, _ in ordered], x=[share for _, share in ordered], orientation="h",

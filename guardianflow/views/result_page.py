@@ -24,9 +24,9 @@ def remarks_html(remarks: Sequence[str]) -> str:
     return f"<details><summary>{count} on what was taken and how it was measured</summary><ul>{items}</ul></details>"
 
 
-def run_link(tracking_uri: str, run_id: str) -> str:
-    """The run as a link into MLflow's pages where these are served, else its id."""
-    text = f"<code>{escape(run_id)}</code>"
+def run_link(tracking_uri: str, run_id: str, *, shown: int = 64) -> str:
+    """The run as a link into MLflow's pages where these are served, else its id; so many letters of it are shown."""
+    text = f"<code>{escape(run_id[:shown])}</code>"
     if not tracking_uri.startswith(("http://", "https://")):
         return text
     return f'<a href="{escape(tracking_uri.rstrip("/"))}/#/runs/{escape(run_id)}">{text}</a>'

@@ -455,3 +455,11 @@ def test_the_best_of_real_trainings_is_registered_once(embedded: Settings, tiny_
     assert version.run_id == result.best["run_id"]
     assert "candidate" in version.aliases
     assert version.metrics["map50"] == result.best["metrics"]["map50"]
+
+
+def test_trials_that_are_all_alike_have_no_best_and_no_field_that_matters(embedded: Settings, tiny_data: Path) -> None:
+    asked = sweep_of(tiny_data, sweep__space={"run.batch": [2, 4, 8]}, sweep__sampler="grid")  # as good with each
+    result = DirectSweep(asked, settings=embedded).run()
+    assert result.verdict.startswith("No trial is better than another: mAP50 is 0.900 in all 3 that finished.")
+    assert result.importance == {}
+    assert "Too few trials differ" in result.plot_importance().layout.annotations[0].text
