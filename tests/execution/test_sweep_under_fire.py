@@ -19,16 +19,17 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.execution.executors import kernel_environment
 from guardianflow.execution.studies import Studies, TrialRow, TrialState
 from guardianflow.runs.run_records import RunRecords, RunStatus
+from guardianflow.scenario.fields import to_yaml
 from guardianflow.state.database import Database
 from tests.execution.direct_sweep import sweep_of
 from tests.execution.fake_trials import write_template
+from tests.services.ray_cluster import HOW_TO_GET_IT, RayCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("GUARDIANFLOW_FIRE"))
@@ -40,15 +41,15 @@ PHOTOGRAPHS = Path(os.environ.get("GUARDIANFLOW_REAL_DATA") or ROOT.parent / "sh
 class Sweeps:
     """Sweeps of one scenario, each a process as a user starts it."""
 
-    def __init__(self, settings: Settings, folder: Path, data_yaml: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, data_yaml: Path, **changes: Any) -> None:
         self.settings = settings
+        self.words: list[str] = []
         self.asked = sweep_of(
             data_yaml, experiment="under fire", sweep__trials=TRIALS, sweep__pruner="median", run__batch=8,
-            run__options={"fraction": 0.1, "plots": False} if FULL else {}, env__threads=1,
+            run__options={"fraction": 0.1, "plots": False} if FULL else {}, env__threads=1, **changes,
         )  # fmt: skip
         self.file = folder / "sweep.yaml"
-        self.file.write_text(yaml.safe_dump(self.asked.model_dump(mode="json", exclude_defaults=True)))
-        self.file.write_text(f"kind: sweep\n{self.file.read_text()}")
+        self.file.write_text(to_yaml(self.asked), encoding="utf-8")
         self.environment = {**os.environ, **kernel_environment(settings), "PYTHONPATH": str(ROOT)}
         if not FULL:
             site = ROOT / "tests" / "execution" / "fake_site"
@@ -58,7 +59,7 @@ class Sweeps:
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
-            [sys.executable, "-P", "-c", CALL, "sweep", str(self.file), "--json"],
+            [sys.executable, "-P", "-c", CALL, "sweep", str(self.file), "--json", *self.words],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         ) as process:  # fmt: skip
             try:
@@ -166,6 +167,29 @@ def test_two_processes_share_a_study_and_one_is_killed(
         with sweeps.running() as third:
             check_each_once(sweeps, finished(third))
             assert finished(second)["best"] == finished_best(sweeps)
+
+
+@pytest.mark.slow
+@pytest.mark.services
+@pytest.mark.timeout(1500)
+def test_a_sweep_on_a_cluster_ends_though_one_of_two_nodes_is_killed(
+    training_settings: Settings, tmp_path: Path, data_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason=HOW_TO_GET_IT)
+    sweeps = Sweeps(training_settings, tmp_path, data_yaml, sweep__executor="ray", sweep__at_once=2)
+    for name in ("FAKE_TRIALS", "FAKE_PAUSE", "PYTHONPATH"):
+        if name in sweeps.environment:
+            monkeypatch.setenv(name, sweeps.environment[name])  # the nodes have it, too
+    cluster = RayCluster(training_settings)
+    cluster.start()
+    sweeps.words = ["--set", f"sweep.address={cluster.address}"]
+    try:
+        with sweeps.running() as sweep:
+            sweeps.wait_for(in_the_middle, sweep)
+            cluster.kill_node()
+            check_each_once(sweeps, finished(sweep))
+    finally:
+        cluster.stop()
 
 
 def finished_best(sweeps: Sweeps) -> dict[str, Any]:
