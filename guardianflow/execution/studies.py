@@ -14,7 +14,6 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -23,11 +22,11 @@ from optuna.trial import TrialState as OptunaState
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.execution.study_storage import open_storage
+from guardianflow.execution.trials import TrialRow, TrialState, row_of
 from guardianflow.scenario.experiment_design import STARTUP_TRIALS, Dimension, SweepScenario, Trial
 from guardianflow.state.database import Database
-from guardianflow.text.plain import Row
 
-__all__ = ["Studies", "Study", "TrialRow", "TrialState"]
+__all__ = ["Studies", "Study"]
 
 log = logging.getLogger(__name__)
 
@@ -42,69 +41,6 @@ _DATA = "the fingerprint of dataset.data_yaml"
 _MEDIAN_STARTUP = 3
 _HALVING_FACTOR = 3
 _RUNGS = 2
-
-
-class TrialState:
-    """Where a trial stands."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
-    PRUNED = "pruned"
-    FAILED = "failed"
-
-
-_STATES = {
-    OptunaState.WAITING: TrialState.WAITING,
-    OptunaState.RUNNING: TrialState.RUNNING,
-    OptunaState.COMPLETE: TrialState.FINISHED,
-    OptunaState.PRUNED: TrialState.PRUNED,
-    OptunaState.FAIL: TrialState.FAILED,
-}
-ENDED = (TrialState.FINISHED, TrialState.PRUNED, TrialState.FAILED)
-
-
-@dataclass(frozen=True)
-class TrialRow(Row):
-    """One trial.
-
-    Attributes:
-        number: From 0.
-        state: See :class:`TrialState`.
-        value: The sweep's metric; of a pruned one where it stood when it was ended.
-        point: Field → value.
-        run_id: Its run; empty before there is one.
-        sweep: The run of the sweep that claimed it.
-        metrics: What its training measured.
-        epochs: How many were trained.
-        reports: Epoch → the sweep's metric.
-        reason: Why it failed.
-        again_of: The failed trial that it repeats.
-        outcome: What its run left for whoever tells the study.
-    """
-
-    number: int
-    state: str
-    value: float | None = None
-    point: Mapping[str, Any] = field(default_factory=dict)
-    run_id: str = ""
-    sweep: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    epochs: int = 0
-    reports: Mapping[int, float] = field(default_factory=dict)
-    reason: str = ""
-    again_of: int | None = None
-    outcome: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing is left to be done for it."""
-        return self.state in ENDED
-
-    def to_dict(self) -> dict[str, Any]:
-        """The trial as plain JSON types."""
-        row = {name: value for name, value in super().to_dict().items() if name not in {"sweep", "outcome"}}
-        return {**row, "reports": {str(epoch): value for epoch, value in self.reports.items()}}
 
 
 class Studies:
@@ -224,13 +160,13 @@ class Study:
 
     def rows(self) -> list[TrialRow]:
         """All trials by number, but for failed ones that were tried again."""
-        rows = [_row(trial) for trial in self._study.get_trials(deepcopy=False)]
+        rows = [row_of(trial) for trial in self._study.get_trials(deepcopy=False)]
         repeated = {row.again_of for row in rows}
         return [row for row in rows if row.number not in repeated]
 
     def row(self, number: int) -> TrialRow:
         """One trial."""
-        return _row(self._storage.get_trial(self._id(number)))
+        return row_of(self._storage.get_trial(self._id(number)))
 
     def ask(self, point: Mapping[str, Any] | None, *, sweep: str, again_of: int | None = None) -> TrialRow:
         """A new trial, claimed.
@@ -385,26 +321,6 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         return trial.suggest_int(name, int(low), int(high), step=int(dimension.step or 1), log=dimension.log)
     found = trial.suggest_float(name, low, high, step=dimension.step, log=dimension.log)
     return round(found, 12) if dimension.step else found
-
-
-def _row(trial: optuna.trial.FrozenTrial) -> TrialRow:
-    kept = trial.user_attrs
-    outcome = kept.get("outcome", {})
-    last = trial.last_step
-    return TrialRow(
-        number=trial.number,
-        state=_STATES[trial.state],
-        value=trial.value if trial.state in (OptunaState.COMPLETE, OptunaState.PRUNED) else None,
-        point=kept.get("point", {}),
-        run_id=kept.get("run", ""),
-        sweep=kept.get("sweep", ""),
-        metrics=outcome.get("metrics", {}),
-        epochs=outcome.get("epochs") or last or 0,
-        reports=dict(sorted(trial.intermediate_values.items())),
-        reason=kept.get("reason", ""),
-        again_of=kept.get("again_of"),
-        outcome=outcome,
-    )
 
 
 def _excess(rule: str, metrics: Mapping[str, float]) -> float:

@@ -16,8 +16,9 @@ from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
 from guardianflow.execution.estimate import Estimate, estimate
 from guardianflow.execution.pool import Pool, make_pool
 from guardianflow.execution.reaping import REASON, reap_runs
-from guardianflow.execution.studies import Studies, Study, TrialRow, TrialState
+from guardianflow.execution.studies import Studies, Study
 from guardianflow.execution.sweep_result import SweepResult, best_of, plans_table
+from guardianflow.execution.trials import TrialRow, TrialState
 from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners.training.runner import TrainingRunner
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
@@ -85,10 +86,20 @@ class SweepRunner(Runner[SweepScenario, SweepResult]):
         """The trials that are known before the first result."""
         return plans_table(self.scenario, plan(self.scenario))
 
+    @property
+    def ended(self) -> int:
+        """How many trials of the study have ended already."""
+        try:
+            return sum(row.ended for row in Studies(self.settings).get(self.scenario.study).rows())
+        except NotFoundError:
+            return 0
+
     def estimate(self) -> Estimate:
-        """How long it will take if no trial is ended early."""
+        """How long what is left of it will take if no trial is ended early."""
         asked = self.scenario
-        return estimate(plan(asked), self.settings, count=asked.trials, at_once=asked.sweep.at_once)
+        found = estimate(plan(asked), self.settings, count=asked.trials, at_once=asked.sweep.at_once)
+        left = max(asked.trials - self.ended, 0)
+        return replace(found, seconds=found.seconds and found.seconds * left / asked.trials)
 
     def work(self, run: TrackedRun) -> SweepResult:
         """Execute trials until all have ended.

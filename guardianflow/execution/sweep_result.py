@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.execution.studies import Study, TrialRow, TrialState
+from guardianflow.execution.studies import Study
+from guardianflow.execution.trials import TrialRow, TrialState
 from guardianflow.plots.sweep import SweepTrial, plot_history, plot_importance, plot_parallel
 from guardianflow.runners._base import unmet
 from guardianflow.runners._result import Result
@@ -113,7 +114,7 @@ class SweepResult(Result):
         status: ``"FINISHED"``.
         study: Name of the study.
         metric: What the best trial has most of.
-        trials: One row a trial, see :class:`~guardianflow.execution.studies.TrialRow`.
+        trials: One row a trial, see :class:`~guardianflow.execution.trials.TrialRow`.
         best: The best of them; empty where none finished and meets the requirements.
         epochs: How many would have been trained if no trial had ended early.
         importance: Field → share of the differences that it explains.

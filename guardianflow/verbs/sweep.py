@@ -48,7 +48,7 @@ def _show_plans(scenario: Any, *, as_json: bool) -> None:
     runner = SweepRunner(scenario)
     runner.check()
     Remarks().show(runner.remarks)
-    plans, guess = plan(scenario), runner.estimate()
+    plans, guess, ended = plan(scenario), runner.estimate(), runner.ended
     if as_json:
         print_json(
             {
@@ -56,6 +56,7 @@ def _show_plans(scenario: Any, *, as_json: bool) -> None:
                 "trials": scenario.trials,
                 "points": [dict(point) for _, point in zip(plans, scenario.known_points(), strict=False)],
                 "chosen_later": scenario.trials - len(plans),
+                "ended": ended,
                 "estimate": {**guess.to_dict(), "sentence": guess.sentence()},
                 "remarks": list(runner.remarks),
             }
@@ -66,6 +67,8 @@ def _show_plans(scenario: Any, *, as_json: bool) -> None:
         f"{scenario.study} · {scenario.trials} trials by {scenario.sweep.sampler}, pruned by {scenario.sweep.pruner}"
     )
     print_table(table.columns, table.rows, title=title)
+    if ended:
+        say(f"study     {ended} trials have ended already")
     say(f"time      {guess.sentence()}")
     if scenario.sweep.pruner != "none" and guess.seconds is not None:
         say("          trials that are ended early make it less")

@@ -19,8 +19,9 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import InputError, NotFoundError, RunFailedError
 from guardianflow.execution.estimate import estimate
 from guardianflow.execution.executors import LocalExecutor
-from guardianflow.execution.studies import Studies, Study, TrialState
+from guardianflow.execution.studies import Studies, Study
 from guardianflow.execution.sweep import SweepRunner
+from guardianflow.execution.trials import TrialState
 from guardianflow.runs.run_records import ProcessIdentity, RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.experiment_design import RunPlan, SweepScenario, plan, trial_plan
@@ -422,6 +423,9 @@ def test_the_command_line_shows_plans_studies_and_trials(
     DirectSweep(sweep_of(tiny_data, sweep__trials=2, sweep__sampler="tpe"), settings=embedded).run()
     (line,) = call("study", "list")["studies"]
     assert (line["study"], line["trials"], line["finished"], line["metric"]) == ("시험 sweep", 2, 2, "map50")
+    shown = call("sweep", str(file), "--dry-run")
+    assert shown["ended"] == 2
+    assert shown["estimate"]["seconds"] > 0
     found = call("study", "show", "시험 sweep")
     assert [row["number"] for row in found["rows"]] == [0, 1]
     assert found["best"] == line["best"]

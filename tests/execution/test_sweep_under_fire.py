@@ -23,7 +23,8 @@ import pytest
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.execution.executors import kernel_environment
-from guardianflow.execution.studies import Studies, TrialRow, TrialState
+from guardianflow.execution.studies import Studies
+from guardianflow.execution.trials import TrialRow, TrialState
 from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.scenario.fields import to_yaml
 from guardianflow.state.database import Database
