@@ -180,9 +180,11 @@ def _points_to_check(asked: SweepScenario) -> Iterator[Mapping[str, Any]]:
     first = next(asked.known_points())
     yield first
     for name, dimension in asked.sweep.space.items():
-        ends = () if dimension.values else (dimension.low, dimension.high)
         named = [value for value in dimension.values if not isinstance(value, int | float)]
-        for value in (*named, *(ends if name.startswith("run.options.") else ())):
+        tried = dimension.values or (dimension.low, dimension.high)
+        numbers = [value for value in tried if isinstance(value, int | float)]
+        ends = (min(numbers), max(numbers)) if numbers and name.startswith("run.options.") else ()
+        for value in (*named, *ends):
             if value != first[name]:
                 yield {**first, name: value}
 

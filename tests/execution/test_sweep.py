@@ -337,6 +337,7 @@ def test_values_that_no_training_takes_are_refused_before_anything_runs(embedded
         ({"run.options.nosuch": [1, 2]}, "nosuch"),
         ({"run.options.lr0": {"low": 0.1, "high": "x"}}, "high"),
         ({"run.options.hsv_h": {"low": 0.1, "high": 5.0}}, "hsv_h"),
+        ({"run.options.hsv_h": [0.1, 5.0, 0.2]}, "hsv_h"),
         ({"run.options.optimizer": ["SGD", "Sgdd"]}, "Sgdd"),
         ({"model.architecture": ["yolo11n.yaml", "yolo99x.yaml"]}, "yolo99x"),
         ({"env.device": ["cpu", "cuda:77"]}, "77"),
