@@ -27,7 +27,7 @@ from guardianflow.scenario.factory import plan_run
 from guardianflow.scenario.file import load_scenario
 from guardianflow.state.database import Database
 from tests.registry.evidence_world import MACHINE, evaluate
-from tests.trainings import Trained, tiny_runner
+from tests.trainings import tiny_runner
 from tests.vision.backends.small_models import weights
 
 _numbers = itertools.count(1)
@@ -405,13 +405,13 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 def test_it_runs_as_a_notebook_with_photographs_and_again_from_its_scenario(
-    trained: Trained, tmp_path: Path, mlflow_sqlite_template: Path
+    tiny_data: Path, tmp_path: Path, mlflow_sqlite_template: Path
 ) -> None:
     """Two seeds of one real training: chance, and the page says so."""
     (tmp_path / "work").mkdir()
     shutil.copyfile(mlflow_sqlite_template, tmp_path / "work" / "mlflow.db")
     settings = Settings(work_dir=tmp_path / "work")
-    seeds = [tiny_runner(trained.data_yaml, settings, seed=seed).run().run_id for seed in (0, 1)]
+    seeds = [tiny_runner(tiny_data, settings, seed=seed).run().run_id for seed in (0, 1)]
     outcome = LocalExecutor(settings).execute(plan_run("compare", experiment_name="다름", subjects=seeds))
     assert outcome.result["comparisons"][0]["outcome"] == "none"
     assert outcome.result["verdict"].startswith("no difference is shown between B (run")
