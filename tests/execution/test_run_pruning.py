@@ -422,13 +422,14 @@ def start_prune() -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def wait_for(what: Any, *, seconds: float = 60) -> None:
+def wait_for(what: Any, *, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
+@pytest.mark.timeout(600)
 def test_killed_in_the_middle_and_started_again_twice_at_once_each_run_goes_once(
     settings: Settings, runs: Runs
 ) -> None:
@@ -460,6 +461,7 @@ def test_what_was_half_removed_is_gone_on_with(settings: Settings, runs: Runs) -
     assert runs.gone(record)
 
 
+@pytest.mark.timeout(600)
 def test_a_run_that_becomes_a_version_meanwhile_stays(settings: Settings, runs: Runs) -> None:
     record = runs.make()
     other = runs.make()
