@@ -90,7 +90,9 @@ def test_every_command_of_readme_can_be_typed_in_a_fresh_folder(
         if target:
             Path(target).write_text(result.stdout, encoding="utf-8")
         # The others want the reader's data or model, which isn't there.
-        ours = serves or words[1] in {"wrap", "scan", "scenario", "keys"} or words[1:] in (["optimize"], ["runs", "prune"])
+        ours = (
+            serves or words[1] in {"wrap", "scan", "scenario", "keys"} or words[1:] in (["optimize"], ["runs", "prune"])
+        )
         assert result.exit_code == (0 if ours else 2), (line, result.stdout, result.stderr)
         assert ours or result.stderr.startswith("error: "), (line, result.stderr)
     by_name = shell(".venv/bin/guardianflow history my-detector", place)
