@@ -71,7 +71,7 @@ def script_plan(folder: Path, text: str, *args: object, trial: Trial | None = No
     return RunPlan(plan.scenario, trial=trial)
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 90.0) -> None:
+def wait_until(condition: Callable[[], Any], *, seconds: float = 240.0) -> None:
     """Wait until something holds; it fails where that isn't so in time."""
     end = time.monotonic() + seconds
     while not condition():

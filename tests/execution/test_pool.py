@@ -42,6 +42,7 @@ def local_settings(tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_templ
     return Settings(work_dir=work_dir)
 
 
+@pytest.mark.timeout(900)  # on a busy machine a plan takes minutes
 class TestLocalPool(ExecutorSuite):
     @pytest.fixture(scope="class")
     def settings(self, local_settings: Settings) -> Settings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,11 @@ import pytest
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import InputError
-from guardianflow.execution.pool import make_pool
+from guardianflow.execution.pool import Pool, make_pool
+from guardianflow.execution.ray_pool import RayPool, _Job
 from guardianflow.runs.run_records import RunRecords, RunStatus
+from guardianflow.scenario.experiment_design import RunPlan, Trial
+from guardianflow.scenario.factory import plan_run
 from guardianflow.state.database import Database
 from guardianflow.testing.executor_suite import ExecutorSuite, script_plan, wait_until
 from tests.services.ray_cluster import HOW_TO_GET_IT, RayCluster
@@ -30,6 +35,7 @@ print("loss: 0.5")
 
 
 @pytest.mark.services
+@pytest.mark.timeout(900)  # on a busy machine a plan takes minutes
 class TestRayPool(ExecutorSuite):
     @pytest.fixture(scope="class")
     def settings(self, ray_cluster: RayCluster) -> Settings:
@@ -41,6 +47,7 @@ class TestRayPool(ExecutorSuite):
 
 
 @pytest.mark.services
+@pytest.mark.timeout(900)
 def test_a_plan_whose_node_is_killed_is_done_on_another(ray_cluster: RayCluster, tmp_path: Path, caplog) -> None:
     told: list[str] = []
     settings = ray_cluster.settings
@@ -67,6 +74,76 @@ def test_a_plan_whose_node_is_killed_is_done_on_another(ray_cluster: RayCluster,
     assert lost not in {outcome.run_id for outcome in outcomes}
     assert (records.get(lost).status, records.get(again).status) == (RunStatus.FAILED, RunStatus.FINISHED)
     assert "its worker died" in caplog.text
+
+
+_DIES = """
+import os, sys
+from guardianflow.core.config import Settings
+from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.factory import plan_run
+plan = plan_run("train", experiment_name="gate", model_arch="yolo11n.yaml", data_yaml="data.yaml", threads=3)
+run = TrackedRun.start(Settings(work_dir=sys.argv[1]), experiment="gate", kind="train", parameters=plan.parameters)
+print(run.run_id, flush=True)
+os._exit(1)
+"""
+
+
+def pool_without_cluster(settings: Settings, *nodes: dict[str, float]) -> RayPool:
+    """A pool as it is after it has found its cluster."""
+    pool = RayPool.__new__(RayPool)
+    Pool.__init__(pool, settings, at_once=2)
+    pool._records = RunRecords(Database.open(settings.database_url))
+    pool._nodes = list(nodes)
+    pool._jobs = type("Jobs", (), {"address": "http://head:8265"})()
+    return pool
+
+
+def training(**changes: object) -> RunPlan:
+    asked = {"experiment_name": "gate", "model_arch": "yolo11n.yaml", "data_yaml": "data.yaml", **changes}
+    return RunPlan(plan_run("train", **asked).scenario, trial=Trial("study", 4))
+
+
+def test_a_training_whose_worker_died_goes_on_in_its_run(local_work: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES, str(local_work.work_dir)], capture_output=True, text=True, check=False
+    )
+    run_id = done.stdout.strip()
+    pool, first = pool_without_cluster(local_work), training()
+    assert pool._after_death(first, _Job("a", first, first, 1, 0)) is first  # it had no run yet
+    after = pool._after_death(first, _Job("a", first, first, 1, 0, run_id=run_id))
+    assert (after.resume, after.trial, after.parameters["threads"]) == (run_id, Trial("study", 4), 3)
+    assert pool._records.get(run_id).status == RunStatus.FAILED
+    assert not pool._taken(after)
+
+
+@pytest.mark.parametrize(
+    ("plan", "threads", "needs"),
+    [
+        (training(), 4, (4, 1)),  # its share: 2 of 3 nodes' 20 CPUs, and no more than the smallest has
+        (training(threads=8, device="cpu"), 8, (8, 0)),
+        (training(threads=1, device="1,3"), 1, (1, 2)),
+        (plan_run("wrap", experiment_name="gate", script_path="a.py"), None, (1, 1)),
+        (plan_run("infer", experiment_name="gate", model_path="a.pt", data_yaml="a", device="cpu"), 0, (4, 0)),
+        (plan_run("registry", experiment_name="gate", action="promote", model_name="m"), None, (1, 0)),
+    ],
+)
+def test_a_job_asks_for_what_its_plan_needs(
+    local_work: Settings, plan: RunPlan, threads: int | None, needs: tuple[int, int]
+) -> None:
+    pool = pool_without_cluster(local_work, {"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0})
+    form, *found = pool._on_a_node(plan)
+    assert tuple(found) == needs
+    assert getattr(getattr(form.scenario, "env", None), "threads", None) == threads
+    if needs[1] == 2:
+        assert form.scenario.env.device == "0,1"  # Ray numbers those that it gives from 0
+
+
+def test_what_no_node_has_is_refused(local_work: Settings) -> None:
+    pool = pool_without_cluster(local_work, {"CPU": 4.0}, {"CPU": 8.0})
+    with pytest.raises(InputError, match=r"needs 9 CPUs of one node, .* more than 8; ask for fewer in env.threads"):
+        pool._on_a_node(training(threads=9))
+    with pytest.raises(InputError, match=r"needs 1 GPUs of one node, .* more than 0; ask for fewer in env.device"):
+        pool._on_a_node(training(device="0"))
 
 
 @pytest.fixture
