@@ -166,8 +166,9 @@ def test_two_processes_share_a_study_and_one_is_killed(
         sweeps.wait_for(lambda rows: in_the_middle(rows) and len({row.sweep for row in rows}) == 2, first, second)
         kill_tree(first)
         with sweeps.running() as third:
-            check_each_once(sweeps, finished(third))
-            assert finished(second)["best"] == finished_best(sweeps)
+            documents = [finished(second), finished(third)]
+    check_each_once(sweeps, documents[0])
+    assert documents[0]["best"] == documents[1]["best"] == finished_best(sweeps)
 
 
 @pytest.mark.slow
