@@ -128,7 +128,8 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
             _subject_row(prepared, place, scored[place], found=dict(found[place]), latency_ms_p50=speeds.get(place))
             for place in range(len(prepared.subjects))
         ]
-        comparisons = [_comparison_row(prepared.subjects[place + 1], each) for place, each in enumerate(compared)]
+        pairs = zip(prepared.subjects[1:], compared, strict=True)
+        comparisons = [_comparison_row(one, prepared.subjects[0], each) for one, each in pairs]
         unmet = [f"{each['name']}: {text}" for each in subjects for text in self.unmet(each["figures"])]
         remarks = (*self.remarks, *_remarks_on_result(compared), *why_not, *said, *unmet)
         result = ComparisonResult(
@@ -170,11 +171,11 @@ def _subject_row(prepared: PreparedComparison, place: int, scored: DetectionResu
     }  # fmt: skip
 
 
-def _comparison_row(subject: Subject, compared: PairedComparison) -> dict[str, Any]:
+def _comparison_row(subject: Subject, first: Subject, compared: PairedComparison) -> dict[str, Any]:
     outcome = "better" if compared.low > 0 else "worse" if compared.high < 0 else "none"
     made_by = subject.training.run_id if subject.training else ""
     said = {"name": subject.name, "label": subject.label, "made_by": made_by, "outcome": outcome}
-    return {**said, **plain(compared.to_dict())}
+    return {**said, "caveat": _seeds_alone(subject, first), **plain(compared.to_dict())}
 
 
 def _remarks_on(prepared: PreparedComparison) -> list[str]:
@@ -190,13 +191,19 @@ def _remarks_on(prepared: PreparedComparison) -> list[str]:
         if not served_alike(row, rows[0]):
             mine, theirs = (f"{each.backend} {each.precision} at {each.imgsz} px" for each in (row, rows[0]))
             said.append(f"{one.name} was evaluated by {mine}, {subjects[0].name} by {theirs}")
-        changes = one.differs(subjects[0])
-        if changes and all(change.startswith("seed ") for change in changes):
-            said.append(
-                f"{one.name} and {subjects[0].name} are the same training but for its seed: what differs between them "
-                "is chance of the training, and says nothing of the way it was trained"
-            )
+    said += [text for one in subjects[1:] if (text := _seeds_alone(one, subjects[0]))]
     return [*said, *_rare_classes(prepared.records[0])]
+
+
+def _seeds_alone(one: Subject, first: Subject) -> str:
+    """What is to be said of two that differ by the seed of their training alone; else nothing."""
+    changes = one.differs(first)
+    if not changes or not all(change.startswith("seed ") for change in changes):
+        return ""
+    return (
+        f"{one.name} and {first.name} are the same training but for its seed: what differs between them is chance of "
+        "the training, and says nothing of the way it was trained"
+    )
 
 
 def _rare_classes(record: DetectionRecord) -> list[str]:

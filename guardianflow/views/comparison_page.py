@@ -39,7 +39,7 @@ def sentence(row: Row, first: Row) -> str:
         "worse": f"{one} is worse than {other}:",
         "none": f"no difference is shown between {one} and {other}:",
     }[row["outcome"]]
-    return f"{said} {_figures(row)}"
+    return f"{said} {_figures(row)}{'; they differ by the seed of their training alone' if row['caveat'] else ''}"
 
 
 def _figures(row: Row) -> str:
@@ -84,7 +84,8 @@ def _card(row: Row, first: Row, words: str, reach: float) -> str:
         f"{escape(large)}</div>"
         f'<div style="font-size:1.15em;margin:2px 0">{escape(_figures(row))}</div>'
         f'<div style="opacity:.75;overflow-wrap:anywhere">{escape(who)}</div>'
-        f"{_ruler(row, other, colour, reach)}<div>{escape(words)}</div></div>"
+        f"{_ruler(row, other, colour, reach)}<div>{escape(words)}</div>"
+        f"<div><b>{escape(row['caveat'])}</b></div></div>"
     )
 
 

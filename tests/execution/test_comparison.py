@@ -116,6 +116,8 @@ def test_two_that_differ_by_chance_show_no_difference(world: World) -> None:
     assert result.comparisons[0]["outcome"] == "none"
     assert result.verdict.startswith(f"no difference is shown between B (run {other[:12]}) and A (run {one[:12]}):")
     assert any("are the same training but for its seed" in text for text in result.remarks)
+    assert result.verdict.endswith("on 40 images; they differ by the seed of their training alone")
+    assert "<b>B and A are the same training but for its seed" in result._repr_html_()
     assert any(text.startswith("40 images show a difference from about 0.") for text in result.remarks)
     assert result.subjects[1]["differs"] == ["seed 0 → 1"]
     assert result.next_steps().commands() == [("Compare once more", f"guardianflow run --again {result.run_id}")]
