@@ -140,7 +140,9 @@ class SubjectSearch:
             rows = self._evaluations.find(sha256=measure(file).sha256)
             found = Subject(name, file.name, ("--model", str(file.absolute())), rows)
         elif _RUN_ID.fullmatch(spec):
-            found = self._run(name, self._records.get(spec))
+            record = self._records.get(spec)
+            record.require_files()
+            found = self._run(name, record)
         elif _VERSION.fullmatch(spec):
             found = self._version(name, f"models:/{spec}")
         else:

@@ -194,6 +194,7 @@ def test_a_pruned_run_says_so_whatever_is_asked_of_it(settings: Settings, runs: 
         ("register", "detector", "--run", finished.run_id),
         ("infer", "--model", finished.run_id, "--data", "data.yaml"),
         ("quant", "--source", finished.run_id),
+        ("compare", finished.run_id, killed.run_id),
         ("train", "--resume", killed.run_id),
     ):
         said = say(*words, code=2)
