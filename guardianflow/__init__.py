@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guardianflow.evaluation.detection.evaluate import evaluate_detection
     from guardianflow.evaluation.mot.evaluate import evaluate_mot
     from guardianflow.exceptions import GuardianFlowError
+    from guardianflow.execution.comparison import ComparisonResult, ComparisonRunner
     from guardianflow.execution.sweep import SweepResult, SweepRunner
     from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
     from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
@@ -33,7 +34,8 @@ _HOMES = """
     core.registry ModelRegistry ModelVersion | dashboard.metrics_store MetricsStore | dashboard.reporter Reporter
     data.dataset Dataset check_dataset read_dataset
     evaluation.detection.evaluate evaluate_detection | evaluation.mot.evaluate evaluate_mot
-    exceptions GuardianFlowError | execution.sweep SweepResult SweepRunner
+    exceptions GuardianFlowError | execution.comparison ComparisonResult ComparisonRunner
+    execution.sweep SweepResult SweepRunner
     runners.inference.runner InferenceResult InferenceRunner
     runners.quantization.runner QuantizationResult QuantizationRunner
     runners.training.runner TrainingResult TrainingRunner

@@ -12,6 +12,8 @@ import guardianflow
 
 PUBLIC = [
     "BaseScenario",
+    "ComparisonResult",
+    "ComparisonRunner",
     "Dataset",
     "Env",
     "ExperimentRegistry",
