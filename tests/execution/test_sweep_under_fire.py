@@ -35,6 +35,7 @@ from tests.services.ray_cluster import HOW_TO_GET_IT, RayCluster
 ROOT = Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("GUARDIANFLOW_FIRE"))
 TRIALS = 12 if FULL else 5
+PATIENCE_S = 1800 if FULL else 600
 CALL = "from guardianflow.cli import main; main()"
 PHOTOGRAPHS = Path(os.environ.get("GUARDIANFLOW_REAL_DATA") or ROOT.parent / "shared" / "data") / "bccd" / "data.yaml"
 
@@ -75,7 +76,7 @@ class Sweeps:
             return []
 
     def wait_for(self, condition: Callable[[list[TrialRow]], bool], *processes: subprocess.Popen[str]) -> None:
-        end = time.monotonic() + 600
+        end = time.monotonic() + PATIENCE_S
         while not condition(self.rows()):
             assert time.monotonic() < end, "it did not come"
             for process in processes:
@@ -125,7 +126,7 @@ def check_each_once(sweeps: Sweeps, document: dict[str, Any]) -> None:
 
 
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, err = process.communicate(timeout=900)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     found: dict[str, Any] = json.loads(out)
     return found
@@ -141,7 +142,7 @@ def data_yaml(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3 * PATIENCE_S)
 def test_a_sweep_that_is_killed_and_started_again_does_each_trial_once(
     training_settings: Settings, tmp_path: Path, data_yaml: Path
 ) -> None:
@@ -156,7 +157,7 @@ def test_a_sweep_that_is_killed_and_started_again_does_each_trial_once(
 
 @pytest.mark.slow
 @pytest.mark.services
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3 * PATIENCE_S)
 def test_two_processes_share_a_study_and_one_is_killed(
     postgres_url: str, mlflow_sqlite_template: Path, tmp_path: Path, data_yaml: Path
 ) -> None:
@@ -173,7 +174,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
 
 @pytest.mark.slow
 @pytest.mark.services
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3 * PATIENCE_S)
 def test_a_sweep_on_a_cluster_ends_though_one_of_two_nodes_is_killed(
     training_settings: Settings, tmp_path: Path, data_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
