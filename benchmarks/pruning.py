@@ -13,6 +13,7 @@ once more. Goal: at most half of the epochs, and a best map50 that is lower by n
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import statistics
@@ -111,7 +112,8 @@ def train(scenario: TrainingScenario) -> Curve:
             log_file=folder / "log", epochs=scenario.run.epochs, batch=scenario.run.batch, imgsz=scenario.model.imgsz,
             device="cpu", seed=scenario.env.seed, workers=0, threads=1, patience=0, options=scenario.run.options,
         )  # fmt: skip
-        outcome = train_detector(job, diary)
+        with contextlib.redirect_stdout(sys.stderr):  # Ultralytics draws how it fills its cache
+            outcome = train_detector(job, diary)
     curve = Curve(diary.values, float(outcome.metrics[METRIC]))
     options = ", ".join(f"{name} {scenario.run.options[name]}" for name in ("optimizer", "lr0", "warmup_epochs"))
     print(f"  {curve.best:.3f}  {' '.join(f'{value:.3f}' for value in curve.by_epoch)}  {options}", file=sys.stderr)
