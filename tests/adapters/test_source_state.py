@@ -185,10 +185,12 @@ def test_nothing_that_a_repository_configures_is_run(repository: Path, tmp_path:
     key, value = ATTACKS[name]
     git(repository, "config", key, value.format(program=program, hooks=program.parent))
     if name in {"fsmonitor", "external", "driver", "clean", "hooks", "smudge.dotted"}:  # the attack is a real one
+        os.utime(repository / ".gitattributes", (1, 1))  # the index is out of date, so git writes it: the hook's moment
         subprocess.run(["git", "-C", str(repository), "status"], capture_output=True, check=False)
         subprocess.run(["git", "-C", str(repository), "diff"], capture_output=True, check=False)
         assert marker.exists()
         marker.unlink()
+        os.utime(repository / ".gitattributes", (2, 2))
         (repository / "train.py").write_text("lr = 33\n")
     state = source_state(repository)
     assert not marker.exists()

@@ -14,3 +14,8 @@ depends_on = None
 def upgrade() -> None:
     """To this schema."""
     op.add_column("gf_run_records", sa.Column("pruned", sa.DateTime(timezone=True), nullable=True))
+
+
+def downgrade() -> None:
+    """Back to a state that doesn't say it."""
+    op.drop_column("gf_run_records", "pruned")
