@@ -28,7 +28,7 @@ def sweep(
     direct: Direct = False,
     json: Json = False,
 ) -> None:
-    """Train again and again with other values, and keep the best; started again, it goes on where it was."""
+    """Train again and again with other values, end hopeless trials early, keep the best."""
     from guardianflow.scenario.experiment_design import RunPlan, SweepScenario
     from guardianflow.scenario.file import load_scenario
 
@@ -74,7 +74,7 @@ def _show_plans(scenario: Any, *, as_json: bool) -> None:
         say("          trials that are ended early make it less")
 
 
-study_app = Typer(name="study", help="Studies: what sweeps have tried.", no_args_is_help=True)
+study_app = Typer(name="study", help="Studies: what sweeps have tried, and what came of it.", no_args_is_help=True)
 
 
 @study_app.command("list")
