@@ -31,9 +31,10 @@ from guardianflow.core.config import Settings
 from guardianflow.exceptions import InputError, RunFailedError, RunInterruptedError
 from guardianflow.execution.executors import RunOutcome
 from guardianflow.execution.pool import Pool
+from guardianflow.execution.studies import Studies
 from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.runs.tracking import make_client
-from guardianflow.scenario.experiment_design import RunPlan, Trial
+from guardianflow.scenario.experiment_design import RunPlan, SweepScenario, Trial
 from guardianflow.scenario.factory import plan_run
 from guardianflow.state.database import Database
 
@@ -52,6 +53,14 @@ while not other.exists():
     time.sleep(0.05)
 print("loss: 0.25")
 """
+_STUDY = SweepScenario.model_validate(
+    {
+        "experiment": "연구 study",
+        "model": {"architecture": "yolo11n.yaml"},
+        "dataset": {"data_yaml": "data.yaml"},
+        "sweep": {"space": {"run.batch": [4, 8]}, "sampler": "grid"},
+    }
+)
 _FAILS = "raise SystemExit('the disk is made of cheese')"
 _HANGS = """
 import os, pathlib, sys, time
@@ -101,13 +110,16 @@ class ExecutorSuite:
         raise NotImplementedError("define the fixture open_pool in the subclass")
 
     @pytest.fixture(scope="class")
-    def batch(self, open_pool: OpenPool, tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    def batch(self, open_pool: OpenPool, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Batch:
         """Two plans that wait for each other, one that fails and one whose input can't be used; all have ended."""
         folder = tmp_path_factory.mktemp("plans")
         one, two = folder / "one.here", folder / "two.here"
+        study = Studies(settings).begin(_STUDY, data="d" * 64, sweep="a" * 32)
+        with study.lock():
+            row = study.ask({"run.batch": 8}, sweep="b" * 32)
         batch = Batch({})
         plans = {
-            "one": script_plan(folder / "one", _MEETS, one, two, trial=Trial("연구 study", 3, "a" * 32)),
+            "one": script_plan(folder / "one", _MEETS, one, two, trial=Trial(study.name, row.number, study.parent, row.sweep)),
             "two": script_plan(folder / "two", _MEETS, two, one),
             "fails": script_plan(folder / "fails", _FAILS),
             "unusable": script_plan(folder / "unusable", ""),
@@ -144,8 +156,12 @@ class ExecutorSuite:
 
     def test_a_trials_run_lies_below_its_parent(self, batch: Batch, settings: Settings) -> None:
         tags = make_client(settings).get_run(batch.told["one"]).data.tags
-        wanted = {"mlflow.parentRunId": "a" * 32, "guardianflow.study": "연구 study", "guardianflow.trial": "3"}
+        wanted = {"mlflow.parentRunId": "a" * 32, "guardianflow.study": _STUDY.study, "guardianflow.trial": "0"}
         assert wanted.items() <= tags.items()
+
+    def test_a_trials_run_stands_in_its_study_with_its_outcome(self, batch: Batch, settings: Settings) -> None:
+        row = Studies(settings).get(_STUDY.study).row(0)
+        assert (row.run_id, row.outcome["metrics"]["loss"]) == (batch.told["one"], 0.25)
 
     def test_a_run_that_failed_says_why(self, batch: Batch, settings: Settings) -> None:
         with pytest.raises(RunFailedError, match=r"run \w+ failed|code 1"):
