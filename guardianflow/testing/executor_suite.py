@@ -117,9 +117,10 @@ class ExecutorSuite:
         study = Studies(settings).begin(_STUDY, data="d" * 64, sweep="a" * 32)
         with study.lock():
             row = study.ask({"run.batch": 8}, sweep="b" * 32)
+        trial = Trial(study.name, row.number, study.parent, row.sweep)
         batch = Batch({})
         plans = {
-            "one": script_plan(folder / "one", _MEETS, one, two, trial=Trial(study.name, row.number, study.parent, row.sweep)),
+            "one": script_plan(folder / "one", _MEETS, one, two, trial=trial),
             "two": script_plan(folder / "two", _MEETS, two, one),
             "fails": script_plan(folder / "fails", _FAILS),
             "unusable": script_plan(folder / "unusable", ""),
