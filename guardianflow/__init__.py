@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from guardianflow.execution.comparison import ComparisonResult, ComparisonRunner
     from guardianflow.execution.sweep import SweepResult, SweepRunner
     from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
+    from guardianflow.runners.loaded_model import LoadedModel, load, load_champion
     from guardianflow.runners.quantization.runner import QuantizationResult, QuantizationRunner
     from guardianflow.runners.training.runner import TrainingResult, TrainingRunner
     from guardianflow.scenario.blocks import BaseScenario, Env, Model, Site, Task
@@ -37,6 +38,7 @@ _HOMES = """
     exceptions GuardianFlowError | execution.comparison ComparisonResult ComparisonRunner
     execution.sweep SweepResult SweepRunner
     runners.inference.runner InferenceResult InferenceRunner
+    runners.loaded_model LoadedModel load load_champion
     runners.quantization.runner QuantizationResult QuantizationRunner
     runners.training.runner TrainingResult TrainingRunner
     scenario.blocks BaseScenario Env Model Site Task | scenario.file load_scenario

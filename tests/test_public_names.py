@@ -22,6 +22,7 @@ PUBLIC = [
     "InferenceResult",
     "InferenceRunner",
     "InferenceScenario",
+    "LoadedModel",
     "MetricRecord",
     "MetricsStore",
     "Model",
@@ -47,6 +48,8 @@ PUBLIC = [
     "evaluate_mot",
     "get_gpu_metrics",
     "get_model_size",
+    "load",
+    "load_champion",
     "load_scenario",
     "read_dataset",
 ]

@@ -42,6 +42,7 @@ class FoundModel:
         fingerprint: That dataset's fingerprint.
         backend: What serves the registered version; empty for other models.
         precision: What that backend is asked for; likewise.
+        imgsz: Side of its input in pixels as it is served; 0 for other models and where the file says it.
     """
 
     spec: str
@@ -53,6 +54,7 @@ class FoundModel:
     fingerprint: str = ""
     backend: str = ""
     precision: str = ""
+    imgsz: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -97,6 +99,7 @@ def _of_version(uri: str, settings: Settings) -> FoundModel:
         fingerprint=version.dataset_fingerprint or "",
         backend=version.serving.backend,
         precision=version.serving.precision,
+        imgsz=version.serving.imgsz,
     )
     try:
         record = RunRecords(Database.open(settings.database_url)).get(version.run_id)
