@@ -14,9 +14,10 @@ from guardianflow.vision._ultralytics import import_ultralytics
 import_ultralytics()
 
 import ultralytics.data.utils as data_utils  # noqa: E402
+import ultralytics.utils as utils_module  # noqa: E402
 import ultralytics.utils.plotting as plotting_module  # noqa: E402
 
-from guardianflow.vision.training._isolation import is_foreign_tracker, isolated  # noqa: E402
+from guardianflow.vision.training._isolation import isolated  # noqa: E402
 
 
 def test_replacements_hold_inside_the_block_only_however_blocks_overlap() -> None:
@@ -41,12 +42,15 @@ def test_replacements_hold_inside_the_block_only_however_blocks_overlap() -> Non
     assert plotting_module.check_font.__module__ == "ultralytics.utils.checks"
 
 
-def test_only_ultralytics_own_mlflow_is_a_foreign_tracker() -> None:
-    import ultralytics.utils.callbacks.mlflow as theirs
+def test_a_training_logs_to_no_mlflow_and_no_ray_of_ultralytics(tiny_data: Path, tmp_path: Path) -> None:
+    from guardianflow.vision.training._trainer import IsolatedTrainer
 
-    assert all(is_foreign_tracker(callback) for callback in theirs.callbacks.values())
-    assert not is_foreign_tracker(print)
-    assert not is_foreign_tracker(lambda trainer: trainer)
+    settings = dict(utils_module.SETTINGS)
+    asked = {"model": "yolo11n.yaml", "data": str(tiny_data), "device": "cpu", "project": str(tmp_path)}
+    trainer = IsolatedTrainer(overrides=asked)
+    homes = {callback.__module__ for callbacks in trainer.callbacks.values() for callback in callbacks}
+    assert not {f"ultralytics.utils.callbacks.{name}" for name in ("mlflow", "raytune")} & homes
+    assert dict(utils_module.SETTINGS) == settings
 
 
 def test_stdout_stays_clean_on_a_machine_that_never_saw_ultralytics(tmp_path: Path) -> None:

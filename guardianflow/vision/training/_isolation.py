@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import ultralytics.data.dataset as dataset_module
 import ultralytics.data.utils as data_utils
 import ultralytics.models.yolo.detect.train as train_module
 import ultralytics.models.yolo.detect.val as val_module
+import ultralytics.utils as utils_module
 import ultralytics.utils.plotting as plotting_module
 from PIL import Image
 from ultralytics.data.utils import exif_size
@@ -30,9 +31,10 @@ from ultralytics.data.utils import exif_size
 from guardianflow.plots.font import curve_families, font_file
 from guardianflow.vision.training._labels import read_checked_labels
 
-__all__ = ["is_foreign_tracker", "isolated"]
+__all__ = ["isolated"]
 
-_FOREIGN_TRACKERS = ("ultralytics.utils.callbacks.mlflow",)
+# Ultralytics would log to an MLflow of its own, and takes 4 s to import Ray Tune for nothing.
+_FOREIGN = {"mlflow": False, "raytune": False}
 
 _Replacement = tuple[MutableMapping[str, Any], str, Any]
 
@@ -64,13 +66,9 @@ def isolated() -> Iterator[None]:
                     names[name] = original
 
 
-def is_foreign_tracker(callback: Callable[..., Any]) -> bool:
-    """Whether a callback would log the training somewhere else than where our run is."""
-    return getattr(callback, "__module__", "") in _FOREIGN_TRACKERS
-
-
 def _replacements() -> list[_Replacement]:
     return [
+        (vars(utils_module), "SETTINGS", {**utils_module.SETTINGS, **_FOREIGN}),
         (vars(data_utils), "check_image", _read_shape),
         (vars(data_utils), "check_font", lambda *_args, **_kwargs: None),
         (vars(build_module), "YOLODataset", _ImagesThemselves),

@@ -10,7 +10,7 @@ from typing import Any
 from ultralytics.cfg import DEFAULT_CFG
 from ultralytics.models.yolo.detect import DetectionTrainer
 
-from guardianflow.vision.training._isolation import is_foreign_tracker, isolated
+from guardianflow.vision.training._isolation import isolated
 
 __all__ = ["IsolatedTrainer"]
 
@@ -38,12 +38,6 @@ class IsolatedTrainer(DetectionTrainer):  # type: ignore[misc]
         """Train (see Ultralytics)."""
         with isolated():
             super().train()
-
-    def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event, those of Ultralytics' own MLflow logging left out."""
-        for callback in self.callbacks.get(event, []):
-            if not is_foreign_tracker(callback):
-                callback(self)
 
     def save_model(self) -> bool:
         """Write the checkpoints beside, then rename: a process killed in between leaves the last good ones."""
