@@ -22,6 +22,7 @@ from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.runners.training.runner import TrainingResult, TrainingRunner, find_run
 from guardianflow.runs.run_records import RunRecords, RunStatus
+from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.state.database import Database
 from tests.trainings import ListSink, Trained, copy_data, folder_digest, tiny_runner
 
@@ -236,6 +237,12 @@ def test_resuming_on_changed_data_is_refused(tiny_data: Path, tmp_path: Path, tr
     with pytest.raises(InputError, match=rf"data\.yaml has changed since run {run_id} began.*--again {run_id}"):
         TrainingRunner.resuming(run_id, settings=training_settings).run()
     assert find_run(run_id, settings=training_settings).status == RunStatus.KILLED
+
+
+def test_a_runner_refuses_a_scenario_of_another_kind() -> None:
+    scenario = BaseScenario.model_validate({"kind": "wrap", "experiment": "x"})
+    with pytest.raises(InputError, match="runs scenarios of kind train; this one is of kind wrap"):
+        TrainingRunner(scenario)
 
 
 def test_unknown_run_cant_be_resumed(trained: Trained) -> None:
