@@ -24,6 +24,8 @@ from guardianflow.registry.registration import Admission, Registration
 from guardianflow.registry.rollback import PREFLIGHTS, Preflight, Rollback
 from guardianflow.registry.version_files import VersionFiles
 from guardianflow.text.names import validate_name
+from guardianflow.text.option_values import moment_of
+from guardianflow.views.result_page import Rows
 from guardianflow.vision.serving import ServedModel, Serving
 
 __all__ = ["PREFLIGHTS", "ModelEvent", "ModelRegistry", "ModelState", "ModelVersion"]
@@ -295,9 +297,15 @@ class ModelRegistry:
             raise InputError(f"model URI {uri!r} must read models:/NAME@champion or models:/NAME/3")
         return self.get(match["name"], match["alias"] or match["version"])
 
-    def list_models(self) -> list[ModelState]:
+    def __repr__(self) -> str:
+        return repr(self.list_models())
+
+    def _repr_html_(self) -> str:
+        return self.list_models()._repr_html_()
+
+    def list_models(self) -> Rows[ModelState]:
         """Every model with the holders of its aliases, by name."""
-        return self._ledger.states()
+        return Rows(self._ledger.states())
 
     def signs_of_loss(self) -> tuple[str, ...]:
         """What tells that the ledger was lost: models that MLflow shows with aliases of ours and it doesn't know.
@@ -312,29 +320,35 @@ class ModelRegistry:
             return ()
         return tuple(_LOST.format(name=name) for name in found)
 
-    def list_versions(self, name: str, *, include_deleted: bool = False) -> list[ModelVersion]:
+    def list_versions(self, name: str, *, include_deleted: bool = False) -> Rows[ModelVersion]:
         """A model's versions, newest first.
 
         Raises:
             NotFoundError: No such model.
         """
-        return self._ledger.versions(self._known(name).name, include_deleted=include_deleted)
+        return Rows(self._ledger.versions(self._known(name).name, include_deleted=include_deleted))
 
-    def history(self, name: str, limit: int | None = None) -> list[ModelEvent]:
+    def history(self, name: str, limit: int | None = None) -> Rows[ModelEvent]:
         """The ledger of a model: who moved what, when, why and on what evidence; newest first.
 
         Raises:
             NotFoundError: No such model.
         """
-        return self._ledger.history(self._known(name).name, limit=limit)
+        return Rows(self._ledger.history(self._known(name).name, limit=limit))
 
-    def champion_at(self, name: str, time: datetime) -> ModelVersion | None:
-        """Who was champion at a moment (naive: UTC); ``None`` where nobody was.
+    def champion_at(self, name: str, time: datetime | str) -> ModelVersion | None:
+        """Who was champion at a moment; ``None`` where nobody was.
+
+        Args:
+            name: Model name.
+            time: When (naive: UTC), or ISO 8601 text (without a zone: local time).
 
         Raises:
             NotFoundError: No such model.
+            InputError: The text is no time.
         """
         state = self._known(name)
+        time = moment_of(time) if isinstance(time, str) else time
         moves = self._ledger.history(state.name, limit=1, until=time if time.tzinfo else time.replace(tzinfo=UTC))
         champion = moves[0].champion if moves else None
         return None if champion is None else self._ledger.version(state.name, champion)

@@ -94,6 +94,10 @@ class ModelState(Row):
         moves = row.pop("gen")
         return {**row, "moves": moves}
 
+    def shown(self) -> dict[str, str]:
+        """What a list of models shows of it."""
+        return {"model": self.name, **{alias: getattr(self, alias) or "" for alias in ALIASES}}
+
 
 @dataclass(frozen=True)
 class ModelVersion(Row):
@@ -171,6 +175,20 @@ class ModelVersion(Row):
         served = row.pop("serving")
         return {**row, "uri": self.uri, **served}
 
+    def shown(self) -> dict[str, str]:
+        """What a list of versions shows of it."""
+        return {
+            "version": self.version,
+            "status": self.status,
+            "aliases": ", ".join(f"@{alias}" for alias in self.aliases),
+            "mAP50": f"{self.metrics['map50']:.3f}" if "map50" in self.metrics else "",
+            "served by": self.serving.conditions,
+            "made from": self._origin(),
+            "run": self.run_id[:12],
+            "registered": f"{self.created:%Y-%m-%d %H:%M} UTC",
+            "by": self.created_by,
+        }
+
     def _repr_html_(self) -> str:
         shown = {
             "status": self.status,
@@ -222,6 +240,18 @@ class ModelEvent(Row):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
+
+    def shown(self) -> dict[str, str]:
+        """What a ledger shows of it."""
+        return {
+            "when": f"{self.time:%Y-%m-%d %H:%M:%S} UTC",
+            "what": self.action,
+            "version": self.version or "",
+            "champion": self.champion or "",
+            "rollback": self.rollback or "",
+            "who": self.actor,
+            "why": self.reason or "",
+        }
 
     def _repr_html_(self) -> str:
         shown = {key: str(value) for key, value in self.to_dict().items() if value not in (None, {}, self.name)}

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Protocol, TypeVar
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
 from guardianflow.text.command_lines import typed
 from guardianflow.text.printable import printable
 
-__all__ = ["NextSteps", "Table", "format_metric", "metric_table_html", "remarks_html", "run_link", "table_html"]
+__all__ = [
+    "NextSteps", "Rows", "Table", "format_metric", "metric_table_html", "remarks_html", "run_link", "table_html",
+]  # fmt: skip
 
 _HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
+
+
+class _Shown(Protocol):
+    def shown(self) -> Mapping[str, str]:
+        """Column → text."""
+
+
+T = TypeVar("T", bound=_Shown)
 
 
 def remarks_html(remarks: Sequence[str]) -> str:
@@ -65,6 +76,25 @@ class Table:
 
     def _repr_html_(self) -> str:
         return table_html(self.rows, self.columns)
+
+
+class Rows(list[T]):
+    """A list whose members say what to show of them: a table in a notebook, aligned text at a prompt."""
+
+    def _table(self) -> Table:
+        rows = [row.shown() for row in self]
+        named = dict.fromkeys(name for row in rows for name in row)
+        columns = [name for name in named if any(row[name] for row in rows)]
+        return Table(columns, [[row[name] for name in columns] for row in rows])
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_() if self else "<p>none yet</p>"
+
+    def __repr__(self) -> str:
+        table = self._table()
+        lines = [[str(text) for text in line] for line in (table.columns, *table.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("   ".join(map(str.ljust, line, widths)).rstrip() for line in lines) or "none yet"
 
 
 def metric_table_html(metrics: Mapping[str, float]) -> str:

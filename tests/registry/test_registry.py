@@ -566,6 +566,9 @@ def test_history_tells_who_was_champion_when(world, promoted, name):
         assert (found.version if found else None) == event.champion
     assert promoted.champion_at(name, events[0].time - timedelta(seconds=1)) is None
     assert promoted.champion_at(name, datetime(2100, 1, 1)).version == "1"  # noqa: DTZ001 - naive is UTC
+    assert promoted.champion_at(name, "2100-01-01T00:00").version == "1"
+    with pytest.raises(InputError, match="is no time"):
+        promoted.champion_at(name, "yesterday")
     assert len(promoted.history(name, limit=2)) == 2
 
 
@@ -667,3 +670,16 @@ def test_reading_the_ledger_does_not_import_mlflow(sqlite_world, name):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["1", "1", "False"]
+
+
+def test_lists_and_the_registry_itself_are_tables(world, promoted, name):
+    promoted.rollback(name, reason="<b>misses trucks</b>")
+    ledger, versions = promoted.history(name), promoted.list_versions(name)
+    assert isinstance(ledger, list)
+    assert "&lt;b&gt;misses trucks" in ledger._repr_html_()
+    assert repr(ledger).splitlines()[0].split() == ["when", "what", "version", "champion", "rollback", "who", "why"]
+    assert len(repr(ledger).splitlines()) == len(ledger) + 1
+    assert "mappingproxy" not in repr(versions)
+    assert "@champion" in versions._repr_html_()
+    assert name in repr(promoted)
+    assert name in promoted._repr_html_()
