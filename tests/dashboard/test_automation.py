@@ -436,12 +436,13 @@ def test_a_watch_tells_what_is_new_and_ends_with_ctrl_c(tmp_path: Path, mlflow_s
     record = MetricRecord(datetime.now(UTC), "map50", 0.4, model="gate", site="항구", source="inference")
     MetricsStore(settings.database_url).save_metrics([record])
     wait_for(lambda: any("map50-low" in line and "firing" in line for line in lines))
+    said = lambda: [line.strip() for line in lines].count("nothing is advised")  # noqa: E731
+    wait_for(lambda: said() == 2)
+    time.sleep(2.5)  # two more looks
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     reader.join(10)
-    assert [line.strip() for line in lines].count(
-        "nothing is advised"
-    ) == 2  # nothing is said again while nothing is new
+    assert said() == 2, "nothing is said again while nothing is new"
 
 
 def test_a_watch_makes_no_json_document(site: Site) -> None:
