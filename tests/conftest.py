@@ -26,6 +26,14 @@ from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
 from tests.trainings import tiny_data, trained, training_settings  # noqa: E402, F401 - fixtures
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is of the long form alone is left to ``make test-fire``."""
+    if not os.environ.get("GUARDIANFLOW_FIRE"):
+        long = [item for item in items if item.get_closest_marker("fire")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Where all that tests need was brought (.ci/run), a skip for another reason than the allowed ones is a failure."""

@@ -1,6 +1,7 @@
 """A sweep is killed with all that it started, and started again: no trial is lost, none is executed twice.
 
-The short form's trainings take no time; ``make test-fire`` trains on the real photographs.
+The short form's trainings take no time, and two processes share a study on PostgreSQL; ``make test-fire`` trains on
+the real photographs, and has the embedded database and a Ray cluster, too.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Sweeps:
         self.words: list[str] = []
         self.asked = sweep_of(
             data_yaml, experiment="under fire", sweep__trials=TRIALS, sweep__pruner="median", run__batch=8,
-            run__options={"fraction": 0.1, "plots": False} if FULL else {}, env__threads=1, **changes,
+            run__options={"fraction": 0.05, "plots": False} if FULL else {}, env__threads=1, **changes,
         )  # fmt: skip
         self.file = folder / "sweep.yaml"
         self.file.write_text(to_yaml(self.asked), encoding="utf-8")
@@ -141,6 +142,7 @@ def data_yaml(request: pytest.FixtureRequest) -> Path:
     return PHOTOGRAPHS
 
 
+@pytest.mark.fire
 @pytest.mark.slow
 @pytest.mark.timeout(3 * PATIENCE_S)
 def test_a_sweep_that_is_killed_and_started_again_does_each_trial_once(
@@ -172,6 +174,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
     assert documents[0]["best"] == documents[1]["best"] == finished_best(sweeps)
 
 
+@pytest.mark.fire
 @pytest.mark.slow
 @pytest.mark.services
 @pytest.mark.timeout(3 * PATIENCE_S)
