@@ -39,7 +39,8 @@ def sentence(row: Row, first: Row) -> str:
         "worse": f"{one} is worse than {other}:",
         "none": f"no difference is shown between {one} and {other}:",
     }[row["outcome"]]
-    return f"{said} {_figures(row)}{'; they differ by the seed of their training alone' if row['caveat'] else ''}"
+    alone = "; they differ by the seed of their training alone, so it is the chance of that" if row["caveat"] else ""
+    return f"{said} {_figures(row)}{alone}"
 
 
 def _figures(row: Row) -> str:

@@ -116,11 +116,26 @@ def test_two_that_differ_by_chance_show_no_difference(world: World) -> None:
     assert result.comparisons[0]["outcome"] == "none"
     assert result.verdict.startswith(f"no difference is shown between B (run {other[:12]}) and A (run {one[:12]}):")
     assert any("are the same training but for its seed" in text for text in result.remarks)
-    assert result.verdict.endswith("on 40 images; they differ by the seed of their training alone")
+    assert result.verdict.endswith(
+        "on 40 images; they differ by the seed of their training alone, so it is the chance of that"
+    )
     assert "<b>B and A are the same training but for its seed" in result._repr_html_()
     assert any(text.startswith("40 images show a difference from about 0.") for text in result.remarks)
     assert result.subjects[1]["differs"] == ["seed 0 → 1"]
     assert result.next_steps().commands() == [("Compare once more", f"guardianflow run --again {result.run_id}")]
+
+
+def test_what_two_seeds_differ_by_is_chance_of_the_training_however_sure_the_images_are(world: World) -> None:
+    one = world.trained(0.6, parameters={"seed": 0, "epochs": 3})
+    other = world.trained(0.9, parameters={"seed": 1, "epochs": 3})
+    for subjects, ahead in (((one, other), "B"), ((other, one), "A")):
+        result = world.compare(*subjects)
+        [row] = result.comparisons
+        assert row["low"] * row["high"] > 0
+        assert row["outcome"] == "none"
+        assert result.verdict.startswith("no difference is shown between B")
+        assert f"To serve, {ahead} may be preferred" in row["caveat"]
+        assert f"To serve, {ahead} may be preferred" in result._repr_html_()
 
 
 def test_the_metric_that_decides_can_be_chosen(world: World) -> None:
