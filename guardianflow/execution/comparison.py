@@ -172,12 +172,9 @@ def _subject_row(prepared: PreparedComparison, place: int, scored: DetectionResu
 
 
 def _comparison_row(subject: Subject, first: Subject, compared: PairedComparison) -> dict[str, Any]:
-    outcome = "better" if compared.low > 0 else "worse" if compared.high < 0 else "none"
     caveat = _seeds_alone(subject, first)
-    if caveat and outcome != "none":  # the interval knows the chance of the images, and not that of a training
-        ahead, behind = (subject.name, first.name) if outcome == "better" else (first.name, subject.name)
-        caveat += f". To serve, {ahead} may be preferred: on images like these it does better than {behind}"
-        outcome = "none"
+    # The interval knows the chance of the images, and not that of a training.
+    outcome = "none" if caveat else "better" if compared.low > 0 else "worse" if compared.high < 0 else "none"
     made_by = subject.training.run_id if subject.training else ""
     said = {"name": subject.name, "label": subject.label, "made_by": made_by, "outcome": outcome}
     return {**said, "caveat": caveat, **plain(compared.to_dict())}

@@ -39,8 +39,18 @@ def sentence(row: Row, first: Row) -> str:
         "worse": f"{one} is worse than {other}:",
         "none": f"no difference is shown between {one} and {other}:",
     }[row["outcome"]]
-    alone = "; they differ by the seed of their training alone, so it is the chance of that" if row["caveat"] else ""
-    return f"{said} {_figures(row)}{alone}"
+    if not row["caveat"]:
+        return f"{said} {_figures(row)}"
+    return (
+        f"no difference is shown between the trainings of {one} and {other}, which are alike but for their seed; "
+        f"{_as_models(row, first)}"
+    )
+
+
+def _as_models(row: Row, first: Row) -> str:
+    """Which of two seeds does better on the images, which is another question than which training is better."""
+    word = "better than" if row["low"] > 0 else "worse than" if row["high"] < 0 else "as good as"
+    return f"as a model {row['name']} is {word} {first['name']}: {_figures(row)}"
 
 
 def _figures(row: Row) -> str:
@@ -73,17 +83,19 @@ def headline_html(subjects: Sequence[Row], comparisons: Sequence[Row], *, confid
 def _card(row: Row, first: Row, words: str, reach: float) -> str:
     sign, colour = _SIGNS[row["outcome"]]
     one, other = row["name"], first["name"]
+    models = _as_models(row, first)
+    figures = models[0].upper() + models[1:] if row["caveat"] else _figures(row)
     who = f"{one}: {row['label']} · {other}: {first['label']}"
     large = {
         "better": f"{one} is better than {other}",
         "worse": f"{one} is worse than {other}",
-        "none": f"No difference is shown between {one} and {other}",
+        "none": f"No difference is shown between {'the trainings of ' if row['caveat'] else ''}{one} and {other}",
     }[row["outcome"]]
     return (
         f'<div style="border-left:8px solid {colour};padding:4px 0 4px 16px;margin:10px 0 18px">'
         f'<div style="font-size:1.75em;font-weight:650;line-height:1.25"><span style="color:{colour}">{sign}</span> '
         f"{escape(large)}</div>"
-        f'<div style="font-size:1.15em;margin:2px 0">{escape(_figures(row))}</div>'
+        f'<div style="font-size:1.15em;margin:2px 0">{escape(figures)}</div>'
         f'<div style="opacity:.75;overflow-wrap:anywhere">{escape(who)}</div>'
         f"{_ruler(row, other, colour, reach)}<div>{escape(words)}</div>"
         f"<div><b>{escape(row['caveat'])}</b></div></div>"
