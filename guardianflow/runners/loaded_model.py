@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from guardianflow.core.config import Settings
-from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import InputError
 from guardianflow.plots.font import font_file
 from guardianflow.plots.palette import SERIES
@@ -115,7 +114,7 @@ class Boxes(Sequence[Box]):
 
     def picture(self) -> PIL.Image.Image:
         """The image with its boxes, at most 960 pixels a side, what was found written below it."""
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image, ImageColor, ImageDraw, ImageFont
 
         picture = Image.fromarray(self.image[:, :, ::-1])
         scale = min(1.0, _LONGEST_PX / max(picture.size))
@@ -135,7 +134,9 @@ class Boxes(Sequence[Box]):
             x = max(0.0, min(corners[0], picture.width - (right - left) - 6))
             y = corners[1] - bottom - 4 if corners[1] > bottom + 4 else corners[1]
             draw.rectangle((x, y, x + right - left + 6, y + bottom + 4), fill=colour)
-            draw.text((x + 3, y + 1), text, fill="white", font=font)
+            red, green, blue = ImageColor.getrgb(colour)[:3]
+            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "white"
+            draw.text((x + 3, y + 1), text, fill=ink, font=font)
         draw.text((4, picture.height + size // 3), self.caption, fill="#444", font=font)
         return canvas
 
@@ -179,7 +180,9 @@ class LoadedModel:
         self._backend = self._close.enter_context(open_backend(file, backend=self.backend, options=options))
         self.device = self._backend.info.device
         self._pipelines: dict[tuple[float, float], Pipeline] = {}
-        self.predict(np.zeros((self.imgsz, self.imgsz, 3), np.uint8))
+        with self._close as opened:
+            self.predict(np.zeros((self.imgsz, self.imgsz, 3), np.uint8))
+            self._close = opened.pop_all()
 
     def predict(self, image: str | Path | Image | PIL.Image.Image, *, confidence: float = CONFIDENCE,
                 iou: float = 0.7) -> Boxes:  # fmt: skip
@@ -258,7 +261,7 @@ def load(spec: str | Path, *, settings: Settings | None = None, device: str = ""
 
 def load_champion(name: str, *, settings: Settings | None = None, device: str = "", imgsz: int = 0) -> LoadedModel:
     """Open the version that is in charge of a model, as it is served; parameters and errors as :func:`load`."""
-    return load(ModelRegistry(settings).get_champion_uri(name), settings=settings, device=device, imgsz=imgsz)
+    return load(f"models:/{name}@champion", settings=settings, device=device, imgsz=imgsz)
 
 
 def _pixels(image: Any) -> npt.NDArray[Any]:

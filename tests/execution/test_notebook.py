@@ -6,11 +6,13 @@ import json
 import pickle
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 
@@ -248,6 +250,30 @@ def test_a_listener_that_fails_does_not_stop_the_run(notebooks, output, caplog):
 def test_a_progress_bar_keeps_one_line(notebooks, output, saved):
     execute_notebook(notebooks / "prints_progress.ipynb", output, html=False)
     assert saved(output).printed() == "line\n199%\nend\n"
+
+
+def test_of_our_own_bar_the_last_state_stays(tmp_path, output):
+    source = """
+from guardianflow.text.progress_bar import progress_bar
+with progress_bar(3, desc="trials", unit="trial", shown=True) as bar:
+    for number in range(3):
+        bar.set_postfix_str(f"best {number}")
+        bar.update()
+"""
+    path = tmp_path / "bar.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    execute_notebook(path, output, html=False)
+    [shown] = [output for cell in nbformat.read(output, 4).cells for output in cell.get("outputs", ())]
+    assert [*shown.data] == ["text/plain"]
+    assert "trials: 100%" in shown.data["text/plain"]
+    assert "best 2" in shown.data["text/plain"]
+
+
+def test_a_notebook_begins_without_grammars_that_it_does_not_need():
+    pytest.importorskip("rfc3987_syntax", reason="rfc3987-syntax is missing: make setup")
+    code = "import guardianflow.execution.engine, nbformat, sys; print('lark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize(

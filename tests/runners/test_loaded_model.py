@@ -75,6 +75,12 @@ def test_a_cell_shows_the_picture_with_what_was_found(model: LoadedModel, image:
     assert none._repr_jpeg_()
 
 
+def test_a_champion_that_is_here_is_served_while_mlflow_is_away(place: Settings, model: LoadedModel) -> None:
+    away = place.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    with load_champion(MODEL, settings=away) as loaded:
+        assert loaded.uri == model.uri
+
+
 def test_a_version_a_run_and_a_file_can_be_loaded(place: Settings, model: LoadedModel, trained: Trained) -> None:
     run = trained.result.run_id
     weights = ModelRegistry(place).download(MODEL)
