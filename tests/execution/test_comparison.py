@@ -436,6 +436,6 @@ def test_it_runs_as_a_notebook_with_photographs_and_again_from_its_scenario(
     assert any("the same training but for its seed" in text for text in outcome.result["remarks"])
     assert outcome.html is not None
     page = outcome.html.read_text(encoding="utf-8")
-    assert page.index("No difference is shown between B and A") < page.index("Plotly.newPlot")
+    assert page.index("No difference is shown between the trainings of B and A") < page.index("Plotly.newPlot")
     scenario = load_scenario(outcome.folder / "scenario.yaml")
     assert scenario.flat() == plan_run("compare", experiment_name="다름", subjects=seeds).parameters
