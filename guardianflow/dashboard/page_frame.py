@@ -20,12 +20,19 @@ __all__ = [
 _SIGNS = {"well": "✓", "unwell": "!", "unknown": "?", "note": "i"}
 
 STYLE = """
-body:has(.gf),#rendered_cells:has(.gf){background:#f4f6f8!important}
-.gf{--ink:#1f2933;--soft:#5b6673;--line:#dfe3e8;--card:#fff;--page:#f4f6f8;--well:#00704f;--well-bg:#e3f4ed;
---unwell:#b03a00;--unwell-bg:#fdebe1;--unknown:#56606c;--unknown-bg:#eceff2;--blue:#0072b2;
+body[data-voila]{--gf-page:#f4f6f8}body[data-voila].theme-dark{--gf-page:#111}
+body[data-voila]:has(.gf),body[data-voila] #rendered_cells:has(.gf){background:var(--gf-page)!important}
+.gf{--ink:var(--jp-ui-font-color1,#1f2933);--soft:var(--jp-ui-font-color2,#5b6673);--line:var(--jp-border-color2,#dfe3e8);
+--card:var(--jp-layout-color1,#fff);--page:var(--gf-page,var(--jp-layout-color0,#f4f6f8));--well:#00704f;
+--well-bg:#e3f4ed;--unwell:#b03a00;--unwell-bg:#fdebe1;--unknown:#56606c;--unknown-bg:#eceff2;--blue:#0072b2;
+--blue-bg:#eaf4fa;--blue-ink:#00507e;--bar:#86b9d8;--on:#fff;
 color:var(--ink);background:var(--page);box-sizing:border-box;padding:20px clamp(12px,3vw,40px) 40px;
 font:15px/1.5 system-ui,-apple-system,"Segoe UI","Noto Sans","Noto Sans KR","Noto Sans CJK KR","Malgun Gothic",
 sans-serif;white-space:normal}
+[data-jp-theme-light="false"] .gf{--well:#4fc99d;--well-bg:#11352a;--unwell:#ff9d66;--unwell-bg:#432414;
+--unknown:#aab4bf;--unknown-bg:#333a42;--blue:#6cb9ea;--blue-bg:#142b3c;--blue-ink:#a8d8f6;--bar:#3d7ba3;--on:#111}
+body:not([data-voila]) .jp-OutputArea .gf{padding:6px 12px 14px}
+body:not([data-voila]) .jp-OutputArea .gf h1{font-size:20px;margin:6px 0 12px}
 .gf *{box-sizing:border-box}
 .gf .gf-in{max-width:1240px;margin:0 auto}
 .gf.gf-page{height:auto;overflow:visible;--jp-widgets-font-size:15px}
@@ -34,7 +41,10 @@ sans-serif;white-space:normal}
 .gf.gf-page .widget-html-content{font:inherit;line-height:1.5;color:inherit;width:100%;white-space:normal}
 .gf .gf-decide{flex-flow:row wrap;gap:8px;margin-top:12px!important;align-items:center}
 .gf .gf-decide>*{margin:0}.gf .gf-decide .widget-text{flex:1 1 180px;min-width:140px;max-width:380px}
-.gf .gf-key{flex-flow:row wrap;gap:10px;align-items:center}
+.gf .gf-decide .jupyter-button{width:auto;max-width:100%;padding:0 14px}
+.gf .gf-decide .widget-dropdown{width:auto;min-width:220px;max-width:100%}
+.gf .gf-decide+.widget-html{margin-top:10px!important}
+.gf .gf-key{flex-flow:row wrap;gap:10px;align-items:center;margin-top:14px!important}
 .gf .gf-advised{margin-top:12px!important}
 .gf nav{display:flex;gap:18px;flex-wrap:wrap;font-size:14px;color:var(--soft);align-items:baseline}
 .gf nav a{color:var(--blue);text-decoration:none}.gf nav a:hover{text-decoration:underline}
@@ -49,34 +59,36 @@ border-radius:10px;padding:16px 18px;min-width:0}
 .gf .gf-head b{font-size:19px;font-weight:650;overflow-wrap:anywhere;flex:1 1 auto}
 .gf .well{--c:var(--well);--b:var(--well-bg)}.gf .unwell{--c:var(--unwell);--b:var(--unwell-bg)}
 .gf .unknown{--c:var(--unknown);--b:var(--unknown-bg)}
-.gf .note{--c:var(--blue);--b:#e6f2fa}
+.gf .note{--c:var(--blue);--b:var(--blue-bg)}
 .gf .gf-pill{display:inline-flex;align-items:center;gap:7px;color:var(--c);background:var(--b);border-radius:99px;
 padding:2px 12px 2px 3px;font-weight:600;white-space:nowrap}
 .gf .gf-pill i{display:inline-block;width:22px;height:22px;line-height:22px;border-radius:50%;background:var(--c);
-color:#fff;text-align:center;font-style:normal;font-weight:700;font-size:14px}
+color:var(--on);text-align:center;font-style:normal;font-weight:700;font-size:14px}
 .gf .gf-small .gf-pill{font-size:13px;padding:1px 9px 1px 2px;gap:5px}
 .gf .gf-small .gf-pill i{width:17px;height:17px;line-height:17px;font-size:11px}
 .gf p{margin:8px 0 0;overflow-wrap:anywhere}.gf .gf-why{font-size:16px}.gf .gf-soft{color:var(--soft);font-size:13.5px}
-.gf .gf-advice{margin-top:12px;border-left:3px solid var(--blue);background:#eef6fb;border-radius:0 6px 6px 0;
+.gf .gf-advice{margin-top:12px;border-left:3px solid var(--blue);background:var(--blue-bg);border-radius:0 6px 6px 0;
 padding:8px 12px}
-.gf .gf-advice b{color:#00507e;display:block;font-size:13px}
+.gf .gf-advice b{color:var(--blue-ink);display:block;font-size:13px}
 .gf .gf-trend{margin-top:14px}
 .gf .gf-bars{position:relative;display:flex;align-items:flex-end;gap:2px;height:54px;
 border-bottom:1px solid var(--line)}
-.gf .gf-bars span{flex:1;min-width:1px;border-radius:2px 2px 0 0;background:#86b9d8}
+.gf .gf-bars span{flex:1;min-width:1px;border-radius:2px 2px 0 0;background:var(--bar)}
 .gf .gf-bars span.bad{background:#d55e00}
-.gf .gf-bars em{position:absolute;left:0;right:0;border-top:1.5px dashed #6b7682;height:0}
+.gf .gf-bars em{position:absolute;left:0;right:0;border-top:1.5px dashed var(--soft);height:0}
 .gf .gf-cameras{margin-top:14px;border-top:1px solid var(--line)}
-.gf .gf-camera{padding:9px 0;border-bottom:1px solid #eef0f3}.gf .gf-camera:last-child{border-bottom:0;padding-bottom:0}
+.gf .gf-camera{padding:9px 0;border-bottom:1px solid var(--line)}
+.gf .gf-camera:last-child{border-bottom:0;padding-bottom:0}
 .gf .gf-camera .gf-head b{font-size:15px;font-weight:600}
 .gf .gf-camera p{margin-top:3px;font-size:14px}.gf .gf-camera p.gf-soft{font-size:13px}
 .gf a{color:var(--blue)}
 .gf .gf-figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(68px,1fr));gap:8px 8px;margin-top:7px}
 .gf .gf-figures b{display:block;font-size:14.5px;font-weight:600}
 .gf .gf-figures span{display:block;color:var(--soft);font-size:12px;line-height:1.35}
-.gf .gf-empty{background:var(--card);border:1px dashed #b8c0ca;border-radius:10px;padding:26px 24px;max-width:720px}
+.gf .gf-empty{background:var(--card);border:1px dashed var(--soft);border-radius:10px;padding:26px 24px;max-width:720px}
 .gf details{margin-top:10px;font-size:14px}.gf summary{cursor:pointer;color:var(--blue)}
-.gf pre{background:#f4f6f8;border:1px solid var(--line);border-radius:6px;padding:10px;overflow:auto;font-size:12.5px;
+.gf pre{background:var(--page);color:inherit;
+border:1px solid var(--line);border-radius:6px;padding:10px;overflow:auto;font-size:12.5px;
 line-height:1.45;margin:8px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
 .gf dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:4px 14px;margin:10px 0 0}
 .gf dl dt{color:var(--soft);font-size:13.5px;width:auto;float:none}
@@ -84,7 +96,8 @@ line-height:1.45;margin:8px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
 @media(max-width:520px){.gf h1{font-size:22px}.gf dl{grid-template-columns:1fr;gap:0}.gf dt{margin-top:6px}
 .gf nav span{margin-left:0;width:100%}}
 """
-"""Everything stands under ``.gf``: of the page around it only the background changes."""
+"""Everything stands under ``.gf``; of a page around it only the background changes. Colours are those of JupyterLab's
+theme, which Voila has too; a page without either is light."""
 
 
 def frame(title: str, body: str, *, page: str, now: datetime, language: str, links: Mapping[str, str]) -> str:

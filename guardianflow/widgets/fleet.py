@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets
 
 from guardianflow.dashboard.fleet import fleet
-from guardianflow.widgets.page import LINKS, Page
+from guardianflow.widgets.page import Page
 
 __all__ = ["FleetPanel"]
 
@@ -23,4 +23,4 @@ class FleetPanel(Page):
             self._content = ipywidgets.HTML()
             self._content.layout.width = "100%"
             self.show(self._content)
-        self._content.value = fleet(self.settings).content_html(self.language, links=LINKS)
+        self._content.value = fleet(self.settings).content_html(self.language, links=self.links)

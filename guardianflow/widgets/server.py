@@ -15,6 +15,7 @@ from guardianflow.core.config import Settings
 from guardianflow.dashboard.rounds import EVALUATE_EVERY_S, evaluating
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.execution.executors import kernel_environment
+from guardianflow.widgets.page import SERVED
 
 __all__ = ["reports_folder", "serve_pages"]
 
@@ -83,7 +84,7 @@ def serve_pages(
         InputError: Address and port can't be had.
     """
     port = _free(host, port)
-    os.environ.update(kernel_environment(settings))  # of this process, and so of every kernel
+    os.environ.update({**kernel_environment(settings), SERVED: "1"})  # of this process, and so of every kernel
     pages = _Pages(config=_config(host, port))
     pages.on_start = lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}") if on_start else None
     pages.initialize([str(reports_folder())])

@@ -22,11 +22,14 @@ from pathlib import Path
 from guardianflow.core.config import Settings
 from guardianflow.widgets.fleet import FleetPanel
 from guardianflow.widgets.optimizer import OptimizerPanel
+from guardianflow.widgets.registry_panel import RegistryPanel
 
-settings = Settings(work_dir=Path(sys.argv[1]) / "work", database_url=f"sqlite:///{sys.argv[1]}/state.db")
-fleet, optimizer = FleetPanel(settings), OptimizerPanel(settings)
+settings = Settings(language="en", work_dir=Path(sys.argv[1]) / "work", database_url=f"sqlite:///{sys.argv[1]}/state.db")
+fleet, optimizer, registry = FleetPanel(settings), OptimizerPanel(settings), RegistryPanel(settings=settings)
+registry._tick.beat = 1
 assert "harbour" in fleet.children[0].value and "unwell" in fleet.children[0].value
 assert "1 recommendation waits" in optimizer.children[0].value
+assert "guard: version 1 is in charge." in registry.children[0].value
 print(",".join(sorted(name for name in sys.modules if "." not in name)))
 """
 
@@ -78,38 +81,52 @@ def test_what_is_being_typed_stays_while_nothing_changes(scene: Scene) -> None:
     Recommendations(scene.database).move(1, of=("open",), state="waiting", outcome={"said": "version 2 is ready"})
     made._tick.beat = 2
     assert made._advice.children is not cards
-    assert "version 2 is ready" in made._advice.children[2].children[0].value.lower()
+    assert "version 2 is ready" in made._advice.children[0].children[0].value.lower()
 
 
 @pytest.mark.parametrize(
     ("role", "state"), [("", "open"), ("viewer", "open"), ("ingester", "open"), ("operator", "dismissed")]
 )
+@pytest.mark.usefixtures("served")
 def test_the_role_is_asked_at_the_moment_of_the_decision(scene: Scene, role: str, state: str) -> None:
     made = panel(scene)
     made._key.value = scene.key(role) if role else ""
-    _, dismiss, why = made._advice.children[2].children[1].children
+    _, dismiss, why = made._advice.children[0].children[1].children
     why.value = "the lamp is being mended"
     dismiss.click()
     assert Recommendations(scene.database).get(1).state == state
 
 
+@pytest.mark.usefixtures("served")
 def test_a_key_that_was_revoked_meanwhile_decides_nothing(scene: Scene) -> None:
     made = panel(scene)
     made._key.value = scene.key("operator")
     assert "Kim operator, operator" in made._holder.value
     scene.revoke("Kim operator")
-    _, dismiss, why = made._advice.children[2].children[1].children
+    _, dismiss, why = made._advice.children[0].children[1].children
     why.value = "no"
     dismiss.click()
     assert "Type a key first" in said(made)
     assert Recommendations(scene.database).get(1).state == "open"
 
 
+@pytest.mark.usefixtures("served")
 def test_a_dismissal_without_a_reason_is_refused_in_a_sentence(scene: Scene) -> None:
     made = panel(scene)
     made._key.value = scene.key("operator")
-    made._advice.children[2].children[1].children[1].click()
+    made._advice.children[0].children[1].children[1].click()
     assert "a dismissal must say why" in said(made)
+
+
+def test_in_a_notebook_the_owner_decides_under_the_name_of_the_settings(scene: Scene) -> None:
+    made = panel(scene)
+    assert "under the name tests" in made._holder.value
+    assert [type(part).__name__ for part in made.key_row.children] == ["HTML"]  # there is no key to type
+    _, dismiss, why = made._advice.children[0].children[1].children
+    why.value = "the lamp is being mended"
+    dismiss.click()
+    found = Recommendations(scene.database).get(1)
+    assert (found.state, found.actor) == ("dismissed", "tests")
 
 
 def test_a_dead_store_is_one_sentence_and_nothing_to_press(tmp_path: Path) -> None:
