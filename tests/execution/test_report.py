@@ -61,6 +61,65 @@ def test_widgets_that_need_a_network_fall_back_to_text(tmp_path):
     assert "html-manager" not in page
 
 
+def executed(tmp_path: Path, *, stopped: bool = False) -> str:
+    """The page of a run whose names are hostile; its text without markup of code."""
+    new, hostile = nbformat.v4, '<img src=x onerror=alert(1)> "it\'s"'
+
+    def code(source, count=None, outputs=(), tags=()):
+        return new.new_code_cell(source, execution_count=count, outputs=[*outputs], metadata={"tags": [*tags]})
+
+    shown = [
+        new.new_output("display_data", {"text/plain": "epochs: 100%"}),
+        new.new_output("execute_result", {"text/html": "<p>Finds 9 of 10</p>"}, execution_count=3),
+    ]
+    error = new.new_output("error", ename="InputError", evalue=hostile, traceback=["line 1", "line 2"])
+    cells = [
+        new.new_markdown_cell("# Training\n\nThis notebook trains."),
+        code(f"name = 'a'  # Its name {hostile}\nepochs: int = 100  # Passes\nseed = 0", 1, tags=["parameters"]),
+        code(f"name = {hostile!r}\nepochs = 2", 2, tags=["injected-parameters"]),
+        new.new_markdown_cell("## The data\n\nRead."),
+        code("training.dataset", 2, [new.new_output("execute_result", {"text/plain": "292 images"})]),
+        new.new_markdown_cell("## The training\n\nEach epoch."),
+        code("result = training.run()\nresult", 3, [error] if stopped else shown),
+        new.new_markdown_cell("## How it went <b>\n\nSolid lines."),
+        code("result.plot_curves()", None if stopped else 4),
+    ]
+    notebook = new.new_notebook(cells=cells)
+    nbformat.write(notebook, tmp_path / "run.ipynb")
+    return render_html(tmp_path / "run.ipynb").read_text(encoding="utf-8").partition("</style>")[2]
+
+
+def order(page: str, *parts: str) -> bool:
+    places = [page.index(part) for part in parts]
+    return places == sorted(places)
+
+
+def test_the_result_stands_first_and_the_parameters_once(tmp_path):
+    page = executed(tmp_path)
+    assert order(page, "Training</h1>" if "Training</h1>" in page else "Training<", "Finds 9 of 10", "epochs: 100%",
+                 "Each epoch.", "How it went", "What was asked", "<td>epochs</td>", "This notebook trains.",
+                 "The data", "292 images")  # fmt: skip
+    assert "The training</h2>" not in page  # its result needs no heading
+    assert "<td>epochs</td><td><b><code>2</code></b></td><td>Passes</td>" in page
+    assert "<td>seed</td><td><code>0</code></td>" in page
+    assert page.count('<table class="gf-asked">') == 1
+
+
+def test_code_is_folded_and_names_are_text(tmp_path):
+    page = executed(tmp_path)
+    assert 'gf-code" open' not in page
+    assert page.count('<details class="gf-code">') == 4
+    assert "<img" not in page
+    assert "Its name &lt;img src=x" in page
+
+
+def test_a_run_that_stopped_says_where_before_what_was_asked(tmp_path):
+    page = executed(tmp_path, stopped=True)
+    assert order(page, 'gf-code" open', "In [3]", "InputError", "traceback", "Not run: How it went", "What was asked")
+    assert "Solid lines." not in page
+    assert "<img" not in page
+
+
 def test_what_is_no_notebook_is_refused(tmp_path):
     with pytest.raises(NotFoundError, match="no notebook at"):
         render_html(tmp_path / "absent.ipynb")

@@ -22,12 +22,12 @@ from guardianflow.execution.engine.outcome import NotebookEvent, NotebookResult
 from guardianflow.execution.engine.papermill_engine import ENGINE_NAME, raise_unless_completed, register_engine
 from guardianflow.execution.engine.parameters import check_parameters
 from guardianflow.execution.engine.report import page_of
+from guardianflow.execution.engine.report_order import INJECTED_TAG
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
 
 __all__ = ["execute_notebook", "list_templates", "template_folder", "template_path"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
-_INJECTED = "injected-parameters"  # papermill's tag
 _SUFFIX = ".ipynb"
 
 
@@ -156,7 +156,7 @@ def _parameterized(source: Path, parameters: dict[str, Any]) -> Any:
     if parameters:
         notebook = parameterize_notebook(notebook, parameters, engine_name=ENGINE_NAME)
         for cell in notebook.cells:
-            if _INJECTED in cell.metadata.get("tags", []):
+            if INJECTED_TAG in cell.metadata.get("tags", []):
                 cell.source = _readable(cell.source)
     return notebook
 

@@ -21,7 +21,7 @@ from typing import Any
 from guardianflow.adapters.wrap.parameters.script_text import CodeCell, code_cells
 from guardianflow.exceptions import InputError, NotFoundError, ParameterError
 
-__all__ = ["PARAMETERS_TAG", "Expression", "check_parameters", "declared_parameters"]
+__all__ = ["PARAMETERS_TAG", "Expression", "assigned_values", "check_parameters", "declared_parameters"]
 
 PARAMETERS_TAG = "parameters"
 _MAGIC = re.compile(r"^(\s*)[%!?].*$")
@@ -67,14 +67,22 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
         )
     if not cells:
         return {}
-    code = "\n".join(_MAGIC.sub(r"\1pass", line) for line in cells[0].text.splitlines())
     try:
-        tree = ast.parse(code)
+        return assigned_values(cells[0].text)
     except (SyntaxError, ValueError, RecursionError) as error:
         where = f" (line {error.lineno}: {error.msg})" if isinstance(error, SyntaxError) else ""
         raise ParameterError(
             f"the parameters cell of {source.name} is not valid Python{where}. Correct it in the notebook."
         ) from error
+
+
+def assigned_values(code: str) -> dict[str, Any]:
+    """Names and values that a cell's code assigns, read from its syntax tree; nothing is executed.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError: It is no Python that can be read.
+    """
+    tree = ast.parse("\n".join(_MAGIC.sub(r"\1pass", line) for line in code.splitlines()))
     found: dict[str, Any] = {}
     for statement in tree.body:
         found.update(_assigned(statement))

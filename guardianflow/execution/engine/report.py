@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.execution.engine.report_order import in_reading_order
 from guardianflow.files.run_folder import write_text
 
 __all__ = ["ERROR_TAG", "banner", "page_of", "render_html"]
@@ -26,24 +27,10 @@ log = logging.getLogger(__name__)
 ERROR_TAG = "papermill-error-cell-tag"
 """Of cells that say what went wrong; papermill removes them when the notebook runs again."""
 
-_STYLE = "color:#b00020;border-left:4px solid #b00020;padding:0.6em 1em;font-family:sans-serif"
+_STYLE = "border-left:4px solid #d0405a;padding:0.6em 1em;font-family:sans-serif"  # reads on light and dark
 _PLOTLY = "application/vnd.plotly.v1+json"
 _SCRIPT_PLACE = "<!-- guardianflow:plotly -->"
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; "
-    "img-src data: blob:; font-src data:; media-src data: blob:; worker-src blob:"
-)
-# nbconvert's lab page, without the four blocks that load scripts from elsewhere.
-_MARK = 'content="GuardianFlow" name="generator"'  # in the order that nbconvert writes it
-_TEMPLATE = (
-    "{%- extends 'lab/index.html.j2' -%}"
-    "{%- block html_head_js -%}"
-    f'<meta {_MARK}><meta http-equiv="Content-Security-Policy" content="{_POLICY}">{_SCRIPT_PLACE}'
-    "{%- endblock html_head_js -%}"
-    "{%- block jupyter_widgets -%}{%- endblock jupyter_widgets -%}"
-    "{%- block html_head_js_mathjax -%}{%- endblock html_head_js_mathjax -%}"
-    "{%- block html_head_js_mermaidjs -%}{%- endblock html_head_js_mermaidjs -%}"
-)
+_MARK = 'content="GuardianFlow" name="generator"'  # as the template has it
 # What a browser can show offline, best first. Widgets and Mermaid need scripts from elsewhere.
 _SHOWN = [
     "text/html",
@@ -85,6 +72,7 @@ def render_html(notebook: Path) -> Path:
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError) as error:
         raise InputError(f"{notebook} is no valid notebook ({error}). Run it again.") from error
     drawn = [_offline(output) for cell in document.cells for output in cell.get("outputs", [])]
+    in_reading_order(document)
     page = _export(document, notebook)
     script = f"<script>{_plotly_script()}</script>" if any(drawn) else ""
     target = notebook.with_suffix(".html")
@@ -129,11 +117,29 @@ def _export(document: Any, notebook: Path) -> str:
 
     config = Config()
     config.NbConvertBase.display_data_priority = _SHOWN
-    exporter = HTMLExporter(config=config, raw_template=_TEMPLATE, embed_images=True, log=log)
+    template = Path(__file__).with_suffix(".html.j2").read_text(encoding="utf-8")
+    exporter = HTMLExporter(
+        config=config, raw_template=template, embed_images=True, log=log,
+        exclude_input_prompt=True, exclude_output_prompt=True,
+    )  # fmt: skip
     document.metadata.pop("widgets", None)
+    document.metadata["gf_footer"] = _footer(document, notebook)
     resources = {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
     page, _ = exporter.from_notebook_node(document, resources=resources)
     return str(page)
+
+
+def _footer(document: Any, notebook: Path) -> str:
+    """When it was executed, how long that took, and by what."""
+    ours, papermill = document.metadata.get("guardianflow", {}), document.metadata.get("papermill", {})
+    began = str(papermill.get("start_time") or "")[:16].replace("T", " ")
+    parts = [
+        notebook.name,
+        f"executed {began} UTC" if began else "",
+        f"{ours['seconds']:,.0f} s" if ours.get("seconds") else "",
+        f"GuardianFlow {ours['guardianflow_version']}" if "guardianflow_version" in ours else "",
+    ]
+    return " · ".join(filter(None, parts))
 
 
 def _offline(output: Any) -> bool:
@@ -157,12 +163,16 @@ def _figure(bundle: Any) -> str:
     """A Plotly figure as a ``div`` and the call that draws it."""
     place = f"figure-{uuid.uuid4().hex}"
     layout = dict(bundle.get("layout") or {})
+    # Without a background of its own it stands on the page's, light or dark.
+    look = "" if layout.get("paper_bgcolor") else ' class="gf-figure"'
+    if look:
+        layout |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
     # "<" would let a label such as "</script>" end the script.
     config = {"responsive": True, **(bundle.get("config") or {})}
     parts = [_json(part) for part in (bundle.get("data") or [], layout, config)]
     height = layout.get("height") if isinstance(layout.get("height"), int | float) else 450
     return (
-        f'<div id="{place}" style="width:100%;min-height:{height}px"></div>'
+        f'<div{look}><div id="{place}" style="width:100%;min-height:{height}px"></div></div>'
         f'<script>Plotly.newPlot("{place}", {", ".join(parts)});</script>'
     )
 
