@@ -8,15 +8,17 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
+
+import yaml
 
 from guardianflow.exceptions import MissingDependencyError
 
-__all__ = ["import_ultralytics", "model_yaml_names", "package_folder", "quiet"]
+__all__ = ["default_options", "import_ultralytics", "model_yaml_names", "package_folder", "quiet"]
 
 _DEFAULTS = {
     "ULTRALYTICS_SAFE_LOAD": "1",  # weights are read without running the pickles inside them
@@ -90,6 +92,13 @@ def package_folder() -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("ultralytics is not installed")
     return Path(spec.origin).parent
+
+
+@lru_cache(maxsize=1)
+def default_options() -> Mapping[str, Any]:
+    """Ultralytics' default of each option, read from its file: importing it takes seconds."""
+    found = yaml.safe_load((package_folder() / "cfg" / "default.yaml").read_text(encoding="utf-8"))
+    return {name: None if value == "None" else value for name, value in found.items()}
 
 
 @lru_cache(maxsize=1)

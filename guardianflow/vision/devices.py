@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
 from guardianflow.exceptions import InputError
 
 __all__ = ["best_device", "check_device"]
 
+# NVIDIA's cards and boards, WSL, AMD.
+_GPU_NODES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
 _FORM = re.compile(r"^(cpu|mps|\d+(,\d+)*|cuda(:\d+)?)?$")
 
 
 def best_device() -> str:
     """What an empty device chooses: the first GPU, else the CPU."""
+    # PyTorch takes seconds to import, and where the kernel knows no GPU there is nothing to ask it.
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in _GPU_NODES):
+        return "cpu"
     import torch
 
     return "0" if torch.cuda.is_available() else "cpu"

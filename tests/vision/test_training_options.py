@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from ultralytics import cfg as ultralytics_cfg
 from ultralytics.engine.trainer import BaseTrainer
 
+from guardianflow.exceptions import InputError
 from guardianflow.text.option_values import key_values
+from guardianflow.vision._ultralytics import default_options
 from guardianflow.vision.model_files import ModelSource
 from guardianflow.vision.training.option_effects import AskedTraining, check_freeze, effect_remarks, without_effect
-from guardianflow.vision.training.options import read_options
+from guardianflow.vision.training.options import TRAINING_OPTIONS, read_options
 
 
 def read(*pairs: str) -> dict[str, Any]:
@@ -124,3 +129,36 @@ def test_a_layer_without_weights_is_told() -> None:
     assert check_freeze([0, 11], model, 2) == ("freeze: layer 11 of the model has no weights that could be frozen",)
     assert check_freeze(12, model, 2) == ()
     assert check_freeze(["23.cv2"], model, 2) == ()
+
+
+def test_the_file_of_defaults_says_what_ultralytics_says_of_each_option() -> None:
+    defaults = default_options()
+    assert defaults == ultralytics_cfg.DEFAULT_CFG_DICT
+    numbers = {
+        float: ultralytics_cfg.CFG_FLOAT_KEYS | ultralytics_cfg.CFG_FRACTION_KEYS | {"scale"},
+        int: ultralytics_cfg.CFG_INT_KEYS,
+        bool: ultralytics_cfg.CFG_BOOL_KEYS | {"amp", "cache", "compile"},
+    }
+    for kind, names in numbers.items():
+        found = {name for name in TRAINING_OPTIONS if type(defaults[name]) is kind}
+        assert found == (names & TRAINING_OPTIONS) - {"time"}, kind
+
+
+def test_what_is_plain_ultralytics_takes_too() -> None:
+    for name in sorted(TRAINING_OPTIONS):
+        for value in (0, 1, 7, 10_000, 0.5, 0.0, 1.0, True, False):
+            try:
+                taken = read_options({name: value})
+            except InputError:
+                continue
+            ultralytics_cfg.get_cfg(overrides=taken)
+
+
+def test_a_training_is_checked_without_the_seconds_that_torch_takes_to_import() -> None:
+    code = (
+        "import sys; from guardianflow.vision.training.options import read_options; "
+        "read_options({'plots': False, 'mosaic': 0.0, 'optimizer': 'adamw', 'lr0': 0.003, 'nbs': 1}); "
+        "from guardianflow.vision.devices import best_device; best_device(); print('ultralytics' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"

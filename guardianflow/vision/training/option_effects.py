@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardianflow.exceptions import InputError
-from guardianflow.vision._ultralytics import import_ultralytics
+from guardianflow.vision._ultralytics import default_options
 from guardianflow.vision.model_files import ModelSource, load_weights
 
 __all__ = ["AskedTraining", "check_freeze", "effect_remarks", "without_effect"]
@@ -40,10 +40,7 @@ class AskedTraining:
 
     def value(self, name: str) -> Any:
         """The option as it was asked, else Ultralytics' default."""
-        import_ultralytics()
-        from ultralytics.cfg import DEFAULT_CFG_DICT
-
-        return self.options.get(name, DEFAULT_CFG_DICT[name])
+        return self.options.get(name, default_options()[name])
 
     @property
     def chooses(self) -> bool:

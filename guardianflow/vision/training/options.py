@@ -9,7 +9,7 @@ from typing import Any
 
 from guardianflow.exceptions import InputError
 from guardianflow.text.option_values import plain_value
-from guardianflow.vision._ultralytics import import_ultralytics
+from guardianflow.vision._ultralytics import default_options, import_ultralytics
 
 __all__ = ["TRAINING_OPTIONS", "read_options"]
 
@@ -65,17 +65,13 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
             close = difflib.get_close_matches(name, TRAINING_OPTIONS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(TRAINING_OPTIONS))}"
             raise InputError(f"training option {name!r} can't be set; {hint}")
-    if not options:
-        return {}
-    import_ultralytics()
     found = {name: _typed(name, value) for name, value in options.items()}
     _check_values(found)
     return found
 
 
 def _typed(name: str, value: Any) -> Any:
-    from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CFG_INT_KEYS
-
+    default = default_options()[name]
     if isinstance(value, tuple):
         value = list(value)
     if name == "freeze":
@@ -84,11 +80,12 @@ def _typed(name: str, value: Any) -> Any:
         return _optimizer(value)
     if name in _SWITCHES:
         return _switch(name, value, _SWITCHES[name])
-    if name in CFG_BOOL_KEYS:
+    if isinstance(default, bool):
         return _switch(name, value, ())
-    if name in CFG_FLOAT_KEYS | CFG_FRACTION_KEYS | CFG_INT_KEYS | {"scale"}:
+    if isinstance(default, int | float) or name == "time":
         takes_list = name in {"scale", "fraction"} and isinstance(value, list)
-        return [_number(name, part) for part in value] if takes_list else _number(name, value, name in CFG_INT_KEYS)
+        whole = type(default) is int
+        return [_number(name, part) for part in value] if takes_list else _number(name, value, whole)
     return value
 
 
@@ -138,9 +135,12 @@ def _optimizer(name: Any) -> str:
 
 
 def _check_values(options: Mapping[str, Any]) -> None:
-    from ultralytics.cfg import get_cfg
-
     for name, value in options.items():
+        if _is_plain(name, value):
+            continue
+        import_ultralytics()
+        from ultralytics.cfg import get_cfg
+
         try:
             get_cfg(overrides={name: value})
         except (TypeError, ValueError, SyntaxError, AssertionError) as error:
@@ -148,6 +148,16 @@ def _check_values(options: Mapping[str, Any]) -> None:
     if options.get("cache") == "disk":
         msg = "training option cache='disk' would write into the dataset's folder; use cache=ram, or leave it out"
         raise InputError(msg)
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether Ultralytics, which takes seconds to import, need not be asked: a choice of ours, or within any range."""
+    default = default_options()[name]
+    if name == "optimizer" or isinstance(default, bool):
+        return name == "optimizer" or isinstance(value, bool)
+    if isinstance(default, float):
+        return type(value) in {int, float} and 0 <= value <= 1 and name != "fraction"  # of which 0 is none
+    return type(default) is int and type(value) is int and value >= 1
 
 
 def _refused(name: str, value: Any, why: str) -> InputError:
