@@ -1,31 +1,29 @@
-"""Predictions as a page: each image with its found, missed and imagined objects, of one model or of two side by side.
+"""Predictions as a picture: images with their found, missed and imagined objects, of one model or of two side by side.
 
-Drawn as SVG over the image, so that it is sharp at every size, works without scripts and without a
-network, and shows class names of any language.
+A JPEG, because a notebook that isn't trusted shows no drawing in HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from guardianflow.plots.box_drawing import DrawnBox, jpeg
+from guardianflow.plots.contact_sheet import Tile, contact_sheet
 from guardianflow.plots.palette import BLUE, GREEN, ORANGE, VERMILION
 
 __all__ = ["PairBox", "PairGallery", "PairImage", "PredictionGallery", "SampleBox", "SampleImage", "prediction_counts"]
 
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)
 _STYLES = {
-    "found": (BLUE, "", "found"),
-    "imagined": (ORANGE, "6 4", "imagined: no such object is labelled"),
-    "missed": (VERMILION, "2 3", "missed: labelled, not found"),
+    "found": DrawnBox(_NOWHERE, "found", BLUE),
+    "imagined": DrawnBox(_NOWHERE, "imagined: no such object is labelled", ORANGE, (8, 5)),
+    "missed": DrawnBox(_NOWHERE, "missed: labelled, not found", VERMILION, (3, 4)),
+    "labelled": DrawnBox(_NOWHERE, "thin: labelled", GREEN, width=1),
 }
-_PAIR_STYLES = {
-    "found": (BLUE, "", "found by this model alone"),
-    "imagined": (ORANGE, "6 4", "imagined by this model alone: no such object is labelled"),
-    "missed": (VERMILION, "2 3", "missed by this model alone"),
-    "labelled": (GREEN, "", "thin: labelled"),
-}
+_ALONE = {"found": "found by this model alone", "imagined": "imagined by this model alone: no such object is labelled",
+          "missed": "missed by this model alone", "labelled": "thin: labelled"}  # fmt: skip
 
 
 class SampleBox(TypedDict):
@@ -78,16 +76,16 @@ class PairImage(TypedDict):
 
 def prediction_counts(samples: Sequence[SampleImage]) -> dict[str, int]:
     """How many boxes were found, imagined and missed over all images."""
-    counts = dict.fromkeys(_STYLES, 0)
+    counts = dict.fromkeys(("found", "imagined", "missed"), 0)
     for sample in samples:
         for box in sample["boxes"]:
             counts[box["kind"]] += 1
     return counts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PredictionGallery:
-    """Sample images with boxes; a notebook shows it as a page.
+    """Sample images with boxes; a notebook shows them as one picture.
 
     Attributes:
         samples: What :func:`guardianflow.vision.samples.sample_predictions` gives.
@@ -95,19 +93,28 @@ class PredictionGallery:
 
     samples: Sequence[SampleImage]
 
-    def _repr_html_(self) -> str:
+    def __repr__(self) -> str:
         if not self.samples:
-            return "<p>No labelled images to show.</p>"
+            return "No labelled images to show."
+        names = ", ".join(sample["name"] for sample in self.samples)
+        return f"{_counted(self.samples)} in {names}"
+
+    def _repr_jpeg_(self) -> bytes | None:
+        if not self.samples:
+            return None
         counts = prediction_counts(self.samples)
-        legend = "".join(
-            _legend(colour, dash, f"{counts[kind]} {words}") for kind, (colour, dash, words) in _STYLES.items()
-        )
-        figures = "".join(_figure(sample) for sample in self.samples)
-        grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:14px"
-        return f'<div style="margin:6px 0 12px">{legend}</div><div style="{grid}">{figures}</div>'
+        legend = [(_STYLES[kind], f"{count} {_STYLES[kind].text}") for kind, count in counts.items()]
+        tiles = [
+            Tile(
+                image["jpeg"], image["width"], image["height"], _drawn(image["boxes"]),
+                below=f"{image['name']}: {_counted([image])}",
+            )
+            for image in self.samples
+        ]  # fmt: skip
+        return jpeg(contact_sheet(tiles, legend, columns=3, tile_px=400))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PairGallery:
     """Images with the boxes of two models side by side: what they do differently is bright, the rest faint.
 
@@ -121,27 +128,36 @@ class PairGallery:
     images: Sequence[PairImage]
     confidence: float
 
-    def _repr_html_(self) -> str:
+    def __repr__(self) -> str:
         if not self.images:
-            return f"<p>From a confidence of {self.confidence:g} on the two show the same on every image.</p>"
-        legend = "".join(_legend(*style) for style in _PAIR_STYLES.values())
-        bare = (
-            ""
-            if all(image["jpeg"] for image in self.images)
-            else ("<p>Where boxes stand on grey, the photograph is not on this machine, or was changed since.</p>")
-        )
-        rows = "".join(map(self._row, self.images))
-        return f'<div style="margin:6px 0 12px">{legend}<span>faint: both alike</span></div>{bare}{rows}'
+            return f"From a confidence of {self.confidence:g} on the two show the same on every image."
+        lines = [f"{image['name']}: {'; '.join(self._said(image))}" for image in self.images]
+        return "\n".join([*lines, *self._bare()])
 
-    def _row(self, image: PairImage) -> str:
-        sides = "".join(self._side(name, boxes, image) for name, boxes in zip(self.names, image["sides"], strict=True))
-        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));gap:10px"
-        return f'<div style="margin:0 0 22px"><div style="{grid}">{sides}</div>{_caption(image["name"])}</div>'
+    def _repr_jpeg_(self) -> bytes | None:
+        if not self.images:
+            return None
+        legend: list[tuple[DrawnBox | None, str]] = [(style, _ALONE[kind]) for kind, style in _STYLES.items()]
+        legend += [(None, text) for text in ("faint: both alike", *self._bare())]
+        tiles = [tile for image in self.images for tile in self._sides(image)]
+        return jpeg(contact_sheet(tiles, legend, columns=2, tile_px=520))
 
-    def _side(self, name: str, boxes: Sequence[PairBox], image: PairImage) -> str:
-        said = _alone_text(name, boxes)
-        ordered = sorted(boxes, key=lambda box: (box["kind"] != "labelled", not box["shared"]))  # bright ones on top
-        return f'<div><div style="margin-bottom:3px">{escape(said)}</div>{_picture(image, ordered, said)}</div>'
+    def _bare(self) -> list[str]:
+        without = not all(image["jpeg"] for image in self.images)
+        return ["boxes on grey: the photograph is not on this machine, or was changed since"] if without else []
+
+    def _said(self, image: PairImage) -> list[str]:
+        return [_alone_text(name, boxes) for name, boxes in zip(self.names, image["sides"], strict=True)]
+
+    def _sides(self, image: PairImage) -> Iterator[Tile]:
+        for side, said in zip(image["sides"], self._said(image), strict=True):
+            faint = [box for box in side if box["shared"] and box["kind"] != "labelled"]
+            labelled = [box for box in side if box["kind"] == "labelled"]
+            bright = [box for box in side if box not in faint and box not in labelled]
+            yield Tile(
+                image["jpeg"], image["width"], image["height"],
+                [*_drawn(bright), *_drawn(labelled, named=False)], _drawn(faint, named=False), said, image["name"],
+            )  # fmt: skip
 
 
 def _alone_text(name: str, boxes: Sequence[PairBox]) -> str:
@@ -153,64 +169,20 @@ def _alone_text(name: str, boxes: Sequence[PairBox]) -> str:
     return f"{name} {' and '.join(parts) or 'shows nothing of its own'}"
 
 
-def _legend(colour: str, dash: str, text: str) -> str:
-    line = (
-        f'<svg width="34" height="12" style="vertical-align:middle"><line x1="2" y1="6" x2="32" y2="6" '
-        f'stroke="{colour}" stroke-width="{1 if colour == GREEN else 3}" stroke-dasharray="{dash}"/></svg>'
-    )
-    return f'<span style="display:inline-block;margin-right:22px">{line} {escape(text)}</span> '
+def _counted(samples: Sequence[SampleImage]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in prediction_counts(samples).items())
 
 
-def _caption(name: str) -> str:
-    return f'<div style="font-size:12px;opacity:.75;overflow-wrap:anywhere">{escape(name)}</div>'
-
-
-def _figure(sample: SampleImage) -> str:
-    said = _sentence(sample)
-    return f"<div>{_picture(sample, sample['boxes'], said)}{_caption(sample['name'])}</div>"
-
-
-def _picture(image: SampleImage | PairImage, boxes: Sequence[SampleBox], said: str) -> str:
-    width, height = image["width"], image["height"]
-    unit = max(width, height) / 320
-    ground = (
-        f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{escape(image["jpeg"])}"/>'
-        if image["jpeg"]
-        else f'<rect width="{width}" height="{height}" fill="#E3E6EB"/>'
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" style="width:100%;border-radius:6px;display:block" role="img" '
-        f'aria-label="{escape(said, quote=True)}">{ground}'
-        f"{''.join(_box(box, width, height, unit) for box in boxes)}</svg>"
-    )
-
-
-def _box(box: SampleBox, width: int, height: int, unit: float) -> str:
-    colour, dash, _ = _PAIR_STYLES[box["kind"]]
-    shared = bool(box.get("shared"))
-    x, y = box["x1"] * width, box["y1"] * height
-    w, h = (box["x2"] - box["x1"]) * width, (box["y2"] - box["y1"]) * height
-    confidence = "" if box["confidence"] is None else f" {box['confidence']:.2f}"
-    label = escape(f"{box['name']}{confidence}")
-    dashes = " ".join(f"{float(part) * unit:.1f}" for part in dash.split())
-    baseline = y - 3 * unit if y > 12 * unit else y + 11 * unit
-    thin = box["kind"] == "labelled"
-    opacity = 0.35 if shared and not thin else 1
-    text = (
-        ""
-        if shared
-        else (
-            f'<text x="{x + 1.5 * unit:.1f}" y="{baseline:.1f}" font-size="{9 * unit:.1f}" font-family="sans-serif" '
-            f'fill="{colour}" stroke="white" stroke-width="{2.4 * unit:.2f}" paint-order="stroke">{label}</text>'
+def _drawn(boxes: Sequence[SampleBox], *, named: bool = True) -> list[DrawnBox]:
+    return [
+        replace(
+            _STYLES[box["kind"]],
+            corners=(box["x1"], box["y1"], box["x2"], box["y2"]),
+            text=_label(box) if named else "",
         )
-    )
-    return (
-        f'<g opacity="{opacity}"><title>{label} · {escape(box["kind"])}</title>'
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="transparent" stroke="{colour}" '
-        f'stroke-width="{(0.6 if thin else 1.8) * unit:.2f}" stroke-dasharray="{dashes}"/>{text}</g>'
-    )
+        for box in boxes
+    ]
 
 
-def _sentence(sample: SampleImage) -> str:
-    counts = prediction_counts([sample])
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) + f" in {sample['name']}"
+def _label(box: SampleBox) -> str:
+    return box["name"] if box["confidence"] is None else f"{box['name']} {box['confidence']:.2f}"

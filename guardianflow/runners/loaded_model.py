@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from guardianflow.core.config import Settings
 from guardianflow.exceptions import InputError
-from guardianflow.plots.font import font_file
+from guardianflow.plots.box_drawing import DrawnBox, draw_boxes, jpeg, letters
 from guardianflow.plots.palette import SERIES
 from guardianflow.runners.model_source import FoundModel, find_model_source
 from guardianflow.text.printable import printable
@@ -114,36 +113,29 @@ class Boxes(Sequence[Box]):
 
     def picture(self) -> PIL.Image.Image:
         """The image with its boxes, at most 960 pixels a side, what was found written below it."""
-        from PIL import Image, ImageColor, ImageDraw, ImageFont
+        from PIL import Image, ImageDraw
 
         picture = Image.fromarray(self.image[:, :, ::-1])
         scale = min(1.0, _LONGEST_PX / max(picture.size))
         if scale < 1:
             picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
         size = max(11, round(max(picture.size) / 48))
-        words = [f"{box.name} {box.confidence:.2f}" for box in self.boxes]
-        font = ImageFont.truetype(str(font_file("".join([*words, self.caption]))), size)
+        drawn = [
+            DrawnBox(
+                (box.x1 * scale, box.y1 * scale, box.x2 * scale, box.y2 * scale), f"{box.name} {box.confidence:.2f}",
+                SERIES[box.label % len(SERIES)], width=max(2, size // 7),
+            )
+            for box in self.boxes
+        ]  # fmt: skip
+        font = letters("".join([self.caption, *(box.text for box in drawn)]), size)
+        draw_boxes(picture, drawn, font)
         canvas = Image.new("RGB", (picture.width, picture.height + 2 * size), "white")
         canvas.paste(picture)
-        draw = ImageDraw.Draw(canvas)
-        for box, text in reversed(list(zip(self.boxes, words, strict=True))):  # the surest lies on top
-            colour = SERIES[box.label % len(SERIES)]
-            corners = [value * scale for value in (box.x1, box.y1, box.x2, box.y2)]
-            draw.rectangle(corners, outline=colour, width=max(2, size // 7))
-            left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
-            x = max(0.0, min(corners[0], picture.width - (right - left) - 6))
-            y = corners[1] - bottom - 4 if corners[1] > bottom + 4 else corners[1]
-            draw.rectangle((x, y, x + right - left + 6, y + bottom + 4), fill=colour)
-            red, green, blue = ImageColor.getrgb(colour)[:3]
-            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "white"
-            draw.text((x + 3, y + 1), text, fill=ink, font=font)
-        draw.text((4, picture.height + size // 3), self.caption, fill="#444", font=font)
+        ImageDraw.Draw(canvas).text((4, picture.height + size // 3), self.caption, fill="#444", font=font)
         return canvas
 
     def _repr_jpeg_(self) -> bytes:  # a picture is shown in a notebook that isn't trusted; HTML would lose it
-        kept = io.BytesIO()
-        self.picture().save(kept, "JPEG", quality=88)
-        return kept.getvalue()
+        return jpeg(self.picture())
 
 
 class LoadedModel:

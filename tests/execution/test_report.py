@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.execution.engine.notebook import execute_notebook
@@ -118,6 +119,15 @@ def test_a_run_that_stopped_says_where_before_what_was_asked(tmp_path):
     assert order(page, 'gf-code" open', "In [3]", "InputError", "traceback", "Not run: How it went", "What was asked")
     assert "Solid lines." not in page
     assert "<img" not in page
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/webp"])
+def test_a_picture_stands_in_the_page_and_says_what_it_shows(tmp_path, kind):
+    data = {kind: "AAAA", "text/plain": '1 found in <b>"x"'}
+    cell = nbformat.v4.new_code_cell("show()", outputs=[nbformat.v4.new_output("display_data", data)])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
+    image = BeautifulSoup(render_html(tmp_path / "a.ipynb").read_text(), "html.parser").find("img")
+    assert (image["alt"], image["src"]) == (data["text/plain"], f"data:{kind};base64,AAAA")
 
 
 def test_what_is_no_notebook_is_refused(tmp_path):

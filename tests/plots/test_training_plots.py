@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
 from guardianflow.plots.dataset import dataset_figures, plot_dataset
 from guardianflow.plots.detection_classes import ScoreRow, class_scores, plot_scores
+from guardianflow.plots.palette import BLUE, VERMILION
 from guardianflow.plots.predictions import PredictionGallery, prediction_counts
 from guardianflow.plots.training import plot_training, training_curves
 
@@ -70,7 +75,7 @@ def test_dataset_of_many_classes_shows_the_most_frequent() -> None:
 
 
 SAMPLE = {
-    "name": "<script>.jpg", "width": 320, "height": 160, "jpeg": "AAAA",
+    "name": "<script>.jpg", "width": 320, "height": 160, "jpeg": "",
     "boxes": [
         {"kind": "found", "name": "<i>", "x1": 0.1, "y1": 0.5, "x2": 0.2, "y2": 0.75, "confidence": 0.5},
         {"kind": "missed", "name": "사람", "x1": 0, "y1": 0, "x2": 1, "y2": 1, "confidence": None},
@@ -78,15 +83,32 @@ SAMPLE = {
 }  # fmt: skip
 
 
-def test_gallery_draws_boxes_in_pixels_and_escapes_names() -> None:
-    page = PredictionGallery([SAMPLE])._repr_html_()
-    assert 'x="32.0" y="80.0" width="32.0" height="40.0"' in page
-    assert "&lt;script&gt;.jpg" in page
-    assert "<script>" not in page
-    assert "&lt;i&gt; 0.50" in page
-    assert "사람" in page
+def seen(gallery: PredictionGallery) -> Any:
+    return np.asarray(Image.open(io.BytesIO(gallery._repr_jpeg_() or b""))).astype(int)
+
+
+def near(pixels: Any, colour: str) -> Any:
+    return np.abs(pixels - ImageColor.getrgb(colour)).max(axis=2) < 40
+
+
+def test_a_gallery_is_one_picture_with_each_kind_in_its_colour() -> None:
+    both, found = seen(PredictionGallery([SAMPLE])), seen(PredictionGallery([SAMPLE | {"boxes": SAMPLE["boxes"][:1]}]))
+    legend = 40
+    assert near(both[legend:], BLUE).sum() > 100
+    assert near(both[legend:], VERMILION).sum() > 400
+    assert not near(found[legend:], VERMILION).any()
     assert prediction_counts([SAMPLE]) == {"found": 1, "imagined": 0, "missed": 1}
+    assert repr(PredictionGallery([SAMPLE])) == "1 found, 0 imagined, 1 missed in <script>.jpg"
 
 
-def test_gallery_without_images_says_so() -> None:
-    assert "No labelled images" in PredictionGallery([])._repr_html_()
+def test_korean_class_names_are_drawn_as_letters() -> None:
+    names = [SAMPLE | {"boxes": [SAMPLE["boxes"][1] | {"name": name}]} for name in ("가", "힣", "가")]
+    one, other, again = (seen(PredictionGallery([sample])) for sample in names)
+    assert not np.array_equal(one, other), "letters that a font lacks are all the same empty box"
+    assert np.array_equal(one, again)
+
+
+def test_a_gallery_without_images_says_so() -> None:
+    nothing = PredictionGallery([])
+    assert repr(nothing) == "No labelled images to show."
+    assert nothing._repr_jpeg_() is None

@@ -258,7 +258,7 @@ def test_a_source_is_tracked_and_shown_and_an_early_end_is_told(spec, tmp_path):
     assert "bytetrack followed 1 object" in facts["verdict"]
     assert "early" in facts["note"] or "could" in facts["note"]
     assert facts["note"] in result.warnings
-    assert "data:image/webp" in (Path(spec.folder) / "clip.html").read_text()
+    assert (Path(spec.folder) / "clip.webp").read_bytes()[:4] == b"RIFF"
     assert TrackingRecord.load(Path(spec.folder) / "tracking").identities == 1
     assert {"decode", "forward", "tracking"} <= set(facts["times"]["stages"])
 

@@ -24,6 +24,7 @@ from guardianflow.execution.engine.parameters import check_parameters
 from guardianflow.execution.engine.report import page_of
 from guardianflow.execution.engine.report_order import INJECTED_TAG
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
+from guardianflow.execution.engine.signing import sign
 
 __all__ = ["execute_notebook", "list_templates", "template_folder", "template_path"]
 
@@ -123,6 +124,7 @@ def execute_notebook(
         result = session.result
         if result is None:
             raise InputError(f"{source} did not run. Look into the log.")
+        sign(result.notebook)
         if html:
             result = session.result = replace(result, html=page_of(result.notebook))
     raise_unless_completed(result, session.signum)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.execution.engine.report import banner, page_of
+from guardianflow.execution.engine.signing import sign
 from guardianflow.files.run_folder import write_text
 
 __all__ = ["repair_notebook"]
@@ -52,6 +53,7 @@ def repair_notebook(path: Path, reason: str) -> list[Path]:
     except OSError as error:
         log.warning("%s can't be repaired: %s", path, error.strerror or error)
         return []
+    sign(path)
     page = page_of(path)
     return [path, page] if page else [path]
 

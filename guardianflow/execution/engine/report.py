@@ -13,6 +13,7 @@ import logging
 import re
 import uuid
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ _SHOWN = [
     "text/latex",
     "text/plain",
 ]
+_IMAGES = ("image/webp", "image/png", "image/jpeg", "image/gif")
 _REMOTE = r"""["']?\s*(?:https?:)?//"""
 _REMOTE_SCRIPT = re.compile(rf"<script\b[^>]*\bsrc\s*=\s*{_REMOTE}[^>]*>.*?</script\s*>", re.IGNORECASE | re.DOTALL)
 _REMOTE_LINK = re.compile(rf"<link\b[^>]*\bhref\s*=\s*{_REMOTE}[^>]*>", re.IGNORECASE)
@@ -152,11 +154,22 @@ def _offline(output: Any) -> bool:
         return True
     text = data.get("text/html")
     if text is None:
+        image = next((kind for kind in _IMAGES if kind in data), None)
+        if image:
+            output.data = {"text/html": _image(image, data)}
         return False
     source = "".join(text) if isinstance(text, list) else str(text)
     needs_plotly = any(_PLOTLY_CDN.search(tag) for tag in _REMOTE_SCRIPT.findall(source))
     data["text/html"] = _REMOTE_LINK.sub("", _REMOTE_SCRIPT.sub("", source))
     return needs_plotly
+
+
+def _image(kind: str, data: Any) -> str:
+    """A picture, and what it shows in words for who can't see it. nbconvert leaves these out, and knows no WebP."""
+    said, content = ("".join(data.get(name, "")) for name in ("text/plain", kind))
+    return (
+        f'<img style="max-width:100%" alt="{escape(said[:1000])}" src="data:{kind};base64,{escape(content.strip())}">'
+    )
 
 
 def _figure(bundle: Any) -> str:

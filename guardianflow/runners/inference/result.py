@@ -17,13 +17,14 @@ from guardianflow.runners._result import Result
 from guardianflow.runners.inference.verdict import benchmark_verdict
 from guardianflow.runners.training.result import SAMPLES_FILE
 from guardianflow.views.result_page import format_metric, remarks_html, run_link, table_html
+from guardianflow.vision.tracking.clip import ClipView
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["CLIP_FILE", "DETECTION_FILE", "InferenceResult", "cell_columns", "cell_line", "cell_remarks"]
 
-CLIP_FILE = "clip.html"
+CLIP_FILE = "clip.webp"
 DETECTION_FILE = "detection.json"
 
 _NOT_SCORED = "No labelled images were scored."
@@ -158,8 +159,13 @@ class InferenceResult(Result):
         return tracking.plot_loss_bars(tracking.loss_bars([self.tracking["loss"]]))
 
     def show_tracking(self) -> TrackingView:
-        """The tracked source: figures and a short clip."""
+        """What was tracked, and its figures."""
         return TrackingView(self)
+
+    def show_clip(self) -> ClipView | Nothing:
+        """A short clip of the tracked source, where most is tracked."""
+        file = self.folder / CLIP_FILE
+        return ClipView(file) if file.is_file() else Nothing("No clip was made: nothing was tracked.")
 
     def _repr_html_(self) -> str:
         link = run_link(self.tracking_uri, self.run_id)
@@ -229,7 +235,7 @@ class Endurance:
 
 @dataclass(frozen=True)
 class TrackingView:
-    """The tracked source as a page: what was tracked, its figures, a clip."""
+    """The tracked source as a page: what was tracked, and its figures."""
 
     result: InferenceResult
 
@@ -239,9 +245,7 @@ class TrackingView:
             return "<p>No source was tracked (<code>source</code> and <code>tracker</code> were not given).</p>"
         rows = [(name, format_metric(name, value)) for name, value in self.result.mot.items()]
         note = f"<p>{escape(str(facts['note']))}</p>" if facts.get("note") else ""
-        file = self.result.folder / CLIP_FILE
-        clip = file.read_text(encoding="utf-8") if file.is_file() else ""
-        return f"<p>{escape(str(facts.get('verdict', '')))}</p>{note}{table_html(rows) if rows else ''}{clip}"
+        return f"<p>{escape(str(facts.get('verdict', '')))}</p>{note}{table_html(rows) if rows else ''}"
 
 
 _COLUMNS = (("backend", "backend"), ("precision_executed", "precision run"), ("batch", "batch"), ("mode", "mode"))

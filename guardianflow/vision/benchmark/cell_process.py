@@ -113,7 +113,7 @@ def _needs_export(spec: CellSpec) -> bool:
 def _tidy(folder: Path) -> None:
     """An old result must not pass for that of a process that crashed."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RESULT_FILE, PREPARED_FILE, PROGRESS_FILE, LOG_FILE, "clip.html", "clip.webp"):
+    for name in (RESULT_FILE, PREPARED_FILE, PROGRESS_FILE, LOG_FILE, "clip.webp"):
         (folder / name).unlink(missing_ok=True)
     for file in folder.glob("latencies_*.npy"):
         file.unlink()

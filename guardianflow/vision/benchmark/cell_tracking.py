@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import GuardianFlowError
-from guardianflow.files.run_folder import write_text
 from guardianflow.vision.backends._base import Backend
 from guardianflow.vision.benchmark.cell_results import CellSpec
 from guardianflow.vision.pipeline.frames import FrameSource, open_source
@@ -16,7 +15,7 @@ from guardianflow.vision.tracking.run import TRACKING_CONFIDENCE, TrackingRecord
 
 __all__ = ["CLIP_FILE", "track_cell"]
 
-CLIP_FILE = "clip.html"
+CLIP_FILE = "clip.webp"
 
 
 def track_cell(spec: CellSpec, backend: Backend, *, progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -87,9 +86,8 @@ def _draw(spec: CellSpec, record: TrackingRecord, _source: FrameSource, found: d
     """A clip of where most is tracked, with nothing to load from elsewhere."""
     if not len(record.tracks):
         return
-    from guardianflow.vision.tracking.clip import ClipView, write_clip
+    from guardianflow.vision.tracking.clip import write_clip
 
     folder = Path(spec.folder)
-    clip = write_clip(open_source(spec.source), record.tracks, folder / "clip.webp", names=record.classes)
-    write_text(folder / CLIP_FILE, ClipView(clip)._repr_html_())
+    clip = write_clip(open_source(spec.source), record.tracks, folder / CLIP_FILE, names=record.classes)
     found["clip"] = clip.to_dict()

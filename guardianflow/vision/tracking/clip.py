@@ -7,7 +7,6 @@ is either not played by browsers (MPEG-4 part 2), or several times as large and 
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,12 +75,12 @@ class Clip:
         """Plain JSON."""
         return {**asdict(self), "path": str(self.path)}
 
-    def _repr_html_(self) -> str:
-        return ClipView(self)._repr_html_()
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return ClipView(self)._repr_mimebundle_()
 
 
 class ClipView:
-    """Shows a clip in a notebook, with nothing to load from elsewhere.
+    """Shows a clip in a notebook, trusted or not, with nothing to load from elsewhere.
 
     Args:
         clip: A clip, or the file of one.
@@ -90,20 +89,21 @@ class ClipView:
     def __init__(self, clip: Clip | Path | str) -> None:
         self.path = clip.path if isinstance(clip, Clip) else Path(clip)
 
-    def _repr_html_(self) -> str:
-        name = html.escape(printable(self.path.name))
+    def __repr__(self) -> str:
+        name = printable(self.path.name)
         try:
             size = self.path.stat().st_size
-            content = self.path.read_bytes() if size <= MAX_BYTES else b""
         except OSError:
-            return f"<p>The clip {name} isn't there any more.</p>"
-        if not content:
-            return f"<p>The clip {name} has {size / 1e6:.1f} MB, too much for a page. Open the file itself.</p>"
-        data = base64.b64encode(content).decode("ascii")
-        return (
-            f'<figure style="margin:0"><img alt="Tracked clip {name}" style="max-width:100%;height:auto" '
-            f'src="data:image/webp;base64,{data}"></figure>'
-        )
+            return f"The clip {name} isn't there any more."
+        if size > MAX_BYTES:
+            return f"The clip {name} has {size / 1e6:.1f} MB, too much for a page. Open the file itself."
+        return f"Tracked clip {name}"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        bundle = {"text/plain": repr(self)}
+        if self.path.is_file() and self.path.stat().st_size <= MAX_BYTES:
+            bundle["image/webp"] = base64.b64encode(self.path.read_bytes()).decode("ascii")
+        return bundle
 
 
 def track_colour(identity: int) -> tuple[int, int, int]:
