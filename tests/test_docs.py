@@ -26,6 +26,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.timeout(900)
 def test_every_command_of_the_sweeping_guide_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"

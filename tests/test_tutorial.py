@@ -10,7 +10,7 @@ import pytest
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.state.database import Database
-from tests.guides import ROOT, follow, steps
+from tests.guides import ROOT, follow, parse, steps
 
 TUTORIAL = ROOT / "docs" / "TUTORIAL.md"
 WRAP = ROOT / "docs" / "WRAP.md"
@@ -32,6 +32,7 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.timeout(600)
 def test_every_command_of_the_wrapping_guide_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"
@@ -41,6 +42,21 @@ def test_every_command_of_the_wrapping_guide_works(tmp_path: Path) -> None:
     assert [run.status for run in runs] == ["FINISHED"] * 5, "one for each command but a dry run and an unneeded one"
     assert "1.00    training   torch       train.py" in outputs["guardianflow scan . --write experiments.yaml"]
     assert ExperimentRegistry(folder / "experiments.yaml").get("quick").last_run is not None
+
+
+@pytest.mark.parametrize("guide", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_the_command_line_knows_every_command_of_a_guide(guide: Path) -> None:
+    parse(guide)
+
+
+def test_a_command_that_the_command_line_does_not_know_is_noticed(tmp_path: Path) -> None:
+    guide = tmp_path / "guide.md"
+    for line in ("guardianflow trian", "guardianflow train --epohcs 3", "guardianflow runs prune --al"):
+        guide.write_text(f"```console\n$ {line}\n```\n", encoding="utf-8")
+        with pytest.raises(AssertionError, match="guardianflow"):
+            parse(guide)
+    guide.write_text("```console\n$ guardianflow train --epochs 3\n$ guardianflow list runs\n```\n", encoding="utf-8")
+    assert parse(guide) == 2
 
 
 def test_the_tutorial_has_commands_to_try() -> None:
