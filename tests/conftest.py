@@ -27,11 +27,16 @@ from tests.trainings import tiny_data, trained, training_settings  # noqa: E402,
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is of the long form alone is left to ``make test-fire``."""
+    """What is of the long form alone is left to ``make test-fire``; files whose tests may take longest come first."""
     if not os.environ.get("GUARDIANFLOW_FIRE"):
         long = [item for item in items if item.get_closest_marker("fire")]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
+    longest: dict[Path, float] = {}
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else 0)
+    items.sort(key=lambda item: -longest[item.path])  # else one worker ends with them while the other has nothing left
 
 
 @pytest.hookimpl(trylast=True)

@@ -34,6 +34,8 @@ from guardianflow.vision.serving import Serving
 from tests.test_cli import call
 from tests.trainings import tiny_runner, write_tiny_data
 
+pytestmark = pytest.mark.timeout(600)
+
 NOW = datetime.now(UTC)
 
 

@@ -35,7 +35,7 @@ from tests.services.ray_cluster import HOW_TO_GET_IT, RayCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("GUARDIANFLOW_FIRE"))
-TRIALS = 12 if FULL else 5
+TRIALS = 12 if FULL else 4
 PATIENCE_S = 1800 if FULL else 600
 CALL = "from guardianflow.cli import main; main()"
 PHOTOGRAPHS = Path(os.environ.get("GUARDIANFLOW_REAL_DATA") or ROOT.parent / "shared" / "data") / "bccd" / "data.yaml"
