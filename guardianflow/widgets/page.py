@@ -22,9 +22,15 @@ from guardianflow.exceptions import GuardianFlowError, RefusedError
 from guardianflow.state.database import Database
 from guardianflow.text.messages import language_of, say
 
-__all__ = ["LINKS", "SERVED", "DecidingPage", "Page", "classed", "is_served", "refill"]
+__all__ = ["LINKS", "SERVED", "DecidingPage", "Page", "classed", "is_served", "offer", "refill"]
 
-LINKS = {"fleet": "fleet.ipynb", "optimizer": "optimizer.ipynb", "registry": "registry.ipynb"}
+LINKS = {
+    "start": "start.ipynb",
+    "fleet": "fleet.ipynb",
+    "optimizer": "optimizer.ipynb",
+    "trends": "trends.ipynb",
+    "registry": "registry.ipynb",
+}
 """Page → its address, from one to the other under Voila."""
 
 SERVED = "GUARDIANFLOW_PAGES_SERVED"
@@ -179,6 +185,14 @@ def classed(widget: ipywidgets.Widget, *names: str) -> ipywidgets.Widget:
     for name in names:
         widget.add_class(name)
     return widget
+
+
+def offer(choice: ipywidgets.Dropdown, options: Sequence[tuple[str, Any]], value: Any) -> None:
+    """Other options, if they are others; a list that is open in a browser stays open otherwise."""
+    if list(choice.options) != list(options):
+        choice.options = options
+    if choice.value != value and any(value == offered for _, offered in options):
+        choice.value = value
 
 
 def refill(box: ipywidgets.Box, parts: Sequence[ipywidgets.Widget]) -> None:

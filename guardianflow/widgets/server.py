@@ -42,18 +42,18 @@ def reports_folder() -> Path:
 
 
 class _Pages(Voila):  # type: ignore[misc]
-    """Voila with the fleet as its first page."""
+    """Voila with the start page as its first."""
 
     on_start: Callable[[], None] | None = None
 
     def init_handlers(self) -> list[Any]:
-        """Voila's, and the fleet page where a list of notebooks would stand."""
+        """Voila's, and the start page where a list of notebooks would stand."""
         from tornado.web import RedirectHandler
 
         first = (
             self.server_url,
             RedirectHandler,
-            {"url": f"{self.base_url}voila/render/fleet.ipynb", "permanent": False},
+            {"url": f"{self.base_url}voila/render/start.ipynb", "permanent": False},
         )
         return [first, *super().init_handlers()]
 

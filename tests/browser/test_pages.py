@@ -24,6 +24,7 @@ def look(browser: Any) -> Iterator[Any]:
         contexts.append(context)
         page = context.new_page()
         page.on("requestfinished", lambda request: check(request.url, url))
+        page.on("requestfailed", lambda request: request.failure == "csp" or check(request.url, url))
         page.on("pageerror", lambda error: open_.strange.append(str(error)))
         page.goto(url)
         page.wait_for_selector(selector, timeout=WAIT_MS)
@@ -44,15 +45,30 @@ def width_of(page: Any) -> tuple[int, int]:
     return tuple(page.evaluate("[document.documentElement.scrollWidth, innerWidth]"))
 
 
-def test_the_first_page_tells_of_the_sites_in_words(pages: Pages, look: Any) -> None:
-    page = look(f"{pages.url}/")
+def test_the_first_page_tells_of_the_sites_in_words_and_leads_to_all_pages(pages: Pages, look: Any) -> None:
+    page = look(f"{pages.url}/", width=390)
     assert page.inner_text("h1") == "1 of 3 sites is unwell, 1 unknown, the rest well."
+    assert "Harbour north: Camera gate: accuracy (mAP50) 0.58" in page.inner_text(".gf")
+    assert width_of(page) == (390, 390)
+    page.click("section a[href='fleet.ipynb']")
+    page.wait_for_selector("section.unwell", timeout=WAIT_MS)
     card = page.inner_text("section.unwell")
     assert "Accuracy (mAP50) 0.58, should be at least 0.75." in card
     assert "Train the model again on its pictures as they are now." in card
     assert "Camera dock-2: nothing heard since" in page.inner_text("section.unknown")
     signs = page.eval_on_selector_all(".gf-head > .gf-pill", "all => all.map(one => one.innerText)")
     assert {"!\nunwell", "?\nunknown", "✓\nwell"} <= {text.strip() for text in signs}
+    assert look.strange == []
+
+
+def test_trends_say_what_moved_and_follow_the_choice(pages: Pages, look: Any) -> None:
+    page = look(pages.page("trends"), width=390)
+    assert page.inner_text("h1").startswith("Harbour north · gate: accuracy (mAP50) fell from 0.8")
+    assert page.locator(".gf-line svg").count() == 4
+    assert width_of(page) == (390, 390)
+    page.select_option(".gf-decide select >> nth=2", label="Mill street")
+    page.wait_for_function("document.querySelectorAll('section').length === 1")
+    assert page.inner_text("h1") == "Accuracy (mAP50): nothing moved in the last 30 days."
     assert look.strange == []
 
 

@@ -23,6 +23,8 @@ from guardianflow.core.config import Settings
 from guardianflow.widgets.fleet import FleetPanel
 from guardianflow.widgets.optimizer import OptimizerPanel
 from guardianflow.widgets.registry_panel import RegistryPanel
+from guardianflow.widgets.start import StartPanel
+from guardianflow.widgets.trends import TrendsPanel
 
 settings = Settings(language="en", work_dir=Path(sys.argv[1]) / "work", database_url=f"sqlite:///{sys.argv[1]}/state.db")
 fleet, optimizer, registry = FleetPanel(settings), OptimizerPanel(settings), RegistryPanel(settings=settings)
@@ -30,6 +32,9 @@ registry._tick.beat = 1
 assert "harbour" in fleet.children[0].value and "unwell" in fleet.children[0].value
 assert "1 recommendation waits" in optimizer.children[0].value
 assert "guard: version 1 is in charge." in registry.children[0].value
+start, trends = StartPanel(settings), TrendsPanel(settings)
+assert "guard, version 1 in charge" in start.children[0].value
+assert "too few figures" in trends.children[0].value
 print(",".join(sorted(name for name in sys.modules if "." not in name)))
 """
 
