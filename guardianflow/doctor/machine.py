@@ -83,7 +83,7 @@ print(json.dumps({"version": torch.__version__, "threads": torch.get_num_threads
 def check_devices(_: Settings) -> list[Check]:
     """Torch in a process of its own: a broken driver may crash it, and its import holds up other threads."""
     done = subprocess.run(
-        [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, check=False, timeout=IMPORT_SECONDS
+        [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, check=False, timeout=IMPORT_SECONDS
     )
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from guardianflow.machine.git import Git
 
 __all__ = ["environment_facts", "git_facts"]
 
@@ -26,21 +27,11 @@ def environment_facts() -> dict[str, Any]:
 
 def git_facts(folder: Path) -> dict[str, str]:
     """The commit of the user's own code and whether it has uncommitted changes; empty outside git."""
-    commit = _git(folder, "rev-parse", "HEAD")
+    git = Git(folder)
+    commit = git.ask("rev-parse", "--verify", "--quiet", "HEAD").line
     if not commit:
         return {}
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    git.disarm()
+    changes = git.ask("status", "--porcelain", "--untracked-files=no")
     facts = {"mlflow.source.git.commit": commit}
-    return facts if changes is None else {**facts, "guardianflow.git_dirty": str(bool(changes)).lower()}
-
-
-def _git(folder: Path, *args: str) -> str | None:
-    # Without the optional lock, looking at the status can't get in the way of the user's own git.
-    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=3, check=False, env=env
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return facts if changes.code != 0 else {**facts, "guardianflow.git_dirty": str(bool(changes.out)).lower()}

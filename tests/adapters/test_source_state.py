@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from guardianflow.adapters.wrap import source_state as module
 from guardianflow.adapters.wrap.source_state import MAX_DIFF, source_state
+from guardianflow.machine import git as module
 
 
 @pytest.fixture(autouse=True)

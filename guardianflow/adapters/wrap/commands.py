@@ -109,7 +109,7 @@ def read_command(
         return Command("python", (interpreter, str(path), *words), path, words, environment)
     if suffix == ".ipynb":
         target = executed_notebook if executed_notebook is not None else Path(os.devnull)
-        argv = (sys.executable, "-m", "papermill", *notebook_words(path, words, target=target, folder=folder))
+        argv = (sys.executable, "-P", "-m", "papermill", *notebook_words(path, words, target=target, folder=folder))
         return Command("notebook", argv, path, words, environment)
     return _other_file(path, words, interpreter, environment)
 

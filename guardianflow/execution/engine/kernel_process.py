@@ -41,9 +41,10 @@ _LONGEST_SOCKET_FOLDER = 95
 _LEFTOVER_GRACE_S = 2.0
 
 # As `python -m ipykernel_launcher`, and a crash in C code leaves its stack in the kernel's log: the
-# kernel turns file descriptor 2 into a pipe that it reads itself, so a copy of the old one is taken.
+# kernel turns file descriptor 2 into a pipe that it reads itself, so a copy of the old one is taken. A notebook
+# imports what lies beside it, but last: a file named psutil.py there must not stand in for what is installed.
 _LAUNCH = (
-    "import faulthandler, os, sys; faulthandler.enable(os.dup(2)); sys.path[:] = [p for p in sys.path if p]; "
+    "import faulthandler, os, sys; faulthandler.enable(os.dup(2)); sys.path = [*filter(None, sys.path), '']; "
     "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
 )
 _CRASH = "Fatal Python error"
@@ -62,7 +63,7 @@ def kernel_specs(name: str) -> KernelSpecManager:
     class ThisPython(KernelSpecManager):  # type: ignore[misc, unused-ignore]
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - there is one
             return KernelSpec(
-                argv=[sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", _NO_HISTORY],
+                argv=[sys.executable, "-P", "-c", _LAUNCH, "-f", "{connection_file}", _NO_HISTORY],
                 display_name=f"Python {sys.version_info.major}.{sys.version_info.minor}",
                 language="python",
             )
