@@ -176,16 +176,16 @@ def _figure(bundle: Any) -> str:
     """A Plotly figure as a ``div`` and the call that draws it."""
     place = f"figure-{uuid.uuid4().hex}"
     layout = dict(bundle.get("layout") or {})
-    # Without a background of its own it stands on the page's, light or dark.
-    look = "" if layout.get("paper_bgcolor") else ' class="gf-figure"'
-    if look:
+    look = "gf-figure"
+    if not layout.get("paper_bgcolor"):  # drawn for a white page: the page turns its colours where it is dark
         layout |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+        look += " gf-turned"
     # "<" would let a label such as "</script>" end the script.
     config = {"responsive": True, **(bundle.get("config") or {})}
     parts = [_json(part) for part in (bundle.get("data") or [], layout, config)]
     height = layout.get("height") if isinstance(layout.get("height"), int | float) else 450
     return (
-        f'<div{look}><div id="{place}" style="width:100%;min-height:{height}px"></div></div>'
+        f'<div class="{look}"><div id="{place}" style="width:100%;min-height:{height}px"></div></div>'
         f'<script>Plotly.newPlot("{place}", {", ".join(parts)});</script>'
     )
 
