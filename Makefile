@@ -45,8 +45,8 @@ format: set-up-dev ## Mend layout, imports and notebooks in place
 bench: set-up-dev ## Run the benchmarks; each prints its figure beside its peer's
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
-lab: set-up-lab ## Open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
+lab: set-up-lab ## Open JupyterLab, on copies of the notebooks in guardianflow-work (ARGS="DIR" for a workspace of yours)
+	@$(BIN)/guardianflow lab $(ARGS)
 
 dashboard: set-up-lab ## Show the sites, alerts and advice as pages on http://127.0.0.1:8866 (ARGS="--port …")
 	@$(BIN)/guardianflow dashboard $(ARGS)

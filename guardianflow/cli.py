@@ -74,6 +74,7 @@ VERBS = {
         "Hold the figures against the rules and show what is advised; nothing is applied without --apply.",
     ),
     "keys": ("keys:keys_app", "Keys for the API and the pages: who may read, report, operate, promote."),
+    "lab": ("lab:lab", "Open the workspace in JupyterLab, with notebooks to edit as one likes; until Ctrl-C."),
     "dashboard": ("pages:dashboard", "Show the sites, alerts and advice as pages in a browser; until Ctrl-C."),
     "api": ("service:api", "Answer over HTTP: figures, alerts, advice, models; until Ctrl-C."),
     "eval": ("evaluation:eval_app", "Score predictions that lie in files: detection, tracking."),

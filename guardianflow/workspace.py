@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardianflow.core.config import CONFIG_FILE, DEFAULT_WORK_DIR, ENV_FILE
+from guardianflow.core.config import CHECKOUT, CONFIG_FILE, DEFAULT_WORK_DIR, ENV_FILE, find_workspace
 from guardianflow.exceptions import InputError
-from guardianflow.execution.engine.notebook import list_templates, template_path
+from guardianflow.execution.engine.notebook import list_templates, notebook_folder, template_path
 
-__all__ = ["Workspace", "create_workspace"]
+__all__ = ["START", "Workspace", "create_workspace", "open_workspace"]
+
+START = "00_start_here.ipynb"
+"""The notebook to begin with."""
 
 _CONFIG = f"""\
 # Settings of this workspace. Every folder below it uses them.
@@ -23,6 +26,10 @@ work_dir = "{DEFAULT_WORK_DIR}"
 
 # The folder of your own training and evaluation code.            (GUARDIANFLOW_EXPERIMENTS_BASE)
 # experiments_base = "."
+
+# Templates of your own: train.ipynb in this folder is executed   (GUARDIANFLOW_TEMPLATES)
+# instead of the one of this version, and so on. What lies in notebooks/ is executed only if you name it here.
+# templates = "templates"
 
 # MLflow: left out, an SQLite file in work_dir; else a server.    (MLFLOW_TRACKING_URI)
 # mlflow_tracking_uri = "http://mlflow.example:5000"
@@ -76,7 +83,7 @@ work folder and to MLflow.
 
 @dataclass(frozen=True)
 class Workspace:
-    """What ``guardianflow init`` did.
+    """What ``guardianflow init`` or ``guardianflow lab`` did.
 
     Attributes:
         folder: The workspace.
@@ -102,7 +109,7 @@ class Workspace:
 
 
 def create_workspace(folder: str | Path) -> Workspace:
-    """Make a workspace: settings, scenarios/, notebooks/ with the templates, .gitignore.
+    """Make a workspace: settings, scenarios/, the start notebook, notebooks/ with the templates, .gitignore.
 
     A file that exists is never overwritten, so the call may be repeated, and used to fetch the
     notebooks that a newer version brings.
@@ -114,15 +121,37 @@ def create_workspace(folder: str | Path) -> Workspace:
         InputError: The folder is a file, or can't be written.
         NotFoundError: The template notebooks are missing from the installation.
     """
-    root = Path(folder).expanduser().absolute()
     contents = {
         CONFIG_FILE: _CONFIG.encode(),
         ".gitignore": _GITIGNORE.encode(),
         "scenarios/README.md": _SCENARIOS.encode(),
     }
-    for name in list_templates():
-        source = template_path(name)
-        contents[f"notebooks/{source.name}"] = source.read_bytes()
+    return _filled(Path(folder), contents | _notebooks())
+
+
+def open_workspace(folder: str | Path) -> Workspace:
+    """The workspace that a folder belongs to, with the notebooks that it lacks; made where there is none.
+
+    A source checkout is not edited by those who use it: there it is the work folder in it, which git ignores.
+
+    Raises:
+        InputError, NotFoundError: As :func:`create_workspace`.
+    """
+    path = Path(folder).expanduser()
+    root = find_workspace(path) if path.exists() else None
+    if root is None:
+        return create_workspace(path)
+    return _filled(root / DEFAULT_WORK_DIR if root == CHECKOUT else root, _notebooks())
+
+
+def _notebooks() -> dict[str, bytes]:
+    sources = [template_path(name) for name in list_templates()]
+    copies = {f"notebooks/{source.name}": source.read_bytes() for source in sources}
+    return {START: (notebook_folder() / START).read_bytes(), **copies}
+
+
+def _filled(folder: Path, contents: dict[str, bytes]) -> Workspace:
+    root = folder.expanduser().absolute()
     created: list[Path] = []
     kept: list[Path] = []
     for name, content in contents.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from guardianflow.core.config import Settings, env_names
 from guardianflow.exceptions import InputError
 from guardianflow.execution.engine.notebook import list_templates, template_path
-from guardianflow.workspace import create_workspace
+from guardianflow.workspace import START, create_workspace, open_workspace
+from tests.checkouts import copy_checkout, git, its_environment
 
 
 @pytest.fixture
@@ -27,6 +29,7 @@ def test_a_workspace_has_settings_scenarios_notebooks_and_a_gitignore(tmp_path):
         "guardianflow.toml",
         ".gitignore",
         "scenarios/README.md",
+        START,
         *(f"notebooks/{name}.ipynb" for name in list_templates()),
     }
     assert "train" in list_templates()
@@ -60,7 +63,7 @@ def test_each_commented_setting_is_valid_when_it_is_uncommented(tmp_path, monkey
     assert {name for name, origin in Settings().origins.items() if origin == "guardianflow.toml"} == {
         line.split(" = ")[0] for line in settings
     }
-    assert len(settings) == 15
+    assert len(settings) == 16
 
 
 def test_what_is_there_is_kept_and_named(tmp_path):
@@ -73,6 +76,40 @@ def test_what_is_there_is_kept_and_named(tmp_path):
     assert list(again) == [tmp_path / ".gitignore"]
     assert tmp_path / "guardianflow.toml" in again.kept
     assert (tmp_path / "guardianflow.toml").read_text(encoding="utf-8") == 'actor = "mine"\n'
+
+
+def test_a_folder_of_a_workspace_opens_the_whole_of_it_and_brings_what_is_missing(tmp_path):
+    made = create_workspace(tmp_path / "w")
+    (made.folder / "scenarios/README.md").unlink()
+    (made.folder / "notebooks/wrap.ipynb").unlink()
+    (made.folder / START).write_text("mine", encoding="utf-8")
+    opened = open_workspace(made.folder / "notebooks")
+
+    assert opened.folder == made.folder
+    assert opened.created == (made.folder / "notebooks/wrap.ipynb",)
+    assert (made.folder / START).read_text(encoding="utf-8") == "mine"
+    assert open_workspace(tmp_path / "new").folder == tmp_path / "new"
+    assert (tmp_path / "new/guardianflow.toml").is_file()
+
+
+def test_a_checkout_is_never_opened_itself_and_has_one_work_folder(tmp_path, no_settings):
+    checkout = copy_checkout(tmp_path / "체크 out")
+    work = checkout / "guardianflow-work"
+    asked = (
+        "import os; from guardianflow.workspace import open_workspace; from guardianflow import Settings\n"
+        "opened = open_workspace('.'); print(opened.folder)\n"
+        "for folder in ('.', 'notebooks', opened.folder / 'notebooks'): os.chdir(folder); print(Settings().work_dir)\n"
+    )
+    (checkout / "notebooks/notebooks").mkdir()
+    said = subprocess.run(
+        [sys.executable, "-c", asked], check=True, capture_output=True, text=True,
+        cwd=checkout / "notebooks", env=its_environment(checkout),
+    ).stdout  # fmt: skip
+
+    assert set(said.split("\n")) == {str(work), ""}
+    assert (work / "notebooks/train.ipynb").read_bytes() == template_path("train").read_bytes()
+    assert not (work / "guardianflow.toml").exists()
+    assert git(checkout, "status", "--porcelain") == ""
 
 
 def test_results_and_secrets_stay_out_of_git(tmp_path):

@@ -40,6 +40,7 @@ __all__ = [
     "env_names",
     "find_config_file",
     "find_env_file",
+    "find_workspace",
     "mask_secrets",
     "sqlite_path",
     "sqlite_url",
@@ -48,6 +49,9 @@ __all__ = [
 CONFIG_FILE = "guardianflow.toml"
 ENV_FILE = ".env"
 DEFAULT_WORK_DIR = "guardianflow-work"
+_SOURCE = Path(__file__).resolve().parents[2]
+CHECKOUT = _SOURCE if (_SOURCE / "notebooks" / "templates").is_dir() else None
+"""The source checkout that this package is used from; ``None`` where it is installed."""
 
 # Greedy up to the last "@": a password that should have been percent-encoded must not show its tail.
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):(?P<secret>\S+)@", re.IGNORECASE)
@@ -99,14 +103,25 @@ def find_config_file(start: Path | None = None) -> Path | None:
     return None
 
 
+def find_workspace(start: Path | None = None) -> Path | None:
+    """The folder that ``start`` (default: the current folder) belongs to, so that all below it share one work folder.
+
+    It is the nearest one with a ``guardianflow.toml``, else the source checkout.
+    """
+    here = (start or _here()).resolve()
+    file = find_config_file(here)
+    if file is not None:
+        return file.parent
+    return CHECKOUT if CHECKOUT and here.is_relative_to(CHECKOUT) else None
+
+
 def find_env_file(start: Path | None = None) -> Path | None:
     """The nearest ``.env``, from ``start`` (default: the current folder) up to the workspace's folder.
 
     Outside a workspace only ``start`` itself counts: a ``.env`` further up belongs to something else.
     """
     here = (start or _here()).resolve()
-    config = find_config_file(here)
-    last = config.parent if config else here
+    last = find_workspace(here) or here
     for folder in (here, *here.parents):
         candidate = folder / ENV_FILE
         if candidate.is_file():
@@ -135,6 +150,8 @@ class Settings(BaseSettings):
         aws_access_key_id: ``AWS_ACCESS_KEY_ID``; the other three of AWS go by their usual names, too.
         work_dir: ``GUARDIANFLOW_WORK_DIR``. Notebooks, weights and the embedded databases.
         experiments_base: ``GUARDIANFLOW_EXPERIMENTS_BASE``. The folder of the user's own code.
+        templates: ``GUARDIANFLOW_TEMPLATES``. A folder of the user's own template notebooks: ``train.ipynb`` in it is
+            executed instead of the one that came with this version, and so on. Default: none.
         database_url: ``GUARDIANFLOW_DATABASE_URL``. Default ``sqlite:///<work_dir>/guardianflow.db``.
         actor: ``GUARDIANFLOW_ACTOR``. Who is written into the ledger. Default: the login name.
         language: ``GUARDIANFLOW_LANGUAGE``. Of the pages: ``en``, ``ko``; empty: what the browser asks for.
@@ -168,6 +185,7 @@ class Settings(BaseSettings):
     aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
     work_dir: Path = Field(Path(DEFAULT_WORK_DIR))
     experiments_base: Path = Field(Path())
+    templates: Path | None = None
     database_url: str = Field("")
     actor: str = Field("")
     language: Literal["", "en", "ko"] = ""
@@ -188,8 +206,9 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_explain(error, type(self), _find_origins(type(self), values))) from error
         self._origins.update(_find_origins(type(self), values))
-        for name in ("work_dir", "experiments_base"):
-            self._fix(name, _absolute(getattr(self, name), self._base_of(name)))
+        for name in ("work_dir", "experiments_base", "templates"):
+            if getattr(self, name) is not None:
+                self._fix(name, _absolute(getattr(self, name), self._base_of(name)))
         for name, file in (("mlflow_tracking_uri", "mlflow.db"), ("database_url", "guardianflow.db")):
             url = getattr(self, name)
             fixed = _absolute_url(url, self._base_of(name)) if url else sqlite_url(self.work_dir / file)
@@ -286,9 +305,8 @@ class Settings(BaseSettings):
         origin = self.origins[name]
         here = _here()
         if origin in (SettingOrigin.TOML, SettingOrigin.DEFAULT):
-            file = find_config_file(here)
-        else:
-            file = find_env_file(here) if origin == SettingOrigin.DOTENV else None
+            return find_workspace(here) or here
+        file = find_env_file(here) if origin == SettingOrigin.DOTENV else None
         return file.parent if file else here
 
 

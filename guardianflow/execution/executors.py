@@ -33,7 +33,7 @@ from guardianflow.runs.tracking import TrackedRun, outcome_of
 from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.experiment_design import RunPlan, Trial
 from guardianflow.scenario.factory import KINDS
-from guardianflow.text.command_lines import command
+from guardianflow.text.command_lines import command, search_path
 from guardianflow.text.redaction import secret_places
 
 __all__ = ["LocalExecutor", "RunOutcome", "kernel_environment", "make_runner"]
@@ -200,7 +200,7 @@ class LocalExecutor:
         kind = KINDS.get(plan.kind)
         if self.direct:
             return None
-        template = kind.template or template_path(plan.kind)
+        template = kind.template or template_path(plan.kind, self.settings.templates)
         check_parameters(template, {**plan.parameters, "run_id": "checked"})
         return template
 
@@ -255,7 +255,7 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
 
     Secrets go this way only: never as parameters, which are written into the notebook.
     """
-    found = {**outer_environment(), **settings.as_environment()}
+    found = {**outer_environment(), **settings.as_environment(), "PATH": search_path()}
     found["ULTRALYTICS_SAFE_LOAD"] = os.environ.get("ULTRALYTICS_SAFE_LOAD", "1")
     if importlib.util.find_spec("ipywidgets") is None:
         # tqdm would complain in every notebook that it draws its bar as text.

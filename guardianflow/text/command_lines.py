@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from guardianflow.core.config import Settings
 
-__all__ = ["VERBS", "command", "program", "typed"]
+__all__ = ["VERBS", "command", "program", "search_path", "typed"]
 
 VERBS = (
     "init", "doctor", "demo", "train", "infer", "quant", "wrap", "scan", "run", "register", "promote", "rollback",
     "compare", "reject", "delete", "download", "history", "list", "runs", "metrics", "eval", "scenario",
-    "alerts", "batch", "optimize", "keys", "api", "dashboard", "sweep", "study",
+    "alerts", "batch", "optimize", "keys", "api", "dashboard", "lab", "sweep", "study",
 )  # fmt: skip
 """Of the command line; what follows the program's name in a command, and in no sentence."""
 
@@ -44,6 +44,12 @@ def program(name: str, *, anywhere: bool = False) -> str:
         return name
     relative = "" if anywhere else os.path.relpath(ours)
     return shlex.quote(str(ours) if anywhere or relative.startswith(os.pardir) else relative)
+
+
+def search_path() -> str:
+    """``PATH``, with the programs of this installation behind all others: they are there without an active environment."""
+    found, ours = os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)
+    return found if ours in found.split(os.pathsep) else os.pathsep.join([found, ours])
 
 
 def typed(text: str) -> str:

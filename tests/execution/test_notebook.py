@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from guardianflow.exceptions import InputError, NotebookError, NotFoundError, ParameterError
-from guardianflow.execution.engine.notebook import execute_notebook, list_templates, template_folder, template_path
+from guardianflow.execution.engine.notebook import execute_notebook, list_templates, notebook_folder, template_path
 from guardianflow.execution.engine.outcome import NotebookFailedError, NotebookInterruptedError, NotebookResult
 
 
@@ -325,12 +325,20 @@ def test_the_errors_survive_a_process_border(tmp_path):
 
 
 def test_templates_are_found_by_name():
-    assert list_templates() == sorted(path.stem for path in template_folder().glob("*.ipynb"))
+    assert list_templates() == sorted(path.stem for path in notebook_folder("templates").glob("*.ipynb"))
     with pytest.raises(NotFoundError, match="Known: "):
         template_path("../train")
     for name in list_templates():
         assert template_path(name) == template_path(f"{name}.ipynb")
         assert template_path(name).is_file()
+
+
+def test_a_workspace_may_have_templates_of_its_own(tmp_path):
+    (tmp_path / "train.ipynb").write_bytes(template_path("train").read_bytes())
+    assert template_path("train", tmp_path) == tmp_path / "train.ipynb"
+    assert template_path("infer", tmp_path) == template_path("infer")
+    with pytest.raises(NotFoundError, match="templates = .* is no folder"):
+        template_path("infer", tmp_path / "gone")
 
 
 def test_sockets_stay_short_under_a_long_temporary_folder(notebooks, output, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from guardianflow.adapters.wrap.parameters.notebook_arguments import notebook_words
 from guardianflow.exceptions import InputError
+from guardianflow.text.command_lines import search_path
 from guardianflow.text.printable import printable
 
 __all__ = ["Command", "find_module", "read_command"]
@@ -200,20 +201,15 @@ def _listed(names: Sequence[str]) -> str:
     return f" ({', '.join(printable(name) for name in names)})" if names else ""
 
 
-def _search_path() -> str:
-    """PATH, and the folder of this interpreter: `yolo` is there even where its environment isn't activated."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-
-
 def _on_path(name: str) -> str | None:
-    return shutil.which(name, path=_search_path())
+    return shutil.which(name, path=search_path())
 
 
 def _program(name: str, folder: Path) -> str:
     found = _on_path(name) if os.sep not in name else None
     if found is not None:
         return os.path.abspath(found)  # noqa: PTH100 - busybox and the like go by the link's name
-    known = {one for place in _search_path().split(os.pathsep) for one in _names_in(Path(place))}
+    known = {one for place in search_path().split(os.pathsep) for one in _names_in(Path(place))}
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.7) or _scripts(folder)
     raise InputError(
         f"{printable(name)} is neither a file in {printable(folder)} nor a program on PATH; near it:"

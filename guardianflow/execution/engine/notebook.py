@@ -26,41 +26,48 @@ from guardianflow.execution.engine.report_order import INJECTED_TAG
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
 from guardianflow.execution.engine.signing import sign
 
-__all__ = ["execute_notebook", "list_templates", "template_folder", "template_path"]
+__all__ = ["execute_notebook", "list_templates", "notebook_folder", "template_path"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _SUFFIX = ".ipynb"
 
 
-def template_folder() -> Path:
-    """The folder of the template notebooks: inside an installed wheel, or in a source checkout.
+def notebook_folder(name: str = "") -> Path:
+    """The folder of our notebooks, or one in it: inside an installed wheel, or in a source checkout.
 
     Raises:
         NotFoundError: Neither is there.
     """
-    places = (_PACKAGE / "_notebooks" / "templates", _PACKAGE.parent / "notebooks" / "templates")
+    places = (_PACKAGE / "_notebooks" / name, _PACKAGE.parent / "notebooks" / name)
     for place in places:
         if place.is_dir():
             return place
-    raise NotFoundError(f"the template notebooks are missing from {places[0]}. Install GuardianFlow again.")
+    raise NotFoundError(f"our notebooks are missing from {places[0]}. Install GuardianFlow again.")
 
 
 def list_templates() -> list[str]:
     """Names of the templates, without ``.ipynb``."""
-    return sorted(path.stem for path in template_folder().glob(f"*{_SUFFIX}"))
+    return sorted(path.stem for path in notebook_folder("templates").glob(f"*{_SUFFIX}"))
 
 
-def template_path(name: str) -> Path:
-    """The file of a template, by its name (``train`` or ``train.ipynb``).
+def template_path(name: str, own: Path | None = None) -> Path:
+    """The notebook that is executed, by its name (``train`` or ``train.ipynb``): the one that came with this version.
+
+    Args:
+        name: Of the template.
+        own: A folder of the user's own templates (the setting ``templates``); one that lies there is taken.
 
     Raises:
-        NotFoundError: No such template; the message lists them.
+        NotFoundError: No such template, the message lists them; or no such folder.
     """
     known = list_templates()
     stem = name.removesuffix(_SUFFIX)
     if stem not in known:
         raise NotFoundError(f"there is no template named {name!r}. Known: {', '.join(known) or 'none'}.")
-    return template_folder() / f"{stem}{_SUFFIX}"
+    if own is not None and not own.is_dir():
+        raise NotFoundError(f"templates = {str(own)!r} is no folder. Make it, or take the setting away.")
+    file = f"{stem}{_SUFFIX}"
+    return own / file if own and (own / file).is_file() else notebook_folder("templates") / file
 
 
 def execute_notebook(
