@@ -47,7 +47,7 @@ def program(name: str, *, anywhere: bool = False) -> str:
 
 
 def search_path() -> str:
-    """``PATH``, with the programs of this installation behind all others: they are there without an active environment."""
+    """``PATH``, and the programs of this installation behind all others, as if its environment were active."""
     found, ours = os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)
     return found if ours in found.split(os.pathsep) else os.pathsep.join([found, ours])
 

@@ -337,7 +337,7 @@ def test_a_workspace_may_have_templates_of_its_own(tmp_path):
     (tmp_path / "train.ipynb").write_bytes(template_path("train").read_bytes())
     assert template_path("train", tmp_path) == tmp_path / "train.ipynb"
     assert template_path("infer", tmp_path) == template_path("infer")
-    with pytest.raises(NotFoundError, match="templates = .* is no folder"):
+    with pytest.raises(NotFoundError, match=r"templates = .* is no folder"):
         template_path("infer", tmp_path / "gone")
 
 
