@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from guardianflow.scenario.blocks import BaseScenario, Env, Model, Site, Task
     from guardianflow.scenario.file import load_scenario
     from guardianflow.scenario.schema import InferenceScenario, QuantizationScenario, TrainingScenario, WrapScenario
+    from guardianflow.widgets.comparison_view import ComparisonView
+    from guardianflow.widgets.fleet import FleetPanel
+    from guardianflow.widgets.optimizer import OptimizerPanel
+    from guardianflow.widgets.registry_panel import RegistryPanel
+    from guardianflow.widgets.run_monitor import RunMonitor
 
 __version__ = "0.1.0"
 
@@ -33,16 +38,15 @@ _HOMES = """
     adapters.experiment_registry ExperimentRegistry | adapters.generic_wrapper GenericWrapper WrapResult
     core.config Settings | core.metrics MetricRecord get_gpu_metrics get_model_size
     core.registry ModelRegistry ModelVersion | dashboard.metrics_store MetricsStore | dashboard.reporter Reporter
-    data.dataset Dataset check_dataset read_dataset
-    evaluation.detection.evaluate evaluate_detection | evaluation.mot.evaluate evaluate_mot
-    exceptions GuardianFlowError | execution.comparison ComparisonResult ComparisonRunner
-    execution.sweep SweepResult SweepRunner
-    runners.inference.runner InferenceResult InferenceRunner
-    runners.loaded_model LoadedModel load load_champion
+    data.dataset Dataset check_dataset read_dataset | evaluation.detection.evaluate evaluate_detection
+    evaluation.mot.evaluate evaluate_mot | exceptions GuardianFlowError
+    execution.comparison ComparisonResult ComparisonRunner | execution.sweep SweepResult SweepRunner
+    runners.inference.runner InferenceResult InferenceRunner | runners.loaded_model LoadedModel load load_champion
     runners.quantization.runner QuantizationResult QuantizationRunner
-    runners.training.runner TrainingResult TrainingRunner
-    scenario.blocks BaseScenario Env Model Site Task | scenario.file load_scenario
-    scenario.schema InferenceScenario QuantizationScenario TrainingScenario WrapScenario"""
+    runners.training.runner TrainingResult TrainingRunner | scenario.blocks BaseScenario Env Model Site Task
+    scenario.file load_scenario | scenario.schema InferenceScenario QuantizationScenario TrainingScenario WrapScenario
+    widgets.comparison_view ComparisonView | widgets.fleet FleetPanel | widgets.optimizer OptimizerPanel
+    widgets.registry_panel RegistryPanel | widgets.run_monitor RunMonitor"""
 _HOME = {name: home for home, *names in map(str.split, _HOMES.replace("\n", "|").split("|")[1:]) for name in names}
 __all__ = sorted(["__version__", *_HOME])
 

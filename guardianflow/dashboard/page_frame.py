@@ -13,8 +13,8 @@ from guardianflow.text.messages import MESSAGES, ago, moment, say, span
 from guardianflow.views.result_page import format_metric
 
 __all__ = [
-    "STYLE", "action_text", "advice_text", "bound_text", "dead_html", "frame", "metric_name", "paragraphs", "pill",
-    "reason_text", "shown", "top_html", "trend_html",
+    "STYLE", "action_text", "advice_text", "bound_text", "dead_html", "figures_html", "frame", "metric_name",
+    "paragraphs", "pill", "reason_text", "shown", "top_html", "trend_html",
 ]  # fmt: skip
 
 _SIGNS = {"well": "✓", "unwell": "!", "unknown": "?", "note": "i"}
@@ -82,9 +82,21 @@ border-bottom:1px solid var(--line)}
 .gf .gf-camera .gf-head b{font-size:15px;font-weight:600}
 .gf .gf-camera p{margin-top:3px;font-size:14px}.gf .gf-camera p.gf-soft{font-size:13px}
 .gf a{color:var(--blue)}
+.gf table{border-collapse:collapse;font-size:14px}.gf th{color:var(--soft);font-weight:600}
+.gf th,.gf td{padding:6px 14px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}
+.gf .gf-scroll{overflow-x:auto}.gf .gf-plot{margin-top:14px!important;padding:6px;width:100%;overflow-x:auto!important}
+.gf.gf-page .widget-vbox{width:100%}
 .gf .gf-figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(68px,1fr));gap:8px 8px;margin-top:7px}
 .gf .gf-figures b{display:block;font-size:14.5px;font-weight:600}
 .gf .gf-figures span{display:block;color:var(--soft);font-size:12px;line-height:1.35}
+.gf .gf-progress{height:10px;border-radius:5px;background:var(--line);margin-top:12px;overflow:hidden}
+.gf .gf-progress i{display:block;height:100%;background:var(--blue);border-radius:5px}
+.gf .gf-curve{display:block;width:100%;height:150px;margin-top:12px;border-left:1px solid var(--line);
+border-bottom:1px solid var(--line);overflow:visible}
+.gf .gf-curve :is(polyline,path){fill:none;stroke-width:2.5;vector-effect:non-scaling-stroke;stroke-linejoin:round;
+stroke-linecap:round}.gf .gf-curve path{stroke-width:8}
+.gf .gf-legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13.5px}
+.gf .gf-legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
 .gf .gf-empty{background:var(--card);border:1px dashed var(--soft);border-radius:10px;padding:26px 24px;max-width:720px}
 .gf details{margin-top:10px;font-size:14px}.gf summary{cursor:pointer;color:var(--blue)}
 .gf pre{background:var(--page);color:inherit;
@@ -106,8 +118,10 @@ def frame(title: str, body: str, *, page: str, now: datetime, language: str, lin
     return f'<div class="gf" lang="{language}"><div class="gf-in">{top}{body}</div></div>'
 
 
-def top_html(title: str, *, page: str, now: datetime, language: str, links: Mapping[str, str]) -> str:
-    """The way to the other pages, the moment and the title; brings the look along."""
+def top_html(
+    title: str, *, page: str, now: datetime, language: str, links: Mapping[str, str], more: str = ""
+) -> str:  # fmt: skip
+    """The way to the other pages, the moment and the title; brings the look along, and ``more`` of it."""
     ways = "".join(
         f"<b>{say(f'page.{name}', language)}</b>"
         if name == page
@@ -115,7 +129,7 @@ def top_html(title: str, *, page: str, now: datetime, language: str, links: Mapp
         for name, target in links.items()
     )
     as_of = say("fleet.as_of", language, time=moment(now))
-    return f"<style>{STYLE}</style><nav>{ways}<span>{as_of}</span></nav><h1>{escape(title)}</h1>"
+    return f"<style>{STYLE}{more}</style><nav>{ways}<span>{as_of}</span></nav><h1>{escape(title)}</h1>"
 
 
 def dead_html(trouble: str, language: str) -> str:
@@ -148,6 +162,15 @@ def shown(metric: str, value: float | None) -> str:
     if value is not None and spec is not None and spec.unit == "images/s":
         return f"{value:.1f}"
     return format_metric(metric, value).replace(".0 ", " ")
+
+
+def figures_html(figures: Mapping[str, float], language: str) -> str:
+    """Figures beside each other, each with its name below; nothing where there is none."""
+    cells = "".join(
+        f"<div><b>{escape(shown(name, value))}</b><span>{escape(metric_name(name, language))}</span></div>"
+        for name, value in figures.items()
+    )
+    return f'<div class="gf-figures">{cells}</div>' if cells else ""
 
 
 def bound_text(metric: str, op: str, limit: float, language: str) -> str:

@@ -12,7 +12,7 @@ from html import escape
 
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.registry import ModelEvent, ModelRegistry, ModelState, ModelVersion
-from guardianflow.dashboard.page_frame import metric_name, paragraphs, pill, shown
+from guardianflow.dashboard.page_frame import figures_html, paragraphs, pill
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.registry.evaluations import EvaluationRow, Evaluations
 from guardianflow.registry.evidence_search import EvidenceSearch
@@ -136,7 +136,7 @@ def _version(stand: ModelStand, version: ModelVersion, language: str) -> str:
         pills.append(pill("unwell", language, say("registry.rejected", language)))
     timing = stand.timed.get(version.version)
     known = {**version.metrics, "model_size_mb": version.size_bytes / 1e6, **_latencies(timing)}
-    figures = "".join(_figure(name, known[name], language) for name in _FIGURES if name in known)
+    figures = figures_html({name: known[name] for name in _FIGURES if name in known}, language)
     made = say(
         "registry.made", language, how=version.serving.conditions, run=version.run_id[:12], by=version.created_by,
         time=moment(version.created),
@@ -150,16 +150,12 @@ def _version(stand: ModelStand, version: ModelVersion, language: str) -> str:
     name = escape(say("registry.version", language, version=version.version))
     return (
         f'<div class="gf-camera"><div class="gf-head"><b>{name}</b>{"".join(pills)}</div>'
-        f'<div class="gf-figures">{figures}</div>{paragraphs([" · ".join(facts)], "gf-soft")}</div>'
+        f"{figures}{paragraphs([' · '.join(facts)], 'gf-soft')}</div>"
     )
 
 
 def _latencies(timing: EvaluationRow | None) -> dict[str, float]:
     return {name: value for name, value in timing.metrics.items() if name.startswith("latency_ms_")} if timing else {}
-
-
-def _figure(name: str, value: float, language: str) -> str:
-    return f"<div><b>{escape(shown(name, value))}</b><span>{escape(metric_name(name, language))}</span></div>"
 
 
 def verdict_html(verdict: Verdict | None, language: str, *, said: str = "") -> str:

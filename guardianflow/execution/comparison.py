@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from guardianflow.core.config import mask_secrets
@@ -20,7 +21,7 @@ from guardianflow.registry.evaluations import EvaluationRow, Evaluations
 from guardianflow.registry.evidence_search import first_difference
 from guardianflow.runners._base import RESULT_FILE
 from guardianflow.runners._prepared import PreparedRunner
-from guardianflow.runs.run_records import RunStatus
+from guardianflow.runs.run_records import RunRecord, RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.experiment_design import ComparisonScenario
 from guardianflow.text.names import validate_name
@@ -82,25 +83,18 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
         prepared, asked = self._checked(), self.scenario
         run.log_params(asked.flat())
         run.set_tags({"guardianflow.dataset_fingerprint": prepared.rows[0].dataset_fingerprint})
-        max_det = int(prepared.rows[0].protocol.get("max_det") or 300)
-        first, others = prepared.records[0], prepared.records[1:]
+        others = prepared.subjects[1:]
         compared: list[PairedComparison] = []
         with progress_bar(
             len(others), desc="models", unit="model", shown=self.shows_progress and len(others) > 1
         ) as bar:
-            for done, record in enumerate(others):
-                run.set_progress(done, len(others), unit="model", note=f"now: {prepared.subjects[done + 1].name}")
-                compared.append(
-                    paired_bootstrap(
-                        record, first, metric=asked.compare.metric, resamples=asked.compare.resamples, max_det=max_det,
-                        level=1 - (1 - _LEVEL) / len(others),  # all of them hold together as often as one would
-                    )
-                )  # fmt: skip
+            for done, subject in enumerate(others):
+                run.set_progress(done, len(others), unit="model", note=f"now: {subject.name}")
+                compared.append(self._compared(prepared, done + 1))
                 bar.update()
-        scored = [evaluate_detection(record, confidence=CONFIDENCE, max_det=max_det) for record in prepared.records]
-        disputes = [find_disagreement(first, record, confidence=CONFIDENCE) for record in others]
+        scored, disputes = _scored(prepared), _disputes(prepared)
         run.set_progress(len(others), len(others), unit="model")
-        result, dataset = self._result(run, prepared, compared, scored, disputes)
+        result, dataset = self._result(run.record, prepared, compared, scored, disputes)
         write_json(run.folder / CURVES_FILE, [each.curves() for each in scored])
         widest = max(range(len(compared)), key=lambda place: abs(compared[place].difference))
         write_json(
@@ -116,8 +110,30 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
         run.log_artifact(write_json(run.folder / RESULT_FILE, result.to_dict()))
         return result
 
+    def look(self) -> tuple[ComparisonResult, list[dict[str, Any]]]:
+        """The comparison without a run, and the curves of each model: nothing is kept.
+
+        Raises:
+            InputError: The subjects have no evaluation on the same images in common.
+            NotFoundError: There is no such run, version or file.
+        """
+        prepared = self._checked()
+        compared = [self._compared(prepared, place) for place in range(1, len(prepared.subjects))]
+        scored = _scored(prepared)
+        result, _ = self._result(None, prepared, compared, scored, _disputes(prepared))
+        return result, [each.curves() for each in scored]
+
+    def _compared(self, prepared: PreparedComparison, place: int) -> PairedComparison:
+        """A subject held against the first."""
+        asked, others = self.scenario.compare, len(prepared.subjects) - 1
+        return paired_bootstrap(
+            prepared.records[place], prepared.records[0], metric=asked.metric, resamples=asked.resamples,
+            max_det=_max_det(prepared),
+            level=1 - (1 - _LEVEL) / others,  # all of them hold together as often as one would
+        )  # fmt: skip
+
     def _result(
-        self, run: TrackedRun, prepared: PreparedComparison, compared: Sequence[PairedComparison],
+        self, run: RunRecord | None, prepared: PreparedComparison, compared: Sequence[PairedComparison],
         scored: Sequence[DetectionResult], disputes: Sequence[Disagreement],
     ) -> tuple[ComparisonResult, Dataset | None]:  # fmt: skip
         row = prepared.rows[0]
@@ -133,8 +149,8 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
         unmet = [f"{each['name']}: {text}" for each in subjects for text in self.unmet(each["figures"])]
         remarks = (*self.remarks, *_remarks_on_result(compared), *why_not, *said, *unmet)
         result = ComparisonResult(
-            run_id=run.run_id,
-            experiment=run.experiment,
+            run_id=run.run_id if run else "",
+            experiment=run.experiment if run else self.scenario.experiment,
             status=RunStatus.FINISHED,
             metric=self.scenario.compare.metric,
             subjects=subjects,
@@ -143,7 +159,7 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
                 "fingerprint": row.dataset_fingerprint, "split": row.split, "images": row.images,
                 "protocol": dict(row.protocol), "data_yaml": data_yaml,
             },
-            folder=run.folder,
+            folder=run.folder if run else Path(),
             confidence=CONFIDENCE,
             remarks=remarks,
             tracking_uri=mask_secrets(self.settings.mlflow_tracking_uri),
@@ -158,6 +174,20 @@ class ComparisonRunner(PreparedRunner[ComparisonScenario, ComparisonResult, Prep
             with contextlib.suppress(GuardianFlowError, OSError):
                 return read_dataset(data_yaml), data_yaml, []
         return None, "", ["the photographs are not on this machine, so boxes are shown without them"]
+
+
+def _max_det(prepared: PreparedComparison) -> int:
+    return int(prepared.rows[0].protocol.get("max_det") or 300)
+
+
+def _scored(prepared: PreparedComparison) -> list[DetectionResult]:
+    most = _max_det(prepared)
+    return [evaluate_detection(record, confidence=CONFIDENCE, max_det=most) for record in prepared.records]
+
+
+def _disputes(prepared: PreparedComparison) -> list[Disagreement]:
+    first, *others = prepared.records
+    return [find_disagreement(first, record, confidence=CONFIDENCE) for record in others]
 
 
 def _subject_row(prepared: PreparedComparison, place: int, scored: DetectionResult, **more: Any) -> dict[str, Any]:

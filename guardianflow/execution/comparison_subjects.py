@@ -20,12 +20,12 @@ from guardianflow.files.run_folder import read_result
 from guardianflow.registry.evaluations import EvaluationRow, Evaluations
 from guardianflow.registry.evidence_search import EvidenceSearch
 from guardianflow.runners.model_source import find_model_source
-from guardianflow.runs.run_records import RunRecord, RunRecords
+from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.state.database import Database
 from guardianflow.text.command_lines import command
 from guardianflow.text.printable import printable
 
-__all__ = ["Subject", "SubjectSearch", "served_alike"]
+__all__ = ["Subject", "SubjectSearch", "comparable", "served_alike"]
 
 _RUN_ID = re.compile(r"[0-9a-f]{6,32}")
 _VERSION = re.compile(r"[^/@]+(@[^/@]+|/[0-9]+)")
@@ -66,6 +66,29 @@ class Subject:
         mine, theirs = _flat(self.training.parameters), _flat(other.training.parameters)
         names = [name for name in {**theirs, **mine} if name not in _NOT_TOLD and mine.get(name) != theirs.get(name)]
         return [f"{name} {_shown(theirs.get(name))} → {_shown(mine.get(name))}" for name in names]
+
+
+def comparable(settings: Settings) -> list[tuple[str, str]]:
+    """What there is to compare: pairs of a label and the spec of a version, then of a run, whose evaluations are kept.
+
+    Args:
+        settings: Where runs, models and evaluations are.
+    """
+    rows = [row for row in Evaluations(settings).find() if row.split != _TRAINING_SPLIT]
+    files, runs = {row.sha256 for row in rows}, {row.run_id for row in rows}
+    registry = ModelRegistry(settings)
+    versions = [
+        (" · ".join([f"{each.name} version {each.version}", *(f"@{alias}" for alias in each.aliases)]), each.uri)
+        for state in registry.list_models()
+        for each in registry.list_versions(state.name)
+        if each.sha256 in files
+    ]
+    found = RunRecords(Database.open(settings.database_url)).list(status=RunStatus.FINISHED, but=("cell",), limit=200)
+    return versions + [
+        (f"run {each.run_id[:12]} · {each.kind} · {each.experiment} · {each.started:%Y-%m-%d %H:%M} UTC", each.run_id)
+        for each in found
+        if each.run_id in runs and each.pruned is None
+    ]
 
 
 def served_alike(one: EvaluationRow, other: EvaluationRow) -> bool:

@@ -67,13 +67,18 @@ class ProcessIdentity:
         pid = os.getpid()
         return cls(socket.gethostname()[:255], _boot_id(), pid, _start_time(pid))
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine and boot, which can be seen and signalled from here."""
+        return (self.host, self.boot) == (socket.gethostname()[:255], _boot_id())
+
     def lives(self, heartbeat: datetime, now: datetime, stale_after: timedelta = STALE_AFTER) -> bool:
         """Whether the process still runs; one that is stopped (SIGSTOP) does.
 
         Where this process can see it, the process table knows. On another machine, in another
         container or before a reboot only the heartbeat speaks.
         """
-        if (self.host, self.boot) != (socket.gethostname()[:255], _boot_id()):
+        if not self.is_here:
             return now - heartbeat < stale_after
         try:
             same = abs(_start_time(self.pid) - self.started) < _CLOCK_TOLERANCE_S

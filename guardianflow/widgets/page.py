@@ -30,6 +30,7 @@ LINKS = {
     "optimizer": "optimizer.ipynb",
     "trends": "trends.ipynb",
     "registry": "registry.ipynb",
+    "compare": "compare.ipynb",
 }
 """Page → its address, from one to the other under Voila."""
 
@@ -52,6 +53,8 @@ class _Heartbeat(anywidget.AnyWidget):  # type: ignore[misc]
         };
         const first = setTimeout(() => model.get("at_once") && beat(), 50);
         const timer = setInterval(beat, model.get("every_ms"));
+        const fill = () => window.dispatchEvent(new Event("resize"));
+        model.on("change:plots", () => [300, 1000, 3000].forEach((wait) => setTimeout(fill, wait)));
         return () => {
           clearTimeout(first);
           clearInterval(timer);
@@ -62,6 +65,8 @@ class _Heartbeat(anywidget.AnyWidget):  # type: ignore[misc]
     every_ms = traitlets.Int(_EVERY_MS).tag(sync=True)
     at_once = traitlets.Bool(False).tag(sync=True)
     beat = traitlets.Int(0).tag(sync=True)
+    plots = traitlets.Int(0).tag(sync=True)
+    """Grows with each plot that is put on the page: plotly looks how much room it has when the window is resized."""
 
 
 class Page(ipywidgets.VBox):  # type: ignore[misc]
@@ -92,6 +97,10 @@ class Page(ipywidgets.VBox):  # type: ignore[misc]
     def draw(self) -> None:
         """Read and show."""
         raise NotImplementedError
+
+    def fill(self) -> None:
+        """Let new plots take the room that they have."""
+        self._tick.plots += 1
 
     @property
     def looked_at(self) -> bool:

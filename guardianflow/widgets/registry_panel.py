@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -14,7 +13,7 @@ from guardianflow.dashboard import registry_page as page
 from guardianflow.dashboard.page_frame import dead_html, top_html
 from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.registry.gate import OFF, Verdict
-from guardianflow.widgets.page import DecidingPage, classed
+from guardianflow.widgets.page import DecidingPage, classed, offer
 
 __all__ = ["RegistryPanel"]
 
@@ -79,7 +78,7 @@ class RegistryPanel(DecidingPage):
         )  # fmt: skip
         self._top.value = top + (dead_html(stand.trouble, self.language) if stand.trouble else "")
         chooser = (self._models_row,) if self._chooses and len(stand.names) > 1 else ()
-        _offer(self._models, [(name, name) for name in stand.names], self._name)
+        offer(self._models, [(name, name) for name in stand.names], self._name)
         if stand.state is None:
             self.show(self._top, *chooser)
             return
@@ -104,7 +103,7 @@ class RegistryPanel(DecidingPage):
             (" · ".join([self.say("registry.version", version=number), *aliases]), number)
             for number, aliases in held.items()
         ]
-        _offer(self._choice, options, value)
+        offer(self._choice, options, value)
 
     def _ask_gate(self, stand: page.ModelStand) -> None:
         """What the gate says of the chosen version; asked again once there is other evidence."""
@@ -187,11 +186,3 @@ class RegistryPanel(DecidingPage):
 
 def _row(*parts: ipywidgets.Widget) -> ipywidgets.Widget:
     return classed(ipywidgets.HBox(parts), "gf-decide")
-
-
-def _offer(choice: ipywidgets.Dropdown, options: Sequence[tuple[str, str]], value: str | None) -> None:
-    """Other options, if they are others; what was open in a browser stays open otherwise."""
-    if list(choice.options) != list(options):
-        choice.options = options
-    if choice.value != value and any(value == offered for _, offered in options):
-        choice.value = value
