@@ -243,7 +243,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "run {run} · {actor} on {host} · since {time} · {age}",
         "실행 {run} · {actor}, {host} · {time}부터 · {age}",
     ),
-    "run.progress": ("{done} of {total} {unit}", "{total} {unit} 중 {done}"),
+    "run.progress": ("{unit} {done} of {total}", "{unit} {total} 중 {done}"),
     "run.curve": ("over {last} epochs, from 0 to 1", "에폭 {last}까지, 0에서 1까지"),
     "run.log": ("The log's last lines", "로그의 마지막 줄"),
     "run.cancel": ("Cancel …", "취소 …"),

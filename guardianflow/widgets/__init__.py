@@ -3,4 +3,4 @@
 from guardianflow._imports import require
 
 for _name in ("ipywidgets", "anywidget"):
-    require(_name, extra="dashboard", purpose="the panels")
+    require(_name, extra="lab", purpose="the panels")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,14 +26,15 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+WAIT_MS = 90_000
 HOW_TO_GET_IT = "Chromium is missing: apt-get install chromium, or: playwright install chromium"
 START = "from guardianflow.cli import main; main()"
 
 
 class Pages:
-    """The pages of a scene, served as ``guardianflow dashboard`` serves them."""
+    """The pages of a scene or another world with settings, served as ``guardianflow dashboard`` serves them."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Any) -> None:
         self.scene = scene
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", START, "dashboard", "--port", "0", "--json"],
@@ -94,3 +96,34 @@ def browser() -> Iterator[object]:
             pytest.skip(HOW_TO_GET_IT)
         yield found
         found.close()
+
+
+@pytest.fixture
+def look(browser: Any) -> Iterator[Any]:
+    """Opens a page; what it asked from elsewhere and what went wrong in it stand in ``look.strange``."""
+    contexts = []
+
+    def open_(url: str, *, width: int = 1400, locale: str = "en-US", selector: str = ".gf h1") -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 2400}, locale=locale)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("requestfinished", lambda request: check(request.url, url))
+        page.on("requestfailed", lambda request: request.failure == "csp" or check(request.url, url))
+        page.on("pageerror", lambda error: open_.strange.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector(selector, timeout=WAIT_MS)
+        return page
+
+    def check(asked: str, url: str) -> None:
+        here = url.split("/")[2]
+        if not asked.startswith(("data:", "blob:", "file:")) and asked.split("/")[2] != here:
+            open_.strange.append(asked)
+
+    open_.strange = []
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def width_of(page: Any) -> tuple[int, int]:
+    return tuple(page.evaluate("[document.documentElement.scrollWidth, innerWidth]"))

@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from guardianflow.dashboard.fleet import fleet
 from guardianflow.dashboard.recommendations import Recommendations
-from tests.browser.conftest import Pages
-
-WAIT_MS = 90_000
-
-
-@pytest.fixture
-def look(browser: Any) -> Iterator[Any]:
-    """Opens a page; what it asked from elsewhere and what went wrong in it stand in ``look.strange``."""
-    contexts = []
-
-    def open_(url: str, *, width: int = 1400, locale: str = "en-US", selector: str = ".gf h1") -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 2400}, locale=locale)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("requestfinished", lambda request: check(request.url, url))
-        page.on("requestfailed", lambda request: request.failure == "csp" or check(request.url, url))
-        page.on("pageerror", lambda error: open_.strange.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector(selector, timeout=WAIT_MS)
-        return page
-
-    def check(asked: str, url: str) -> None:
-        here = url.split("/")[2]
-        if not asked.startswith(("data:", "blob:", "file:")) and asked.split("/")[2] != here:
-            open_.strange.append(asked)
-
-    open_.strange = []
-    yield open_
-    for context in contexts:
-        context.close()
-
-
-def width_of(page: Any) -> tuple[int, int]:
-    return tuple(page.evaluate("[document.documentElement.scrollWidth, innerWidth]"))
+from tests.browser.conftest import Pages, width_of
 
 
 def test_the_first_page_tells_of_the_sites_in_words_and_leads_to_all_pages(pages: Pages, look: Any) -> None:

@@ -20,15 +20,15 @@ LOOK = """
 import sys
 from pathlib import Path
 from guardianflow.core.config import Settings
-from guardianflow.widgets.fleet import FleetPanel
-from guardianflow.widgets.optimizer import OptimizerPanel
-from guardianflow.widgets.registry_panel import RegistryPanel
+from guardianflow import ComparisonView, FleetPanel, OptimizerPanel, RegistryPanel, RunMonitor
 from guardianflow.widgets.start import StartPanel
 from guardianflow.widgets.trends import TrendsPanel
 
 settings = Settings(language="en", work_dir=Path(sys.argv[1]) / "work", database_url=f"sqlite:///{sys.argv[1]}/state.db")
 fleet, optimizer, registry = FleetPanel(settings), OptimizerPanel(settings), RegistryPanel(settings=settings)
-registry._tick.beat = 1
+compare, runs = ComparisonView(settings=settings), RunMonitor(settings=settings)
+for panel in (registry, compare, runs):
+    panel._tick.beat = 1
 assert "harbour" in fleet.children[0].value and "unwell" in fleet.children[0].value
 assert "1 recommendation waits" in optimizer.children[0].value
 assert "guard: version 1 is in charge." in registry.children[0].value

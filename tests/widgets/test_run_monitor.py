@@ -75,7 +75,7 @@ def press(made: RunMonitor, *places: int) -> str:
 def test_a_run_that_goes_on_is_shown_with_curve_figures_and_log(settings: Settings, record: RunRecord) -> None:
     made = RunMonitor(settings=settings, language="en")
     html = html_of(made)
-    assert all(text in html for text in (">running<", "2 of 8 epoch", "0.50", "kim on", "epoch 2", 'width:25.0%"'))
+    assert all(text in html for text in (">running<", "epoch 2 of 8", "0.50", "kim on", "epoch 2", 'width:25.0%"'))
     assert html.count("<polyline") == 1
     assert "<img" not in html
     assert html.count("&lt;img") >= 4
