@@ -9,20 +9,22 @@ if TYPE_CHECKING:
 
 __all__ = ["LIVE_STYLE", "live"]
 
+_FRAME_PX = 16
+
 LIVE_STYLE = """
 .gf .js-plotly-plot .main-svg,.gf .js-plotly-plot .svg-container{background:transparent!important}
 .gf .js-plotly-plot .bg{fill:transparent!important}
-.gf .js-plotly-plot :is(.xtick,.ytick,.legend,.annotation,.g-xtitle,.g-ytitle,.g-gtitle) text{fill:var(--ink)!important}
+.gf .js-plotly-plot :is(.xtick,.ytick,.legend,.annotation,[class^="g-"]) text{fill:var(--ink)!important}
 .gf .js-plotly-plot :is(.gridlayer,.zerolinelayer) path{stroke:var(--line)!important}
 """
 """Plotly writes colours into each element; these go before them."""
 
 
-def live(figure: Figure) -> Any:
-    """The figure as a widget that fills its place, without plotly's logo and link."""
+def live(figure: Figure, width_px: int) -> Any:
+    """The figure as a widget of this width, without plotly's logo and link."""
     from plotly.graph_objects import FigureWidget
 
     made = FigureWidget(figure)
-    made.update_layout(autosize=True, width=None)
-    made._config = {"displaylogo": False, "responsive": True}  # noqa: SLF001 - there is no other way to it
+    made.update_layout(width=width_px - _FRAME_PX)
+    made._config = {"displaylogo": False}  # noqa: SLF001 - there is no other way to it
     return made

@@ -111,8 +111,9 @@ class ComparisonView(Page):
         self._found.value = found_html(result)
         named = [(f"{row['name']} · {row['label']}", each) for row, each in zip(result.subjects, curves, strict=True)]
         figures = [result.plot_classes(), plot_overlaid_curves(*overlaid_curves(named))]
-        refill(self._plots, [classed(ipywidgets.VBox([live(each)]), "gf-card", "gf-plot") for each in figures])
-        self.fill()
+        refill(
+            self._plots, [classed(ipywidgets.VBox([live(each, self.room)]), "gf-card", "gf-plot") for each in figures]
+        )
 
     def _say(self, text: str) -> None:
         self._found.value = f'<div class="gf-card">{paragraphs([text], "")}</div>'

@@ -38,6 +38,7 @@ SERVED = "GUARDIANFLOW_PAGES_SERVED"
 """Set by the server of the pages for the kernels that it starts: visitors have no hand on a kernel's environment."""
 
 _EVERY_MS = 30_000
+_USUAL_ROOM = 900
 
 
 class _Heartbeat(anywidget.AnyWidget):  # type: ignore[misc]
@@ -48,15 +49,15 @@ class _Heartbeat(anywidget.AnyWidget):  # type: ignore[misc]
       render({ model, el }) {
         el.style.display = "none";
         const beat = () => {
+          const first = el.closest(".gf-page")?.firstElementChild;
+          if (first) model.set("room", first.clientWidth);
           model.set("beat", model.get("beat") + 1);
           model.save_changes();
         };
-        const first = setTimeout(() => model.get("at_once") && beat(), 50);
+        const soon = setTimeout(() => model.get("at_once") && beat(), 50);
         const timer = setInterval(beat, model.get("every_ms"));
-        const fill = () => window.dispatchEvent(new Event("resize"));
-        model.on("change:plots", () => [300, 1000, 3000].forEach((wait) => setTimeout(fill, wait)));
         return () => {
-          clearTimeout(first);
+          clearTimeout(soon);
           clearInterval(timer);
         };
       },
@@ -65,8 +66,7 @@ class _Heartbeat(anywidget.AnyWidget):  # type: ignore[misc]
     every_ms = traitlets.Int(_EVERY_MS).tag(sync=True)
     at_once = traitlets.Bool(False).tag(sync=True)
     beat = traitlets.Int(0).tag(sync=True)
-    plots = traitlets.Int(0).tag(sync=True)
-    """Grows with each plot that is put on the page: plotly looks how much room it has when the window is resized."""
+    room = traitlets.Int(0).tag(sync=True)
 
 
 class Page(ipywidgets.VBox):  # type: ignore[misc]
@@ -98,9 +98,10 @@ class Page(ipywidgets.VBox):  # type: ignore[misc]
         """Read and show."""
         raise NotImplementedError
 
-    def fill(self) -> None:
-        """Let new plots take the room that they have."""
-        self._tick.plots += 1
+    @property
+    def room(self) -> int:
+        """How wide the page is in the browser, px; a plot that is to fill it must be told."""
+        return min(max(self._tick.room or _USUAL_ROOM, 280), 2_000)
 
     @property
     def looked_at(self) -> bool:

@@ -148,3 +148,9 @@ def test_the_setting_of_the_language_goes_before_the_browsers(scene: Scene, monk
     monkeypatch.setenv("HTTP_ACCEPT_LANGUAGE", "ko-KR,ko;q=0.9")
     assert FleetPanel(scene.settings).language == "ko"
     assert FleetPanel(scene.settings.model_copy(update={"language": "en"})).language == "en"
+
+
+def test_where_the_extra_is_missing_its_name_is_said() -> None:
+    code = "import sys; sys.modules['ipywidgets'] = None\nimport guardianflow\nguardianflow.RegistryPanel"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert "Install it with: pip install 'guardianflow[lab]'" in done.stderr
