@@ -8,7 +8,7 @@ import pytest
 
 from guardianflow.dashboard.fleet import fleet
 from guardianflow.dashboard.recommendations import Recommendations
-from tests.browser.conftest import Pages, width_of
+from tests.browser.conftest import WAIT_MS, Pages, width_of
 
 
 def test_the_first_page_tells_of_the_sites_in_words_and_leads_to_all_pages(pages: Pages, look: Any) -> None:
