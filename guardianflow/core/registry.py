@@ -428,7 +428,7 @@ class ModelRegistry:
 
     def _shown(self, move: Move, version: str) -> ModelVersion:
         self._draw(move.after.name, before=move.before if move.changed else None)
-        return self._ledger.version(move.after.name, version)
+        return move.version or self._ledger.version(move.after.name, version)
 
     def _draw(self, name: str, before: ModelState | None = None) -> None:
         try:

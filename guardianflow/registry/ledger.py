@@ -18,15 +18,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from guardianflow.exceptions import ConflictError, NotFoundError
+from guardianflow.exceptions import ConflictError, NotFoundError, TrackingUnavailableError
 from guardianflow.registry.model_records import ALIASES, ModelEvent, ModelState, ModelVersion
 from guardianflow.state.database import Database
 from guardianflow.state.tables import model_events, model_states, model_versions
+from guardianflow.text.command_lines import command
 from guardianflow.vision.serving import Serving
 
 __all__ = ["DELETING", "Change", "Ledger", "Move", "Needed"]
 
 _ATTEMPTS = 200
+_COMES_BACK_S = 30.0  # how long a server that went away is waited for, to be asked whether a move stands
 DELETING = "deleting"
 
 
@@ -51,10 +53,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Move:
-    """State before and after; the same where nothing had to change."""
+    """State before and after; the same where nothing had to change.
+
+    Attributes:
+        before: The state that was found.
+        after: The state that was written.
+        version: The version that was moved, as it stands afterwards; ``None`` where nothing had to change.
+    """
 
     before: ModelState
     after: ModelState
+    version: ModelVersion | None = None
 
     @property
     def changed(self) -> bool:
@@ -121,18 +130,27 @@ class Ledger:
 
         Raises:
             ConflictError: Others were faster, again and again.
+            TrackingUnavailableError: The database went away, and nothing was moved; or it stays away, and the message
+                says that nobody knows.
         """
         for _ in range(_ATTEMPTS):
+            moved = None
             try:
                 with self.database.write() as connection:
                     before = _read_state(connection, name)
                     change = decide(before, partial(_read_version, connection, before))
                     if change is None:
                         return Move(before, before)
-                    return self._apply(connection, before, change, action=action, actor=actor, reason=reason)
+                    moved = self._apply(connection, before, change, action=action, actor=actor, reason=reason)
+            except TrackingUnavailableError:
+                if moved is None or not self._was_kept(moved, action, actor):
+                    raise
+                return moved
             except (_LostRaceError, sa.exc.IntegrityError, ConflictError):
                 # Apart from each other, so that the next tries don't meet again.
                 time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret depends on it
+            else:
+                return moved
         raise ConflictError(f"model {name!r} is being moved by others all the time; {action} gave up. Try again.")
 
     def _apply(
@@ -160,7 +178,26 @@ class Ledger:
                 time=now,
             )
         )
-        return Move(before, after)
+        return Move(before, after, _read_version(connection, after, change.version))
+
+    def _was_kept(self, move: Move, action: str, actor: str) -> bool:
+        """Whether a move stands whose transaction was ending as the server went away."""
+        event = model_events.c
+        ours = (event.name == move.after.name) & (event.gen == move.after.gen) & (event.time == move.after.updated)
+        query = sa.select(sa.func.count()).where(ours, event.action == action, event.actor == actor)
+        deadline = time.monotonic() + _COMES_BACK_S
+        while True:
+            try:
+                with self.database.read() as connection:
+                    return bool(connection.execute(query).scalar())
+            except TrackingUnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise TrackingUnavailableError(
+                        f"the state database went away while it was told to {action} model {move.after.name!r}, and "
+                        f"does not come back, so nobody knows whether it was done; once it answers, "
+                        f"`{command('history', move.after.name)}` tells. {error}"
+                    ) from error
+            time.sleep(0.2)
 
     def state(self, name: str) -> ModelState:
         """A model's state; generation 0 where there is no such model."""

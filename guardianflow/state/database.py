@@ -26,6 +26,7 @@ from guardianflow.exceptions import (
     ConfigError,
     ConflictError,
     GuardianFlowError,
+    InputError,
     SchemaTooNewError,
     TrackingUnavailableError,
 )
@@ -141,10 +142,11 @@ class Database:
         key = int.from_bytes(digest, "big", signed=True)
         with contextlib.ExitStack() as stack:
             with _explained(self.engine, waiting_for=name):
-                connection = stack.enter_context(self.engine.connect())
+                connection = self.engine.connect()
+                stack.callback(_let_go, connection)
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(timeout_s * 1000)}")
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
-            yield  # closing the connection ends its transaction, and with it the lock
+            yield
 
     def damage(self) -> str:
         """What SQLite finds wrong in its own file; empty where it is sound, too large to look through, or a server.
@@ -304,6 +306,12 @@ def _explained(engine: Engine, *, waiting_for: str = "") -> Iterator[None]:
         raise explained from error
 
 
+def _let_go(connection: Connection) -> None:
+    """Closing a connection ends its transaction, and with it the lock; a server that went away let go by itself."""
+    with contextlib.suppress(sa.exc.DBAPIError):
+        connection.close()
+
+
 def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> GuardianFlowError | None:
     said = mask_secrets(" ".join(str(error.orig).split()))
     where = f"the state database {engine.url.render_as_string(hide_password=True)}"
@@ -317,7 +325,11 @@ def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> Guar
         return ConfigError(f"{where} is damaged ({said}). Put a copy of it back: *.backup beside it is one. {advice}")
     if code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:
         return ConfigError(f"{where} can't be used: {said}. {advice}")
-    if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+    if isinstance(error, sa.exc.DataError):
+        return InputError(f"{where} can't keep a value: {said}")
+    if error.connection_invalidated or isinstance(
+        error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)
+    ):
         return TrackingUnavailableError(f"{where} can't be used: {said}. {advice}")
     return None
 

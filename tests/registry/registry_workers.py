@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import psycopg  # noqa: F401
@@ -15,7 +15,7 @@ from mlflow.store.tracking import sqlalchemy_store as _tracking_store  # noqa: F
 
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.exceptions import ConflictError, RefusedError
+from guardianflow.exceptions import ConflictError, GuardianFlowError, RefusedError
 
 VERSIONS = 6
 
@@ -52,6 +52,26 @@ def promote_in_step(
             if shown != wanted:
                 problems.append(f"round {turn}: MLflow shows {shown}, the ledger says {wanted}")
     out.send(problems)
+
+
+def promote_in_a_storm(place: tuple[str, str, str], name: str, worker: int, stop: Event, out: Connection) -> None:
+    """Promote one version after the other until told to stop; report what was said to be done, and what went wrong."""
+    done, refused, problems = [], 0, []
+    registry = open_registry(*place, f"worker {worker}")
+    for turn in range(100_000):
+        if stop.is_set():
+            break
+        reason = f"{worker}-{turn}"
+        try:
+            registry.promote(name, 1 + (worker + turn) % VERSIONS, reason=reason)
+            done.append(reason)
+        except GuardianFlowError as error:
+            refused += 1
+            if "nobody knows" in str(error):
+                problems.append(str(error))
+        except Exception:
+            problems.append(traceback.format_exc())
+    out.send((done, refused, problems))
 
 
 def promote_against_the_gate(

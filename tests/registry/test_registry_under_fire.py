@@ -6,8 +6,10 @@ import itertools
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,8 +21,9 @@ from guardianflow.exceptions import NotFoundError, RefusedError
 from guardianflow.registry.mlflow_registry import MlflowRegistry
 from guardianflow.registry.model_records import ALIASES
 from tests.registry.registry_ledger_check import ledger_problems
-from tests.registry.registry_workers import VERSIONS, move_until_killed, promote_in_step
+from tests.registry.registry_workers import VERSIONS, move_until_killed, promote_in_a_storm, promote_in_step
 from tests.registry.registry_world import World
+from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["tests.registry.registry_workers"])
@@ -72,6 +75,52 @@ def test_promotions_of_four_processes_at_once_lose_nothing(world, model):
     assert len([event for event in history if event.action == "promote"]) >= rounds * count * 0.7
     assert len({event.actor for event in history}) == count + 1
     assert world.mlflow_aliases(model) == registry._ledger.state(model).aliases
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_what_is_said_to_be_promoted_is_in_the_ledger_though_postgresql_is_restarted(
+    tmp_path: Path, mlflow_sqlite_template: Path
+) -> None:
+    """And what is in the ledger was said to be done: each restart cuts somebody off at another moment."""
+    if (programs := find_programs()) is None:
+        pytest.skip(HOW_TO_GET_IT)
+    server = PostgresServer(programs)
+    server.start()
+    try:
+        shutil.copy(mlflow_sqlite_template, tmp_path / "mlflow.db")
+        url = server.url(server.create())
+        world = World(tmp_path, mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db", database_url=url)
+        registry = world.registry()
+        for _ in range(VERSIONS):
+            registry.register("storm", world.run())
+        stop, ends, workers = FORK_SERVER.Event(), [], []
+        for number in range(4):
+            mine, theirs = FORK_SERVER.Pipe()
+            arguments = (place(world), "storm", number, stop, theirs)
+            workers.append(FORK_SERVER.Process(target=promote_in_a_storm, args=arguments))
+            ends.append(mine)
+            workers[-1].start()
+        for _ in range(8 if FULL else 3):
+            time.sleep(2)
+            server.restart()
+        time.sleep(2)
+        stop.set()
+        reports = [end.recv() if end.poll(200) else ([], 0, ["no report"]) for end in ends]
+        for worker in workers:
+            worker.join(30)
+        assert [problems for _, _, problems in reports] == [[]] * 4
+        said = [reason for done, _, _ in reports for reason in done]
+        kept = [event.reason for event in registry.history("storm", limit=100_000) if event.action == "promote"]
+        assert len(kept) >= 20
+        assert len(set(kept)) == len(kept), "none twice"
+        assert set(kept) <= set(said), "in the ledger, and not said to be done"
+        lost = set(said) - set(kept)  # those that found their version in charge already change nothing
+        assert len(lost) < len(said) / 2
+        assert problems_of(registry, "storm") == []
+        assert world.mlflow_aliases("storm") == registry.reconcile("storm").aliases
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow

@@ -105,6 +105,16 @@ class PostgresServer:
                 self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def restart(self) -> None:
+        """As an administrator does it in a hurry: connections are cut off, the same port answers again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(20)
+        for _ in range(20):  # the port may be a moment in coming free
+            if self._launch_at(self.port):
+                return
+        raise RuntimeError(f"PostgreSQL did not come back:\n{self._log.read_text()[-2000:]}")
+
     def url(self, database: str) -> str:
         """The URL of one database."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{database}"
@@ -146,30 +156,31 @@ class PostgresServer:
         subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL, **self._identity)
 
     def _launch(self) -> None:
-        for _ in range(3):
-            self.port = _free_port()
-            settings = {
-                "listen_addresses": "127.0.0.1",
-                "port": self.port,
-                "unix_socket_directories": "",
-                "fsync": "on" if self._durable else "off",
-                "max_connections": 200,
-            }
-            command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
-            for key, value in settings.items():
-                command += ["-c", f"{key}={value}"]
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    cwd=self._folder,
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
-                    **self._identity,
-                )
-            if self._answers(30):
-                return
-        raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
+        if not any(self._launch_at(_free_port()) for _ in range(3)):
+            raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
+
+    def _launch_at(self, port: int) -> bool:
+        self.port = port
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": "",
+            "fsync": "on" if self._durable else "off",
+            "max_connections": 200,
+        }
+        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
+        for key, value in settings.items():
+            command += ["-c", f"{key}={value}"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet
+                **self._identity,
+            )
+        return self._answers(30)
 
     def _answers(self, seconds: float) -> bool:
         import psycopg
