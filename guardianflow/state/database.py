@@ -67,7 +67,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.url = mask_secrets(engine.url.render_as_string(hide_password=True))
+        self.url = _shown(engine)
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -306,6 +306,11 @@ def _explained(engine: Engine, *, waiting_for: str = "") -> Iterator[None]:
         raise explained from error
 
 
+def _shown(engine: Engine) -> str:
+    """Its URL without any secret: a password may stand in the query, too."""
+    return mask_secrets(engine.url.render_as_string(hide_password=True))
+
+
 def _let_go(connection: Connection) -> None:
     """Closing a connection ends its transaction, and with it the lock; a server that went away let go by itself."""
     with contextlib.suppress(sa.exc.DBAPIError):
@@ -314,7 +319,7 @@ def _let_go(connection: Connection) -> None:
 
 def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> GuardianFlowError | None:
     said = mask_secrets(" ".join(str(error.orig).split()))
-    where = f"the state database {engine.url.render_as_string(hide_password=True)}"
+    where = f"the state database {_shown(engine)}"
     advice = f"Check {_SETTING} with `guardianflow doctor`."
     code = str(getattr(error.orig, "sqlstate", None) or "")
     if waiting_for and code in _LOCK_TIMEOUTS:
@@ -323,7 +328,8 @@ def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> Guar
         return ConflictError(f"{where} could not serialise this change with another one ({said}). Try again.")
     if "not a database" in said or "malformed" in said:
         return ConfigError(f"{where} is damaged ({said}). Put a copy of it back: *.backup beside it is one. {advice}")
-    if code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:
+    unknown_option = isinstance(error, sa.exc.ProgrammingError) and engine.dialect.name == "postgresql" and not code
+    if unknown_option or code.startswith(("28", "3D", "42501")) or "unable to open" in said or "readonly" in said:
         return ConfigError(f"{where} can't be used: {said}. {advice}")
     if isinstance(error, sa.exc.DataError):
         return InputError(f"{where} can't keep a value: {said}")
@@ -374,7 +380,7 @@ def _migrate(connection: Connection) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:
         raise SchemaTooNewError(
-            f"the state database {connection.engine.url.render_as_string(hide_password=True)} has schema {current!r}, "
+            f"the state database {_shown(connection.engine)} has schema {current!r}, "
             f"written by a newer GuardianFlow; this one knows up to {HEAD!r}. "
             "Upgrade with `pip install --upgrade guardianflow`, or set GUARDIANFLOW_DATABASE_URL to another database."
         )

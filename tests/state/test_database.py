@@ -16,7 +16,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from guardianflow.exceptions import ConfigError, ConflictError, SchemaTooNewError, TrackingUnavailableError
+from guardianflow.exceptions import (
+    ConfigError,
+    ConflictError,
+    GuardianFlowError,
+    SchemaTooNewError,
+    TrackingUnavailableError,
+)
 from guardianflow.state import database as module
 from guardianflow.state.database import HEAD, VERSION_TABLE, Database
 from guardianflow.state.tables import metadata, model_states
@@ -344,3 +350,11 @@ def test_a_connection_lost_in_a_transaction_is_an_error_of_ours_and_the_next_one
         lose_the_connection()
     add_state(database, "after")
     database.close()
+
+
+@pytest.mark.parametrize("query", ["sslpassword=geheim", "password=geheim", "sslmode=prefer&passwd=geheim"])
+def test_a_server_that_does_not_answer_is_named_without_a_password_of_the_query(query: str) -> None:
+    with pytest.raises(GuardianFlowError) as refused:
+        Database.open(f"postgresql://kim@127.0.0.1:1/gf?{query}")
+    assert "127.0.0.1:1/gf" in str(refused.value)
+    assert "geheim" not in str(refused.value)
