@@ -281,6 +281,19 @@ def test_pictures_are_drawn_with_korean_class_names(trained: Trained) -> None:
     assert "BoxPR_curve.png" in names
 
 
+@pytest.mark.parametrize("name", ["$$", "$\\frac{a}$", "a_{b}^c $ $", "\\alpha"])
+def test_a_class_name_is_no_formula_in_ultralytics_own_drawings(tmp_path: Path, name: str) -> None:
+    from ultralytics.utils.metrics import ConfusionMatrix, plot_pr_curve
+
+    from guardianflow.vision.training._isolation import isolated
+
+    with isolated():
+        ConfusionMatrix(names={0: name, 1: "b"}).plot(save_dir=str(tmp_path))
+        curve = np.linspace(1, 0, 10)
+        plot_pr_curve(np.linspace(0, 1, 10), [curve, curve], np.zeros((2, 10)), tmp_path / "pr.png", {0: name, 1: "b"})
+    assert {path.name for path in tmp_path.iterdir()} >= {"confusion_matrix_normalized.png", "pr.png"}
+
+
 def test_every_epoch_has_finite_losses(trained: Trained) -> None:
     losses = [row["train/box_loss"] + row["train/cls_loss"] + row["train/dfl_loss"] for row in trained.result.history]
     assert len(losses) == 2

@@ -80,6 +80,7 @@ def _replacements() -> list[_Replacement]:
         (vars(train_module), "plot_images", partial(plotting_module.plot_images, threaded=False)),
         (vars(val_module), "plot_images", partial(plotting_module.plot_images, threaded=False)),
         (mpl.rcParams, "font.family", curve_families()),
+        (mpl.rcParams, "text.parse_math", False),  # a class name with two dollar signs is no formula
     ]
 
 
