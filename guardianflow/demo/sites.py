@@ -63,8 +63,8 @@ class DemoSites:
 
     Attributes:
         root: The folder.
-        images: Scenes to train on by day, half of each kind of site, a fifth of them for validation; a third as
-            many by night.
+        images: Scenes to train on by day, half of each kind of site, a fifth of them for validation; two
+            fifths as many by night.
         sample: Labelled scenes of each camera, four fifths of which it is measured on.
         seed: Of the training scenes.
     """
@@ -104,7 +104,7 @@ class DemoSites:
         return self.root / f"{view.camera}-{view.condition}-{__version__}-{self.sample}" / "data.yaml"
 
     def _training(self, scene: str, condition: str) -> tuple[str, int]:
-        count = self.images // 2 if condition == "day" else self.images // 3
+        count = self.images // 2 if condition == "day" else self.images * 2 // 5
         name = f"{scene}-{condition}-{__version__}-{count}-{self.seed}"
         made = generate_images(
             self.root / name, images=count, config=SceneConfig(site=scene, condition=condition, seed=self.seed)
