@@ -41,8 +41,8 @@ def open_lab(
         "ServerApp.port": port,
         "ServerApp.open_browser": browser,
         "ServerApp.allow_root": True,  # nobody but the holder of the token gets in
-        "ServerApp.log_level": "WARN",
-        "LabApp.log_level": "WARN",
+        "ServerApp.log_level": "ERROR",
+        "LabApp.log_level": "ERROR",
         "IdentityProvider.token": token,
         "LabApp.default_url": f"/lab/tree/{START}",
         # Nothing is fetched from elsewhere unasked.
@@ -50,8 +50,7 @@ def open_lab(
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of an extension that reads every attribute
+        with warnings.catch_warnings(record=True):  # of an extension that reads every attribute: they are nobody's
             # As words of a command line they win over the files of the user's own settings.
             server = LabApp.initialize_server(argv=[f"--{name}={value}" for name, value in options.items()])
     except SystemExit as error:
