@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from guardianflow.evaluation.mot.evaluate import evaluate_mot
     from guardianflow.exceptions import GuardianFlowError
     from guardianflow.execution.comparison import ComparisonResult, ComparisonRunner
+    from guardianflow.execution.opened_run import OpenedRun, compare, open_run
     from guardianflow.execution.sweep import SweepResult, SweepRunner
     from guardianflow.runners.inference.runner import InferenceResult, InferenceRunner
     from guardianflow.runners.loaded_model import LoadedModel, load, load_champion
@@ -41,6 +42,7 @@ _HOMES = """
     data.dataset Dataset check_dataset read_dataset | evaluation.detection.evaluate evaluate_detection
     evaluation.mot.evaluate evaluate_mot | exceptions GuardianFlowError
     execution.comparison ComparisonResult ComparisonRunner | execution.sweep SweepResult SweepRunner
+    execution.opened_run OpenedRun compare open_run
     runners.inference.runner InferenceResult InferenceRunner | runners.loaded_model LoadedModel load load_champion
     runners.quantization.runner QuantizationResult QuantizationRunner
     runners.training.runner TrainingResult TrainingRunner | scenario.blocks BaseScenario Env Model Site Task

@@ -30,6 +30,7 @@ PUBLIC = [
     "Model",
     "ModelRegistry",
     "ModelVersion",
+    "OpenedRun",
     "OptimizerPanel",
     "QuantizationResult",
     "QuantizationRunner",
@@ -49,6 +50,7 @@ PUBLIC = [
     "WrapScenario",
     "__version__",
     "check_dataset",
+    "compare",
     "evaluate_detection",
     "evaluate_mot",
     "get_gpu_metrics",
@@ -56,6 +58,7 @@ PUBLIC = [
     "load",
     "load_champion",
     "load_scenario",
+    "open_run",
     "read_dataset",
 ]
 OBJECTS = [name for name in PUBLIC if name != "__version__"]

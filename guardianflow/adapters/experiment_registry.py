@@ -87,6 +87,12 @@ class ExperimentRegistry:
         relative = os.path.relpath(script, working_dir)
         return EntryPaths(working_dir, str(script) if relative.startswith(os.pardir) else relative)
 
+    def __repr__(self) -> str:
+        return f"ExperimentRegistry({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.list()._repr_html_()
+
     def list(self, *, tag: str = "", framework: str = "", missing: bool | None = None) -> ExperimentTable:
         """All entries, in the file's order.
 

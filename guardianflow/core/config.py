@@ -15,6 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -262,6 +263,19 @@ class Settings(BaseSettings):
             shown = str(value) if isinstance(value, SecretStr) else mask_secrets(_as_text(value))
             rows.append({"name": name, "env": env, "value": shown, "origin": self.origins[name]})
         return rows
+
+    def __dir__(self) -> list[str]:  # completion shows our names, not pydantic's
+        return sorted({*super().__dir__()} - {*dir(BaseSettings)})
+
+    def __repr_args__(self) -> list[tuple[str, str]]:  # what a notebook keeps holds no password
+        return [(row["name"], row["value"]) for row in self.describe()]
+
+    def _repr_html_(self) -> str:
+        rows = (
+            "".join(f'<td style="text-align:left">{escape(row[name])}</td>' for name in ("name", "value", "origin"))
+            for row in self.describe()
+        )
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
     def as_environment(self) -> dict[str, str]:
         """The environment, secrets included, in which other processes have exactly these settings."""

@@ -17,6 +17,7 @@ from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.registry.evidence import legal_text
 from guardianflow.state.tables import alerts, metric_records, model_states
+from guardianflow.views.result_page import Rows, format_metric
 
 __all__ = [
     "SILENT",
@@ -127,6 +128,20 @@ class Alert:
         """Model, site and camera."""
         return self.model, self.site, self.camera
 
+    def shown(self) -> dict[str, str]:
+        """What a list of alerts shows of it."""
+        return {
+            "number": str(self.id),
+            "state": self.state,
+            "rule": self.rule,
+            "when": str(self.facts.get("when", "")),
+            "found": "" if self.value is None else format_metric(self.metric, self.value),
+            **{name: getattr(self, name) or "" for name in ("model", "site", "camera")},
+            "since": f"{self.since:%Y-%m-%d %H:%M} UTC",
+            "ended by": self.ended_by or "",
+            "known to": self.acked_by or "",
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON; times in ISO 8601."""
         return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()}
@@ -217,7 +232,7 @@ class AlertEngine:
         self.remarks = (*self.rules.remarks, *remarks)
         return result
 
-    def open(self) -> list[Alert]:
+    def open(self) -> Rows[Alert]:
         """The alerts that are pending or firing, the oldest first."""
         with self.store.database.read() as connection:
             return _select(connection, alerts.c.open_key.is_not(None))
@@ -233,7 +248,7 @@ class AlertEngine:
 
     def list(
         self, *, state: str | None = None, model: str | None = None, site: str | None = None, limit: int = 100
-    ) -> list[Alert]:
+    ) -> Rows[Alert]:
         """Alerts, the newest first.
 
         Args:
@@ -355,10 +370,10 @@ def _write(connection: sa.Connection, changes: _Changes, now: datetime) -> None:
 _COLUMNS = [column for column in alerts.columns if column.name != "open_key"]
 
 
-def _select(connection: sa.Connection, *where: sa.ColumnElement[bool], newest: int | None = None) -> list[Alert]:
+def _select(connection: sa.Connection, *where: sa.ColumnElement[bool], newest: int | None = None) -> Rows[Alert]:
     query = sa.select(*_COLUMNS).where(*where)
     query = query.order_by(alerts.c.id) if newest is None else query.order_by(alerts.c.id.desc()).limit(newest)
-    return [Alert(**row) for row in connection.execute(query).mappings()]
+    return Rows(Alert(**row) for row in connection.execute(query).mappings())
 
 
 def _one(connection: sa.Connection, alert_id: int) -> Alert:

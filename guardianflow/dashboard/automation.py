@@ -6,7 +6,6 @@ whoever asks and however often; a process that was killed is followed by one tha
 
 from __future__ import annotations
 
-import builtins
 import os
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from guardianflow.dashboard.metrics_store import MetricsStore
 from guardianflow.dashboard.recommendations import DECIDABLE, Recommendation, Recommendations, State
 from guardianflow.exceptions import ConflictError, GuardianFlowError, InputError, RefusedError
 from guardianflow.text.plain import Row
+from guardianflow.views.result_page import Rows
 
 if TYPE_CHECKING:
     from guardianflow.dashboard.application import Step
@@ -84,6 +84,12 @@ class AutoOptimizer:
         self._registry = registry or ModelRegistry(self.settings)
         self._database = self.store.database
         self._rows = Recommendations(self._database)
+
+    def __repr__(self) -> str:
+        return f"AutoOptimizer of {self.store!r} by {self.rules.path or 'the rules that ship'}"
+
+    def _repr_html_(self) -> str:
+        return self.list()._repr_html_()
 
     # --- advice -----------------------------------------------------------------------------------
 
@@ -150,7 +156,7 @@ class AutoOptimizer:
 
     # --- what there is ----------------------------------------------------------------------------
 
-    def list(self, state: str | None = None, *, limit: int = 200) -> builtins.list[Recommendation]:
+    def list(self, state: str | None = None, *, limit: int = 200) -> Rows[Recommendation]:
         """Recommendations, the newest first."""
         return self._rows.list(states=(state,) if state else (), limit=limit)
 

@@ -40,7 +40,7 @@ def cost_in_words(cost: Mapping[str, Any]) -> str:
     return f"about {duration(float(cost['seconds']))} of {cost['kind']}, as run {str(cost['based_on'])[:12]} took"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptimizationResult(Result):
     """What a look at the rules found, or what came of a recommendation.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 
 from guardianflow.exceptions import NotFoundError
 from guardianflow.state.database import Database, alerts, recommendations
+from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
+from guardianflow.views.result_page import Rows
 
 __all__ = ["DECIDABLE", "Recommendation", "Recommendations", "State"]
 
@@ -87,7 +88,21 @@ class Recommendation(Row):
 
     def __post_init__(self) -> None:
         for name in ("facts", "cost", "scenario", "outcome"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+            object.__setattr__(self, name, Frozen(getattr(self, name)))
+
+    def shown(self) -> dict[str, str]:
+        """What a list of advice shows of it."""
+        return {
+            "number": str(self.id),
+            "state": self.state,
+            "action": self.action,
+            "model": self.model,
+            "site": self.site or "",
+            "camera": self.camera or "",
+            "why": str(self.facts.get("why", "")),
+            "what came of it": str(self.outcome.get("said") or self.reason or ""),
+            "made": f"{self.created:%Y-%m-%d %H:%M} UTC",
+        }
 
 
 class Recommendations:
@@ -105,14 +120,14 @@ class Recommendations:
             return False
         return True
 
-    def list(self, *, states: Collection[str] = (), limit: int = 200) -> list[Recommendation]:
+    def list(self, *, states: Collection[str] = (), limit: int = 200) -> Rows[Recommendation]:
         """The newest first; of these states only, where some are given."""
         table = recommendations.c
         query = sa.select(recommendations).order_by(table.id.desc()).limit(limit)
         if states:
             query = query.where(table.state.in_(states))
         with self._database.read() as connection:
-            return [Recommendation(**row) for row in connection.execute(query).mappings()]
+            return Rows(Recommendation(**row) for row in connection.execute(query).mappings())
 
     def get(self, number: int) -> Recommendation:
         """One of them.

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
+
+from guardianflow.text.frozen import Frozen
 
 __all__ = ["Advice", "CameraState", "Figure", "Reason", "SiteState", "State", "Trend", "plain"]
 
@@ -57,7 +58,7 @@ class Reason:
     camera: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
+        object.__setattr__(self, "facts", Frozen(self.facts))
 
 
 @dataclass(frozen=True)

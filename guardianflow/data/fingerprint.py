@@ -8,12 +8,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from guardianflow.data.checks import in_threads
 from guardianflow.data.images import file_digest, image_digest
 from guardianflow.data.layout import Dataset, label_path
+from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
 
 __all__ = ["DatasetFingerprint", "fingerprint_dataset"]
@@ -34,7 +34,7 @@ class DatasetFingerprint(Row):
     splits: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "splits", MappingProxyType(dict(self.splits)))
+        object.__setattr__(self, "splits", Frozen(self.splits))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.total, dict(self.splits))

@@ -12,13 +12,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from guardianflow.data.image_listing import ImageListing, list_file, list_folder
 from guardianflow.data.labels import ParsedLabels, read_labels
 from guardianflow.data.paths import as_prefix
 from guardianflow.exceptions import DatasetError
+from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
 from guardianflow.text.printable import printable
 
@@ -50,7 +50,7 @@ class Dataset(Row):
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "splits", MappingProxyType({name: tuple(self.splits[name]) for name in self.splits}))
+        object.__setattr__(self, "splits", Frozen({name: tuple(self.splits[name]) for name in self.splits}))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A read-only mapping can't be pickled, and a dataset travels to worker processes.

@@ -29,7 +29,7 @@ DISPUTED_FILE = "disputed.json"
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ComparisonResult(Result):
     """A finished comparison.
 

@@ -104,7 +104,7 @@ class TrialTable:
 _RANK = {TrialState.FINISHED: 0, TrialState.PRUNED: 1, TrialState.RUNNING: 2, TrialState.FAILED: 3}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepResult(Result):
     """A finished sweep.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots.class_changes import ClassChange
 from guardianflow.plots.detection import Line
-from guardianflow.plots.themes import shown_name, theme_named
+from guardianflow.plots.palette import LAYOUT, SERIES, shown_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -85,12 +85,11 @@ def _line(name: str, values: Sequence[float | None]) -> Line:
     return Line(name, tuple(values))
 
 
-def plot_overlaid_curves(recall: Sequence[float], panels: Sequence[CurvePanel], *, theme: str = "light") -> Figure:
+def plot_overlaid_curves(recall: Sequence[float], panels: Sequence[CurvePanel]) -> Figure:
     """A panel a class; each model has its colour and its dashes in all of them."""
     from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
-    look = theme_named(theme)
     columns = min(len(panels), 2 if len(panels) == 4 else _COLUMNS)
     rows = -(-len(panels) // columns)
     figure: Figure = make_subplots(
@@ -100,7 +99,7 @@ def plot_overlaid_curves(recall: Sequence[float], panels: Sequence[CurvePanel], 
     for place, panel in enumerate(panels):
         row, column = divmod(place, columns)
         for number, line in enumerate(panel.lines):
-            colour = look.series[number % len(look.series)]
+            colour = SERIES[number % len(SERIES)]
             figure.add_trace(
                 Scatter(x=recall, y=line.values, name=line.label, legendgroup=line.label, showlegend=place == 0,
                         mode="lines", line={"color": colour, "width": 2.5, "dash": _DASHES[number % len(_DASHES)]},
@@ -114,7 +113,7 @@ def plot_overlaid_curves(recall: Sequence[float], panels: Sequence[CurvePanel], 
         figure.update_xaxes(title_text="recall", row=last, col=column + 1)
     for row in range(rows):
         figure.update_yaxes(title_text="precision", row=row + 1, col=1)
-    figure.update_layout(**look.layout)
+    figure.update_layout(**LAYOUT)
     figure.update_layout(
         height=110 + 260 * rows, legend={"orientation": "h", "x": 0, "y": 1 + 60 / (260 * rows), "yanchor": "bottom"},
         margin_t=110,

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import GREY
-from guardianflow.plots.themes import Theme, shown_name, theme_named
+from guardianflow.plots.palette import FAINT, GREY, INK, LAYOUT, SCALE, SERIES, shown_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,16 +58,15 @@ def precision_recall_lines(curves: Mapping[str, Any]) -> PrecisionRecallPlot:
     return PrecisionRecallPlot(tuple(curves["recall"]), panels)
 
 
-def plot_precision_recall(plot: PrecisionRecallPlot, *, theme: str = "light") -> Figure:
+def plot_precision_recall(plot: PrecisionRecallPlot) -> Figure:
     """One panel an IoU side by side, the mean in front; the figure in a label is the average precision."""
     from plotly.subplots import make_subplots
 
-    look = theme_named(theme)
     titles = [f"found at IoU {iou}" for iou in plot.panels]
     figure: Figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, horizontal_spacing=0.09)
     for column, (mean, classes) in enumerate(plot.panels.values(), start=1):
         legend = "legend" if column == 1 else f"legend{column}"
-        _draw_lines(figure, plot.recall, mean, classes, look, column=column, legend=legend)
+        _draw_lines(figure, plot.recall, mean, classes, column=column, legend=legend)
         place = {"x": (column - 1) / len(titles), "y": -0.24, "yanchor": "top", "font": {"size": 12}}
         figure.update_layout({legend: place})
     figure.update_xaxes(title_text="recall: share of objects found", range=[0, 1.01])
@@ -76,7 +74,7 @@ def plot_precision_recall(plot: PrecisionRecallPlot, *, theme: str = "light") ->
     figure.update_yaxes(title_text="precision: share of boxes right", row=1, col=1)
     entries = max((len(classes) for _, classes in plot.panels.values()), default=0) + 1
     below = 70 + 20 * (entries if entries <= _COLOURED + 1 else 1)
-    figure.update_layout(**look.layout)
+    figure.update_layout(**LAYOUT)
     figure.update_layout(height=380 + below, margin_b=below)
     figure.update_layout({f"legend{number if number > 1 else ''}_y": -78 / 316 for number in range(1, len(titles) + 1)})
     return figure
@@ -121,21 +119,20 @@ def confidence_lines(curves: Mapping[str, Any]) -> ConfidencePlot:
     )
 
 
-def plot_confidence(plot: ConfidencePlot, *, theme: str = "light") -> Figure:
+def plot_confidence(plot: ConfidencePlot) -> Figure:
     """Precision, recall and F1 at the left, F1 by class at the right; the stated and the best confidence marked."""
     from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
-    look = theme_named(theme)
     titles = ("mean over the classes", "F1 by class")
     figure: Figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
-    for line, colour, dash in zip(plot.means, look.series, ("solid", "dash", "dot"), strict=False):
+    for line, colour, dash in zip(plot.means, SERIES, ("solid", "dash", "dot"), strict=False):
         figure.add_trace(
             Scatter(x=plot.confidence, y=line.values, name=line.label, mode="lines", legend="legend",
                     line={"color": colour, "width": 2.5, "dash": dash}),
             row=1, col=1,
         )  # fmt: skip
-    _draw_lines(figure, plot.confidence, *plot.f1, look, column=2, legend="legend2")
+    _draw_lines(figure, plot.confidence, *plot.f1, column=2, legend="legend2")
     marks = (
         (plot.best, 1.15, "solid", f"best F1 {plot.best:.2f}"),
         (plot.stated, 1.07, "dash", f"stated {plot.stated:g}"),
@@ -144,13 +141,13 @@ def plot_confidence(plot: ConfidencePlot, *, theme: str = "light") -> Figure:
         figure.add_vline(value, row=1, col=1, line={"color": GREY, "width": 1, "dash": dash})
         figure.add_annotation(
             x=value, y=height, text=text, showarrow=False, xanchor="left" if value < 0.75 else "right", xshift=2,
-            font={"size": 11, "color": look.ink}, row=1, col=1,
+            font={"size": 11, "color": INK}, row=1, col=1,
         )  # fmt: skip
     figure.update_xaxes(title_text="confidence: boxes below it are dropped", range=[0, 1])
     figure.update_yaxes(range=[0, 1.2], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
     figure.update_yaxes(title_text="share (0–1)", row=1, col=1)
     figure.update_yaxes(title_text="F1 (0–1)", row=1, col=2)
-    figure.update_layout(**look.layout)
+    figure.update_layout(**LAYOUT)
     figure.update_layout(
         height=450,
         margin_b=110,
@@ -196,11 +193,10 @@ def confusion_cells(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Co
     )
 
 
-def plot_confusion(plot: ConfusionPlot, *, theme: str = "light") -> Figure:
+def plot_confusion(plot: ConfusionPlot) -> Figure:
     """Rows true, columns predicted; colour is the share of the row, the text is the count."""
     from plotly.graph_objects import Figure, Heatmap
 
-    look = theme_named(theme)
     few = len(plot.true) <= 16
     texts = [[f"{count:,}" if count else "" for count in row] for row in plot.counts]
     texts[-1][-1] = ""  # nothing where nothing is: no such count exists
@@ -208,7 +204,7 @@ def plot_confusion(plot: ConfusionPlot, *, theme: str = "light") -> Figure:
     figure = Figure(
         Heatmap(
             z=plot.shares, x=list(range(rows)), y=list(range(rows)), text=texts, customdata=plot.counts,
-            texttemplate="%{text}" if few else None, colorscale=[list(stop) for stop in look.scale],
+            texttemplate="%{text}" if few else None, colorscale=[list(stop) for stop in SCALE],
             zmin=0, zmax=1, xgap=2, ygap=2, hoverongaps=False,
             hovertemplate="%{y} → %{x}: %{customdata} boxes (%{z:.0%})<extra></extra>",
             colorbar={"title": {"text": "share of<br>the row"}, "tickformat": ".0%", "thickness": 12},
@@ -220,7 +216,7 @@ def plot_confusion(plot: ConfusionPlot, *, theme: str = "light") -> Figure:
         title_text="labelled as", tickvals=places, ticktext=plot.true, autorange="reversed", showgrid=False,
         automargin=True,
     )  # fmt: skip
-    figure.update_layout(**look.layout)
+    figure.update_layout(**LAYOUT)
     side = (56 if few else 13) * rows
     figure.update_layout(height=220 + side, width=min(460 + side, 1000))
     if not few:
@@ -229,19 +225,19 @@ def plot_confusion(plot: ConfusionPlot, *, theme: str = "light") -> Figure:
 
 
 def _draw_lines(
-    figure: Figure, x: Sequence[float], mean: Line, classes: Sequence[Line], look: Theme, *, column: int, legend: str
+    figure: Figure, x: Sequence[float], mean: Line, classes: Sequence[Line], *, column: int, legend: str
 ) -> None:
     """The classes behind, each in its colour if there are few; the mean in front."""
     from plotly.graph_objects import Scatter
 
     few = len(classes) <= _COLOURED
     for place, line in enumerate(classes):
-        colour = look.series[place] if few else look.faint
+        colour = SERIES[place] if few else FAINT
         trace = Scatter(x=x, y=line.values, name=line.label, mode="lines", legend=legend, showlegend=few,
                         line={"color": colour, "width": 1.8 if few else 1})  # fmt: skip
         figure.add_trace(trace, row=1, col=column)
     label = mean.label if few else f"{mean.label} (grey: each of {len(classes)})"
-    trace = Scatter(x=x, y=mean.values, name=label, mode="lines", legend=legend, line={"color": look.ink, "width": 3})
+    trace = Scatter(x=x, y=mean.values, name=label, mode="lines", legend=legend, line={"color": INK, "width": 3})
     figure.add_trace(trace, row=1, col=column)
 
 

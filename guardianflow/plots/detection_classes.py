@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from guardianflow.plots.palette import ORANGE
-from guardianflow.plots.themes import shown_name, theme_named
+from guardianflow.plots.palette import LAYOUT, ORANGE, SERIES, shown_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -58,15 +57,14 @@ def _bars(rows: Sequence[ScoreRow]) -> ScoreBars:
     )
 
 
-def plot_scores(bars: ScoreBars, *, theme: str = "light") -> Figure:
+def plot_scores(bars: ScoreBars) -> Figure:
     """One pair of horizontal bars a label, the best class at the top."""
     from plotly.graph_objects import Bar, Figure
 
-    look = theme_named(theme)
     figure = Figure()
     rows = list(range(len(bars.labels)))
     rows_high = (56 if len(rows) <= _MANY else 30) * max(len(rows), 1)
-    for name, values, colour in (("AP50-95", bars.ap50_95, ORANGE), ("AP50", bars.ap50, look.series[0])):
+    for name, values, colour in (("AP50-95", bars.ap50_95, ORANGE), ("AP50", bars.ap50, SERIES[0])):
         texts = ["not labelled" if value is None else f"{value:.2f}" for value in values]
         figure.add_trace(
             Bar(y=rows, x=values, name=name, orientation="h", marker_color=colour, text=texts,
@@ -74,9 +72,9 @@ def plot_scores(bars: ScoreBars, *, theme: str = "light") -> Figure:
         )  # fmt: skip
     figure.update_xaxes(range=[0, 1.08], title_text="average precision (0–1)", tickvals=[0, 0.25, 0.5, 0.75, 1])
     figure.update_yaxes(tickvals=rows, ticktext=bars.labels, automargin=True, ticklabelstandoff=8)
-    figure.update_layout(**look.layout)
+    figure.update_layout(**LAYOUT)
     figure.update_layout(
-        height=130 + rows_high, bargap=0.3, margin={**look.layout["margin"], "t": 56, "b": 64},
+        height=130 + rows_high, bargap=0.3, margin={**LAYOUT["margin"], "t": 56, "b": 64},
         legend={"orientation": "h", "x": 0, "y": 1 + 6 / rows_high, "yanchor": "bottom", "traceorder": "reversed"},
     )  # fmt: skip
     return figure

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from guardianflow.plots.class_changes import ClassChange
-from guardianflow.plots.palette import BLUE, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, title
-from guardianflow.plots.themes import shown_name
+from guardianflow.plots.palette import BLUE, GREY, INK, LAYOUT, LEGEND, ORANGE, VERMILION, shown_name, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -218,7 +217,7 @@ def plot_costs(bars: CostBars) -> Figure:
         error = None
         if column == 3:
             error = {
-                "type": "data", "symmetric": False, "color": "#4A5260", "thickness": 1.3,
+                "type": "data", "symmetric": False, "color": INK, "thickness": 1.3,
                 "array": [spans[label][1] - value for _, label, value in rows],
                 "arrayminus": [value - spans[label][0] for _, label, value in rows],
             }  # fmt: skip

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import GREY, LAYOUT, SERIES, title
+from guardianflow.plots.palette import GREY, INK, LAYOUT, SERIES, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -104,7 +104,7 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
                 marker={
                     "symbol": _MARKERS.get(action, "circle"),
                     "size": 13,
-                    "color": "#1f2430",
+                    "color": INK,
                     "line": {"width": 2, "color": "white" if not _MARKERS.get(action, "").endswith("open") else GREY},
                 },
                 text=[escape(reason) or "no reason given" for *_, reason in rows],

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import BLUE, GREY, LAYOUT, LEGEND, ORANGE, VERMILION
-from guardianflow.plots.themes import shown_name
+from guardianflow.plots.palette import BLUE, GREY, LAYOUT, LEGEND, ORANGE, VERMILION, shown_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -24,7 +23,7 @@ __all__ = [
 _MOST_LINES = 150
 _MOST_CHOICES = 12
 _LOG_FROM = 20.0
-_SCALE = ((0.0, "#C9CED6"), (0.5, "#56B4E9"), (1.0, "#00507E"))
+_SCALE = ((0.0, "#AEB5C0"), (0.5, "#56B4E9"), (1.0, "#00507E"))
 _MARKS = {"finished": (BLUE, "circle"), "pruned": (ORANGE, "diamond"), "failed": (VERMILION, "x")}
 
 
@@ -235,7 +234,7 @@ def _draw_axes(figure: Figure, axes: Sequence[Axis]) -> None:
         for height, text in axis.ticks:
             figure.add_annotation(
                 x=place, y=height, xshift=5, xanchor="left", text=shown_name(text), showarrow=False,
-                font={"size": 11}, bgcolor="rgba(255,255,255,0.75)", borderpad=1,
+                font={"size": 11}, borderpad=1,
             )  # fmt: skip
     figure.update_xaxes(visible=False, range=[-0.25, len(axes) - 0.5])
     figure.update_yaxes(visible=False, range=[-0.06, 1.04])

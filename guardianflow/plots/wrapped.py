@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.themes import shown_name, theme_named
+from guardianflow.plots.palette import LAYOUT, SERIES, shown_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -99,23 +99,19 @@ def metric_panels(histories: Mapping[str, Sequence[tuple[int, float]]], *, most:
     )
 
 
-def plot_metrics(
-    histories: Mapping[str, Sequence[tuple[int, float]]], *, most: int = 12, theme: str = "light"
-) -> Figure:
+def plot_metrics(histories: Mapping[str, Sequence[tuple[int, float]]], *, most: int = 12) -> Figure:
     """Small panels, one a metric, each with its own axes and its last value.
 
     Args:
         histories: See :func:`metric_panels`.
         most: Panels at the most; how many more there are stands below.
-        theme: ``"light"`` or ``"dark"``.
     """
     from plotly.graph_objects import Figure
     from plotly.subplots import make_subplots
 
-    colours = theme_named(theme)
     shown = metric_panels(histories, most=most)
     if not shown.panels:
-        return _empty(Figure(), theme, "No metric was found in what the script printed or wrote.")
+        return _empty(Figure(), "No metric was found in what the script printed or wrote.")
     columns = min(_COLUMNS, len(shown.panels))
     rows = -(-len(shown.panels) // columns)
     figure: Figure = make_subplots(
@@ -124,9 +120,9 @@ def plot_metrics(
     )  # fmt: skip
     for number, panel in enumerate(shown.panels):
         place = {"row": number // columns + 1, "col": number % columns + 1}
-        figure.add_trace(_line(panel, colours.series[0]), **place)
+        figure.add_trace(_line(panel, SERIES[0]), **place)
         _set_axes(figure, panel, place, lowest=number >= len(shown.panels) - columns)
-    figure.update_layout(**colours.layout)
+    figure.update_layout(**LAYOUT)
     height = 126 + _PANEL_HEIGHT * rows
     figure.update_layout(height=height, showlegend=False, margin={"l": 56, "r": 24, "t": 60, "b": 78})
     figure.update_annotations(font_size=13, xanchor="center")
@@ -155,20 +151,18 @@ def resource_curves(samples: Sequence[Mapping[str, float]]) -> ResourceCurves:
     return ResourceCurves(seconds=tuple(float(row["seconds"]) for row in rows), series=found)
 
 
-def plot_resources(samples: Sequence[Mapping[str, float]], *, theme: str = "light") -> Figure:
+def plot_resources(samples: Sequence[Mapping[str, float]]) -> Figure:
     """CPU, memory and GPU over the seconds, one above the other.
 
     Args:
         samples: See :func:`resource_curves`.
-        theme: ``"light"`` or ``"dark"``.
     """
     from plotly.graph_objects import Figure, Scatter
     from plotly.subplots import make_subplots
 
-    colours = theme_named(theme)
     curves = resource_curves(samples)
     if not curves.series:
-        return _empty(Figure(), theme, "It ended before the machine could be measured.")
+        return _empty(Figure(), "It ended before the machine could be measured.")
     rows = len(curves.series)
     titles = [
         f"{title} · most {max(v for v in values if v is not None):,.0f}" for title, (_, values) in curves.series.items()
@@ -178,14 +172,14 @@ def plot_resources(samples: Sequence[Mapping[str, float]], *, theme: str = "ligh
     )
     mode = "lines+markers" if len(curves.seconds) <= _FEW_POINTS else "lines"
     for row, (short, values) in enumerate(curves.series.values(), start=1):
-        colour = colours.series[(row - 1) % len(colours.series)]
+        colour = SERIES[(row - 1) % len(SERIES)]
         trace = Scatter(
             x=curves.seconds, y=values, name=short, mode=mode, line={"color": colour, "width": 2}, marker={"size": 5},
             fill="tozeroy", fillcolor=_faint(colour),
             hovertemplate=f"%{{y:,.0f}} at %{{x:.1f}} s<extra>{short}</extra>",
         )  # fmt: skip
         figure.add_trace(trace, row=row, col=1)
-    figure.update_layout(**colours.layout)
+    figure.update_layout(**LAYOUT)
     figure.update_layout(height=116 + 165 * rows, showlegend=False, margin={"l": 64, "r": 24, "t": 60, "b": 52})
     figure.update_annotations(font_size=13, x=0, xanchor="left")
     figure.update_yaxes(rangemode="tozero", nticks=5, automargin=True, separatethousands=True)
@@ -254,8 +248,8 @@ def _left_out(names: Sequence[str]) -> str:
     return f"{len(names)} more {'metric is' if len(names) == 1 else 'metrics are'} in the tracking: {some}"
 
 
-def _empty(figure: Any, theme: str, text: str) -> Any:
-    figure.update_layout(**theme_named(theme).layout)
+def _empty(figure: Any, text: str) -> Any:
+    figure.update_layout(**LAYOUT)
     figure.update_layout(height=140)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from guardianflow._plugins import Registry
 from guardianflow.core.config import Settings
 from guardianflow.registry.model_records import ModelVersion
+from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
 
 __all__ = ["GATES", "OFF", "Check", "Gate", "Verdict", "make_gate", "verdict_html"]
@@ -71,7 +71,7 @@ class Verdict(Row):
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
+        object.__setattr__(self, "evidence", Frozen(self.evidence))
 
     @property
     def passed(self) -> bool:

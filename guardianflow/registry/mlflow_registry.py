@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
+from guardianflow.registry.mlmodel import MLmodel
 from guardianflow.runs.mlflow_runs import local_folder, make_client, pages
 from guardianflow.runs.tracking_store import explain_failure
 from guardianflow.text.command_lines import command
@@ -158,11 +159,11 @@ class MlflowRegistry:
         found = self._ask(lambda: list(pages(self.client.search_model_versions)))
         return [f"{item.run_id or ''} {item.source or ''}" for item in found]
 
-    def create_version(self, name: str, run_id: str, artifact: str, *, tags: Mapping[str, str]) -> str:
+    def create_version(self, name: str, run_id: str, mlmodel: MLmodel, *, tags: Mapping[str, str]) -> str:
         """Enter a version, and the model where it is the first one; returns its number."""
+        self._ask(lambda: self.client.log_text(run_id, mlmodel.text, f"{mlmodel.folder}/MLmodel"))
         self._ask(lambda: self._create_model(name))
-        # A bare .pt has no MLmodel file, which mlflow.register_model() would insist on.
-        source = f"runs:/{run_id}/{artifact}"
+        source = f"runs:/{run_id}/{mlmodel.folder}"
         created = self._ask(lambda: self.client.create_model_version(name, source, run_id=run_id, tags=dict(tags)))
         return str(created.version)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from guardianflow.exceptions import NotFoundError
 from guardianflow.text.command_lines import command
+from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
 from guardianflow.vision.serving import ServedModel, Serving
 
@@ -99,7 +99,7 @@ class ModelState(Row):
         return {"model": self.name, **{alias: getattr(self, alias) or "" for alias in ALIASES}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelVersion(Row):
     """One registered version of a model.
 
@@ -134,7 +134,7 @@ class ModelVersion(Row):
     serving: Serving = field(default_factory=Serving)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
+        object.__setattr__(self, "metrics", Frozen(self.metrics))
 
     @property
     def uri(self) -> str:
@@ -189,6 +189,10 @@ class ModelVersion(Row):
             "by": self.created_by,
         }
 
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {text}" for name, text in self.shown().items() if text and name != "version")
+        return f"{self.name} version {self.version}: {facts}"
+
     def _repr_html_(self) -> str:
         shown = {
             "status": self.status,
@@ -239,7 +243,7 @@ class ModelEvent(Row):
     evidence: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
+        object.__setattr__(self, "evidence", Frozen(self.evidence))
 
     def shown(self) -> dict[str, str]:
         """What a ledger shows of it."""

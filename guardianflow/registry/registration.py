@@ -16,6 +16,7 @@ from guardianflow.registry.evidence import finite_metrics, legal_text
 from guardianflow.registry.ledger import Change, Ledger, Move
 from guardianflow.registry.ledger_recovery import take_up
 from guardianflow.registry.mlflow_registry import ARTIFACT_TAG, FINGERPRINT_TAG, SHA256_TAG, MlflowRegistry
+from guardianflow.registry.mlmodel import MLmodel
 from guardianflow.registry.model_cache import legal_artifact
 from guardianflow.registry.model_records import ModelVersion
 from guardianflow.runs.run_records import RunRecords, files_lock
@@ -134,7 +135,8 @@ class Registration:
         for number, tags in self._mlflow.versions_of_run(name, run_id):
             if number not in taken and wanted.items() <= tags.items():
                 return number
-        while (number := self._mlflow.create_version(name, run_id, artifact, tags=wanted)) in taken:
+        mlmodel = MLmodel.of(run_id, artifact, content, serving)
+        while (number := self._mlflow.create_version(name, run_id, mlmodel, tags=wanted)) in taken:
             # Somebody deleted the whole model in MLflow, which then counts from 1 again. A number
             # that our ledger knows must not come to mean another file.
             log.warning("version %s of model %r was taken already; MLflow counts anew", number, name)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, RefusedError, TrackingUnavailableError
 from guardianflow.registry.mlflow_registry import MlflowRegistry
+from guardianflow.registry.mlmodel import asked_version
 from guardianflow.registry.model_cache import ModelCache
 from guardianflow.registry.model_records import ModelVersion
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["VersionFiles"]
 
@@ -60,6 +61,25 @@ class VersionFiles:
                 "file, and whether it is still the one that was entered can't be checked. Register its run: "
                 f"`guardianflow register {name!r} --run {run}`; that makes a version whose file is checked."
             )
+
+    @classmethod
+    def of_mlflow(cls, config: Mapping[str, Any], folder: Path) -> tuple[ModelVersion, Path]:
+        """A version and a copy of its file, by what its ``MLmodel`` says and MLflow alone, wherever that points now.
+
+        Args:
+            config: What :class:`~guardianflow.registry.mlmodel.MLmodel` wrote down.
+            folder: Where MLflow has put that file, and beside it which version it was asked for.
+
+        Raises:
+            InputError: That was not written by us.
+            NotFoundError: The file is gone; otherwise as :meth:`require`.
+        """
+        import mlflow
+
+        settings = Settings().model_copy(update={"mlflow_tracking_uri": mlflow.get_tracking_uri()})
+        version = asked_version(config, folder)
+        files = cls(MlflowRegistry(settings), ModelCache(settings.work_dir / "models"))
+        return version, files.local(version)
 
     def _fetch(self, version: ModelVersion) -> Path:
         try:

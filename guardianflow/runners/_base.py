@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink, NullSink
@@ -21,6 +21,7 @@ from guardianflow.data.images import hand_over, take_over
 from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.files.run_folder import RESULT_FILE, write_text
 from guardianflow.processes.interrupts import signals_raise
+from guardianflow.runners._result import Result
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.runs.tracking_store import look_at_store
@@ -64,11 +65,14 @@ class Runner(ABC, Generic[S, R]):
 
     asks: type[S]
     kind: ClassVar[str]
+    gives: ClassVar[type[Result]]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "asks" in vars(cls):
             cls.kind = cls.asks.model_fields["kind"].default
+            given = [kind for base in getattr(cls, "__orig_bases__", ()) for kind in get_args(base)]
+            cls.gives = next((kind for kind in given if inspect.isclass(kind) and issubclass(kind, Result)), Result)
             cls.__signature__ = signature_of(cls.asks, *_OWN)  # type: ignore[attr-defined]
             described = f"{describe_arguments(cls.asks)}\n{_OWN_DESCRIBED}\n"
             head, raises, tail = inspect.cleandoc(cls.__doc__ or "").partition("Raises:")
@@ -141,6 +145,12 @@ class Runner(ABC, Generic[S, R]):
     def unmet(self, metrics: Mapping[str, float]) -> list[str]:
         """Which of the task's requirements a run's figures don't meet, a sentence each."""
         return unmet(self.scenario.task.requirements, metrics)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} for experiment {self.scenario.experiment!r}"
+
+    def _repr_html_(self) -> str:
+        return self.scenario._repr_html_()
 
     @abstractmethod
     def check(self) -> None:

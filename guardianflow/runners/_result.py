@@ -33,6 +33,9 @@ class Result:
         model = getattr(self, "model", None)
         return model if isinstance(model, str) and model else None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of run {getattr(self, 'run_id', '')[:12]}: {self.verdict}"
+
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON types."""
         values = {each.name: plain(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]

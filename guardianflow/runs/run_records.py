@@ -22,6 +22,7 @@ from guardianflow.exceptions import NotFoundError
 from guardianflow.state.database import Database
 from guardianflow.state.tables import UtcDateTime, run_records
 from guardianflow.text.plain import Row, plain
+from guardianflow.views.result_page import Rows
 
 __all__ = ["ExperimentRow", "ProcessIdentity", "Progress", "RunRecord", "RunRecords", "RunStatus", "files_lock"]
 
@@ -198,6 +199,22 @@ class RunRecord(Row):
         path = self.folder / f"{self.kind}.ipynb"
         return path if path.exists() else None
 
+    def shown(self) -> dict[str, str]:
+        """What a list of runs shows of it."""
+        total, unit = self.progress.get("total"), self.progress.get("unit", "")
+        return {
+            "run": self.run_id[:12],
+            "experiment": self.experiment,
+            "kind": self.kind,
+            "status": self.status,
+            "progress": f"{self.progress.get('done')}/{total} {unit}" if total else "",
+            "started": f"{self.started:%Y-%m-%d %H:%M} UTC",
+            "note": self.reason or ("files pruned" if self.pruned else self.progress.get("note", "")),
+        }
+
+    def _repr_html_(self) -> str:
+        return Rows([self])._repr_html_()
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON types."""
         row = {name: value for name, value in super().to_dict().items() if name not in _INNER}
@@ -243,7 +260,7 @@ class RunRecords:
         kind: str | None = None,
         but: Collection[str] = (),
         limit: int = 100,
-    ) -> list[RunRecord]:
+    ) -> Rows[RunRecord]:
         """The newest runs first; those of the kinds in ``but`` are left out."""
         table = run_records
         query = sa.select(table).order_by(table.c.started.desc(), table.c.run_id).limit(limit)
@@ -253,7 +270,7 @@ class RunRecords:
         if but:
             query = query.where(table.c.kind.not_in(list(but)))
         with self._database.read() as connection:
-            return [_record(row) for row in connection.execute(query).mappings()]
+            return Rows(_record(row) for row in connection.execute(query).mappings())
 
     def experiments(self) -> Sequence[ExperimentRow]:
         """Each experiment with the number of its runs and the time of the last one."""

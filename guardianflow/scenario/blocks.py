@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from guardianflow.core.metrics import CATALOGUE
 from guardianflow.scenario.fields import Asked, asked, to_flat
+from guardianflow.text.frozen import Frozen
 
 __all__ = [
     "STRIDE", "BaseScenario", "Block", "Dataset", "Env", "Imgsz", "Model", "Names", "Site", "Task", "Text",
@@ -89,6 +90,9 @@ class Block(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
 
+    def __dir__(self) -> list[str]:  # completion shows our names, not pydantic's
+        return sorted({*super().__dir__()} - {*dir(BaseModel)})
+
 
 class Site(Block):
     """Where the cameras hang: a tag of every run and figure, nothing more."""
@@ -158,6 +162,9 @@ class BaseScenario(Block):
     )
     site: Annotated[Site, Asked(whole=True)] = Site()
     task: Annotated[Task, Asked(whole=True)] = Task()
+
+    def _repr_html_(self) -> str:
+        return Frozen(self.flat())._repr_html_()
 
     def flat(self) -> dict[str, Any]:
         """What a runner, a notebook and a record are given: keyword → value, in plain JSON types."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from guardianflow import compare, open_run
 from guardianflow.cli import app
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
@@ -359,6 +360,15 @@ def test_the_task_is_held_against_every_model(world: World) -> None:
     ]
     with pytest.raises(InputError, match="the task names the class bicycle"):
         world.compare(*runs, task={"classes": ["bicycle"]})
+
+
+def test_one_call_compares_and_an_earlier_comparison_is_opened_by_its_id(world: World) -> None:
+    result = compare(world.trained(0.6), world.trained(0.9), settings=world.settings)
+    assert result.comparisons[0]["outcome"] == "better"
+    opened = open_run(result.run_id[:8], settings=world.settings)
+    assert isinstance(opened.result, ComparisonResult)
+    assert opened.result.verdict == result.verdict
+    assert result.verdict in repr(opened)
 
 
 def test_a_class_on_few_images_is_remarked(world: World) -> None:

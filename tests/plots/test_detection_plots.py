@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from guardianflow.evaluation.detection.evaluate import DetectionResult, evaluate_detection
-from guardianflow.exceptions import NotFoundError
 from guardianflow.plots.detection import (
     confidence_lines,
     confusion_cells,
@@ -105,28 +104,20 @@ def test_class_and_size_bars_stand_in_order_with_their_boxes() -> None:
 
 
 PICTURES: list[Callable[[DetectionResult, str], Any]] = [
-    lambda result, theme: plot_precision_recall(precision_recall_lines(result.curves()), theme=theme),
-    lambda result, theme: plot_confidence(confidence_lines(result.curves()), theme=theme),
-    lambda result, theme: plot_confusion(
-        confusion_cells(result.curves()["names"], result.confusion.tolist()), theme=theme
-    ),
-    lambda result, theme: plot_scores(class_scores(score_rows(result.per_class)), theme=theme),
-    lambda result, theme: plot_scores(size_scores(score_rows(result.by_size.values())), theme=theme),
+    lambda result: plot_precision_recall(precision_recall_lines(result.curves())),
+    lambda result: plot_confidence(confidence_lines(result.curves())),
+    lambda result: plot_confusion(confusion_cells(result.curves()["names"], result.confusion.tolist())),
+    lambda result: plot_scores(class_scores(score_rows(result.per_class))),
+    lambda result: plot_scores(size_scores(score_rows(result.by_size.values()))),
 ]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_picture_is_drawn_for_few_many_and_no_predictions(
-    picture: Callable[[DetectionResult, str], Any], theme: str
+    picture: Callable[[DetectionResult], Any],
 ) -> None:
     nothing = evaluate_detection(record_of([(0, 0, 0, 0, 9, 9)], []))
     for result in (evaluated(), evaluated(classes=40), nothing):
-        figure = picture(result, theme)
+        figure = picture(result)
         assert json.loads(figure.to_json())["layout"]["height"] > 100
-        assert (figure.layout.paper_bgcolor == "#15191E") == (theme == "dark")
-
-
-def test_an_unknown_theme_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(NotFoundError, match="there are: light, dark"):
-        plot_scores(size_scores([]), theme="sepia")
+        assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)", "the page shows through, light or dark"

@@ -28,6 +28,7 @@ from guardianflow.exceptions import (
     TrackingUnavailableError,
 )
 from guardianflow.files.content import measure
+from guardianflow.registry.mlmodel import MLmodel
 from guardianflow.text.names import validate_name
 from guardianflow.vision.serving import Serving
 from tests.registry.registry_world import World
@@ -217,8 +218,9 @@ def test_a_registration_killed_between_mlflow_and_the_ledger_is_taken_up_again(w
     tags = {"guardianflow.sha256": content.sha256, "guardianflow.artifact": "weights/best.pt"}
     other_way = {"guardianflow.backend": "torch", "guardianflow.precision": "fp16", "guardianflow.format": "torch"}
     this_way = {**other_way, "guardianflow.precision": "fp32"}
-    registry._mlflow.create_version(name, run_id, "weights/best.pt", tags=tags | other_way)
-    left_behind = registry._mlflow.create_version(name, run_id, "weights/best.pt", tags=tags | this_way)
+    mlmodel = MLmodel("served/0", "{}")
+    registry._mlflow.create_version(name, run_id, mlmodel, tags=tags | other_way)
+    left_behind = registry._mlflow.create_version(name, run_id, mlmodel, tags=tags | this_way)
     assert registry.register(name, run_id).version == left_behind
     assert len(world.client.search_model_versions(f"run_id = '{run_id}'")) == 2
     assert first.version != left_behind

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import cv2
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from guardianflow import load, load_champion
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
-from guardianflow.runners.loaded_model import LoadedModel
+from guardianflow.exceptions import GuardianFlowError, HashMismatchError, InputError, NotFoundError
+from guardianflow.runners.loaded_model import Box, LoadedModel
 from guardianflow.vision.serving import Serving
 from tests.trainings import NAMES, Trained
 
@@ -107,3 +110,48 @@ def test_what_cannot_be_loaded_or_read_is_one_sentence(
     other.close()
     with pytest.raises(GuardianFlowError, match="closed"):
         other.predict(image)
+
+
+@pytest.fixture
+def mlflow_alone(place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A process that knows MLflow and nothing else; its work folder."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.mlflow_tracking_uri)
+    monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(tmp_path / "server"))
+    return tmp_path / "server"
+
+
+def test_mlflow_opens_the_champion_by_its_uri(mlflow_alone: Path, model: LoadedModel, image: Path) -> None:
+    opened = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion", model_config={"confidence": 0.001})
+    expected = list(model.predict(image, confidence=0.001))
+    assert expected
+    assert len(mlflow.pyfunc.load_model(model.uri).predict(image)) == len(model.predict(image))
+    pixels = cv2.imdecode(np.fromfile(image, np.uint8), cv2.IMREAD_COLOR)
+    found = opened.predict([str(image), pixels])
+    assert list(found.columns) == ["image", "source", "name", "confidence", "x1", "y1", "x2", "y2", "label"]
+    assert [Box(*row) for row in found.iloc[:, 2:].itertuples(index=False)] == 2 * expected
+    assert [*zip(found["image"], found["source"], strict=True)][:: len(expected)] == [(0, str(image)), (1, "")]
+    by_frame = opened.predict(pd.DataFrame({"photograph": [str(image)] * 2}))
+    assert list(by_frame["x1"]) == list(found["x1"])
+    assert opened.predict([]).empty
+
+
+def test_the_weights_are_stored_once_and_checked_when_mlflow_opens_them(
+    mlflow_alone: Path, place: Settings, model: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = mlflow.MlflowClient()
+    version = client.get_model_version(MODEL, "1")
+    files = client.list_artifacts(version.run_id, version.source.removeprefix(f"runs:/{version.run_id}/"))
+    assert {Path(file.path).name for file in files} <= {"MLmodel", "registered_model_meta"}
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/1", dst_path=str(tmp_path / "copy")))
+    for wrong, said in ((("sha256", "../../x"), "names no file of GuardianFlow's"), (("artifact", "../x"), "relative")):
+        text = json.loads((folder / "MLmodel").read_text())
+        text["flavors"]["python_function"]["config"][wrong[0]] = wrong[1]
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        (tmp_path / "bad" / "MLmodel").write_text(json.dumps(text))
+        with pytest.raises(InputError, match=said):
+            mlflow.pyfunc.load_model(str(tmp_path / "bad"))
+    text = json.loads((folder / "MLmodel").read_text())
+    text["flavors"]["python_function"]["config"]["sha256"] = "0" * 64
+    (tmp_path / "bad" / "MLmodel").write_text(json.dumps(text))
+    with pytest.raises(HashMismatchError, match="was changed after it was registered"):
+        mlflow.pyfunc.load_model(str(tmp_path / "bad"))

@@ -24,7 +24,7 @@ _SHOWN_METRICS, _SHOWN_ARTIFACTS = 12, 12
 _LEFT = 'style="text-align:left"'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WrapResult(Result):
     """A wrapped script that has ended, well or badly.
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from guardianflow.evaluation.detection.record_files import read_record, write_record
 from guardianflow.exceptions import InputError
+from guardianflow.text.frozen import Frozen
 
 __all__ = ["DetectionRecord", "GroundTruth", "Images", "Predictions"]
 
@@ -148,7 +148,7 @@ class DetectionRecord:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
+        object.__setattr__(self, "facts", Frozen(self.facts))
         for table in ("truth", "predictions"):
             rows: GroundTruth | Predictions = getattr(self, table)
             _check_range(rows.image, len(self.images), f"{table}: image")

@@ -15,7 +15,6 @@ import html
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, fields, replace
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +28,7 @@ from guardianflow.evaluation.mot.preprocess import PREPROCESS, Preprocess, drop_
 from guardianflow.evaluation.mot.sequences import Sequence, Tracks
 from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import plain
 
 __all__ = [
@@ -283,11 +283,11 @@ def _result(
         class_averaged=MotFigures.averaged(
             [each for each in per_class.values() if each.gt_boxes + each.tracker_boxes] or list(per_class.values())
         ),
-        per_sequence=MappingProxyType(per_sequence),
-        per_class=MappingProxyType(per_class),
-        cells=MappingProxyType(figures),
+        per_sequence=Frozen(per_sequence),
+        per_class=Frozen(per_class),
+        cells=Frozen(figures),
         preprocess=preprocess,
         evaluator=evaluator,
         match_iou=match_iou,
-        accumulators=MappingProxyType({key: cells[key][1] for key in figures if cells[key][1] is not None}),
+        accumulators=Frozen({key: cells[key][1] for key in figures if cells[key][1] is not None}),
     )

@@ -30,7 +30,7 @@ DETECTION_FILE = "detection.json"
 _NOT_SCORED = "No labelled images were scored."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InferenceResult(Result):
     """A finished benchmark.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RegistryResult", "RegistryRunner", "VerdictTable"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RegistryResult(Result):
     """What a change led to.
 

@@ -25,7 +25,7 @@ DAMAGE_PAGE = "damage.html"
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuantizationResult(Result):
     """A finished quantization.
 

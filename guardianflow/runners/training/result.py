@@ -26,7 +26,7 @@ __all__ = ["SAMPLES_FILE", "TrainingResult"]
 SAMPLES_FILE = "samples.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingResult(Result):
     """A finished training.
 
