@@ -618,10 +618,14 @@ def test_mlflow_itself_can_serve_what_the_champion_uri_names(world, promoted, tm
     uri = promoted.get_champion_uri(name)
     name, alias = uri.removeprefix("models:/").split("@")
     version = world.client.get_model_version_by_alias(name, alias)
-    found = mlflow.artifacts.download_artifacts(
-        version.source, dst_path=str(tmp_path / "served"), tracking_uri=world.settings.mlflow_tracking_uri
-    )
-    assert Path(found).read_bytes() == weights(2, name)
+
+    def fetched(source: str) -> Path:
+        uri = world.settings.mlflow_tracking_uri
+        return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(tmp_path / "served"), tracking_uri=uri))
+
+    said = json.loads((fetched(version.source) / "MLmodel").read_text())["flavors"]["python_function"]["config"]
+    assert said["sha256"] == version.tags["guardianflow.sha256"]
+    assert fetched(f"runs:/{said['run_id']}/{said['artifact']}").read_bytes() == weights(2, name)
 
 
 def test_models_and_versions_become_json_and_escaped_html(world, registry):
