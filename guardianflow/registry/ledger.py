@@ -178,7 +178,7 @@ class Ledger:
                 time=now,
             )
         )
-        return Move(before, after, _read_version(connection, after, change.version))
+        return Move(before, after, _find_version(connection, after, change.version))
 
     def _was_kept(self, move: Move, action: str, actor: str) -> bool:
         """Whether a move stands whose transaction was ending as the server went away."""
@@ -282,11 +282,15 @@ def _read_state(connection: Connection, name: str) -> ModelState:
     return ModelState(name) if row is None else ModelState(**row)
 
 
-def _read_version(connection: Connection, state: ModelState, version: str) -> ModelVersion:
+def _find_version(connection: Connection, state: ModelState, version: str) -> ModelVersion | None:
     match = (model_versions.c.name == state.name) & (model_versions.c.version == version)
     row = connection.execute(sa.select(model_versions).where(match)).mappings().one_or_none()
-    if row is not None:
-        return _version(row, state)
+    return None if row is None else _version(row, state)
+
+
+def _read_version(connection: Connection, state: ModelState, version: str) -> ModelVersion:
+    if found := _find_version(connection, state, version):
+        return found
     known = connection.execute(sa.select(model_versions.c.version).where(model_versions.c.name == state.name)).scalars()
     listed = ", ".join(sorted(known, key=int)) or "none"
     raise NotFoundError(
