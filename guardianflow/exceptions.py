@@ -4,10 +4,14 @@ One root, :class:`GuardianFlowError`. Each leaf also inherits the builtin that f
 ``except ValueError`` in a user's code keeps working, and carries the exit code that the command
 line returns for it: 1 the run failed, 2 bad usage or bad input, 3 refused.
 
-A message says the rule, the value that broke it and the next thing to do.
+A message says the rule, the value that broke it and the next thing to do. In a notebook it is all that is shown;
+``%tb`` shows the traceback.
 """
 
 from __future__ import annotations
+
+import sys
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -28,13 +32,40 @@ __all__ = [
     "SchemaTooNewError",
     "ScriptFailedError",
     "TrackingUnavailableError",
+    "UnknownNameError",
 ]
+
+_RED, _PLAIN = "\x1b[31m", "\x1b[39m"
+
+
+def ipython_shell() -> Any:
+    """IPython's shell, where this process has one."""
+    interactive = sys.modules.get("IPython")
+    return interactive.get_ipython() if interactive is not None else None
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """What IPython shows of an error: a sentence, and to who asks once more (``%tb``) everything.
+
+    A notebook that nobody executes by hand is a record: later there is nobody to ask, so it holds everything.
+    """
+    shell, told = ipython_shell(), error.__dict__
+    recorded = not getattr(getattr(shell, "kernel", None), "_allow_stdin", True)
+    if not (recorded or told.get("_was_shown")):
+        told["_was_shown"] = True
+        return [f"{_RED}{type(error).__name__}{_PLAIN}: {error}", "(%tb shows the whole traceback)"]
+    lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+    return lines
 
 
 class GuardianFlowError(Exception):
     """Root of all errors that GuardianFlow raises on purpose."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows, by its own protocol."""
+        return error_lines(self)
 
 
 class InputError(GuardianFlowError, ValueError):
@@ -65,6 +96,12 @@ class ParameterError(InputError):
 
 class NotFoundError(GuardianFlowError, LookupError):
     """No run, model, version, template or file of that name; the message lists what there is."""
+
+    exit_code = 2
+
+
+class UnknownNameError(GuardianFlowError, AttributeError):
+    """One of our objects has no attribute of that name; the message has the nearest one."""
 
     exit_code = 2
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from guardianflow._kernel import in_a_kernel
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import NullSink
 from guardianflow.core.registry import ModelRegistry, ModelVersion
@@ -26,7 +27,6 @@ from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS, plan_resume, plan_run
 from guardianflow.state.database import Database
-from guardianflow.text.progress_bar import in_a_kernel
 
 __all__ = ["Application", "Step"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink
-from guardianflow.exceptions import GuardianFlowError, InputError, RunFailedError, RunInterruptedError
+from guardianflow.exceptions import GuardianFlowError, InputError, RefusedError, RunFailedError, RunInterruptedError
 from guardianflow.execution.engine.notebook import execute_notebook, template_path
 from guardianflow.execution.engine.outcome import (
     NotebookEvent,
@@ -142,6 +142,7 @@ class LocalExecutor:
             NotebookInterruptedError: Ctrl-C, SIGTERM or SIGHUP ended it; likewise.
             RunFailedError: It failed outside of the notebook, or without one.
             RunInterruptedError: A signal ended it there.
+            RefusedError: The run finished: what it was to change in the registry was refused.
         """
         began = time.perf_counter()
         with signals_raise():
@@ -175,6 +176,8 @@ class LocalExecutor:
                     run.finish(*outcome_of(error))
                     # Whatever it was, a run exists now: this is no longer bad input, but a failed run.
                     raise _failed(run, error) from error
+        if result.get("refused"):
+            raise RefusedError(f"{result['refused']} Run {run.run_id} has its page in {run.folder}.")
         _say_what_is_missing(plan, run, result)
         return RunOutcome(
             run_id=run.run_id,

@@ -15,20 +15,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
+from guardianflow._kernel import in_a_kernel, show_as_sentence
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink, NullSink
 from guardianflow.data.images import hand_over, take_over
-from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.exceptions import GuardianFlowError, InputError, ParameterError
 from guardianflow.files.run_folder import RESULT_FILE, write_text
 from guardianflow.processes.interrupts import signals_raise
 from guardianflow.runners._result import Result
-from guardianflow.runs.run_records import RunRecords
+from guardianflow.runs.run_records import RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.runs.tracking_store import look_at_store
 from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.fields import describe_arguments, from_flat, signature_of, to_yaml
 from guardianflow.state.database import Database
-from guardianflow.text.progress_bar import in_a_kernel
+from guardianflow.text.nearest_names import NearestNames
 
 __all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario", "unmet"]
 
@@ -51,7 +52,7 @@ S = TypeVar("S", bound=BaseScenario)
 R = TypeVar("R")
 
 
-class Runner(ABC, Generic[S, R]):
+class Runner(NearestNames, ABC, Generic[S, R]):
     """The life of one run; subclasses say what is asked, what to check and what to do.
 
     A subclass names its scenario in ``asks``; its signature and the ``Args:`` of its docstring are made of it. A
@@ -92,14 +93,15 @@ class Runner(ABC, Generic[S, R]):
         by_position = dict(zip(self.asks.positional, values, strict=False))
         if len(values) > len(self.asks.positional) or by_position.keys() & keywords.keys():
             wanted = ", ".join(self.asks.positional)
-            raise TypeError(f"{type(self).__name__} takes {wanted} by position, each once; all others by keyword")
+            raise ParameterError(f"{type(self).__name__} takes {wanted} by position, each once; all others by keyword")
         self._begin(from_flat(self.asks, {**by_position, **keywords}), run_id, settings, sink)
 
     def _alone(self, values: tuple[Any, ...], keywords: Mapping[str, Any]) -> S:
         """A scenario that was given instead of its values."""
         scenario, name = values[0], type(self).__name__
         if len(values) > 1 or keywords:
-            raise TypeError(f"{name} takes a scenario alone, or its values; load_scenario(file, changes) changes one")
+            msg = f"{name} takes a scenario alone, or its values; load_scenario(file, changes) changes one"
+            raise ParameterError(msg)
         if scenario.kind != self.kind:
             raise InputError(f"{name} runs scenarios of kind {self.kind}; this one is of kind {scenario.kind}")
         return scenario  # type: ignore[no-any-return]
@@ -172,10 +174,21 @@ class Runner(ABC, Generic[S, R]):
         look_at_store(self.settings)
         if self._needs_check():
             self.check()
-        with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:
-            if not self.run_id:
-                keep_scenario(run, self.scenario)
-            return self.work(run)
+        run: TrackedRun | None = None
+        try:
+            with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:
+                if not self.run_id:
+                    keep_scenario(run, self.scenario)
+                return self.work(run)
+        except KeyboardInterrupt as error:
+            if run is not None and run.owned and in_a_kernel():
+                begun = f"run {run.run_id} of {run.experiment} was interrupted and has ended as {RunStatus.KILLED}"
+                show_as_sentence(error, f"{begun}; {self.how_to_go_on(run)}")
+            raise
+
+    def how_to_go_on(self, run: TrackedRun) -> str:
+        """What to do after a run that was interrupted."""
+        return f"execute the cell once more to begin anew, or `guardianflow run --again {run.run_id}`"
 
     def _needs_check(self) -> bool:
         """Whether what an earlier :meth:`check` found may no longer hold."""

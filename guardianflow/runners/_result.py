@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from guardianflow.files.run_folder import read_result
+from guardianflow.text.nearest_names import NearestNames
 from guardianflow.text.plain import plain
 
 __all__ = ["Result"]
 
 
-class Result:
+class Result(NearestNames):
     """What a run hands back; subclasses are frozen dataclasses, their fields JSON-able but for paths."""
 
     answers: ClassVar[tuple[str, ...]] = ()

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from guardianflow.exceptions import ParameterError
+from guardianflow.text.nearest_names import nearest
 from guardianflow.text.printable import printable
 
 if TYPE_CHECKING:
@@ -180,9 +181,7 @@ def _get(nested: Mapping[str, Any], path: Sequence[str], otherwise: Any) -> Any:
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-    return f"there is no parameter {name!r}; {hint}"
+    return f"there is no parameter {name!r}; {nearest(name, known)}"
 
 
 def first_fault(error: ValidationError) -> ErrorDetails:

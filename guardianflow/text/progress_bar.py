@@ -8,7 +8,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["in_a_kernel", "progress_bar"]
+from guardianflow._kernel import in_a_kernel
+
+__all__ = ["progress_bar"]
 
 
 def progress_bar(total: int, *, desc: str, unit: str, shown: bool) -> Any:
@@ -37,10 +39,3 @@ class _CellLine:
 
     def flush(self) -> None:
         """Nothing waits."""
-
-
-def in_a_kernel() -> bool:
-    """Whether this process is a notebook's kernel."""
-    # Behind an executor that is no kernel, the executor's own display follows the run's record.
-    interactive = sys.modules.get("IPython")
-    return interactive is not None and interactive.get_ipython() is not None

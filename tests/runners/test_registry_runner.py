@@ -13,7 +13,7 @@ from guardianflow.core.registry import ModelRegistry
 from guardianflow.exceptions import NotFoundError, ParameterError, RefusedError
 from guardianflow.execution.executors import LocalExecutor
 from guardianflow.registry.evaluations import Evaluations
-from guardianflow.runners.promotion.runner import RegistryRunner, VerdictTable
+from guardianflow.runners.promotion.runner import RegistryResult, RegistryRunner, VerdictTable
 from guardianflow.runs.run_records import RunRecords
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.factory import plan_run
@@ -97,7 +97,7 @@ def test_the_page_says_what_the_gate_said(gated: Settings, tmp_path: Path) -> No
     assert "No gate was asked" in RegistryRunner("gate", "rollback", "cam", settings=gated).judge()._repr_html_()
 
 
-def test_a_refused_change_shows_why_and_fails(gated: Settings, tmp_path: Path) -> None:
+def test_a_refused_change_shows_why_and_is_no_failed_run(gated: Settings, tmp_path: Path) -> None:
     evaluated(gated, tmp_path / "a", 0.9)
     RegistryRunner("gate", "promote", "cam", settings=gated).run()
     evaluated(gated, tmp_path / "b", 0.5)
@@ -105,7 +105,12 @@ def test_a_refused_change_shows_why_and_fails(gated: Settings, tmp_path: Path) -
     assert ">refused<" in runner.judge()._repr_html_()
     with pytest.raises(RefusedError, match="champion stays 1"):
         runner.run()
-    assert RunRecords(Database.open(gated.database_url)).list(limit=1)[0].status == "FAILED"
+    record = RunRecords(Database.open(gated.database_url)).list(limit=1)[0]
+    kept = RegistryResult.load(record.folder)
+    assert record.status == "FINISHED"
+    assert "champion stays 1" in kept.refused
+    assert (kept.verdict["passed"], kept.version["version"]) == (False, "2")
+    assert "<b>Refused:</b> version 2 of" in kept._repr_html_()
     ModelRegistry(gated).reject("cam", 2, reason="<b>no</b>")
     again = RegistryRunner("gate", "promote", "cam", version="2", settings=gated).judge()._repr_html_()
     assert "The gate could not judge: version 2 of" in again
@@ -124,6 +129,15 @@ def test_the_notebook_does_the_same(gated: Settings, tmp_path: Path) -> None:
     assert outcome.html is not None
     assert "judged as the first champion, may be promoted" in outcome.html.read_text(encoding="utf-8")
     assert ModelRegistry(gated).get("cam", "champion").version == "1"
+
+    evaluated(gated, tmp_path / "b", 0.5)
+    with pytest.raises(RefusedError, match=r"champion stays 1: .* has its page in"):
+        LocalExecutor(gated).execute(plan_run("registry", experiment_name="gate", action="promote", model_name="cam"))
+    record = RunRecords(Database.open(gated.database_url)).list(limit=1)[0]
+    assert record.status == "FINISHED"
+    page = (record.folder / "registry.html").read_text(encoding="utf-8")
+    assert "<b>Refused:</b> version 2 of" in page
+    assert "The notebook failed" not in page
 
 
 @pytest.mark.parametrize(

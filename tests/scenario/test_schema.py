@@ -96,9 +96,9 @@ def test_a_runner_takes_keywords_and_positions_and_hands_out_the_scenario() -> N
     runner = TrainingRunner("x", "yolo11n.yaml", Path("d.yaml"), 3, device=0, register_as=None)
     assert runner.scenario == from_flat(TrainingScenario, {**NEEDED, "epochs": 3, "device": "0"})
     assert TrainingRunner.of(runner.scenario, run_id="r").scenario is runner.scenario
-    with pytest.raises(TypeError, match="by position, each once"):
+    with pytest.raises(ParameterError, match="by position, each once"):
         TrainingRunner("x", "m", "d", 1, 2, 64, "cpu", 0, "name", 9)
-    with pytest.raises(TypeError, match="by position, each once"):
+    with pytest.raises(ParameterError, match="by position, each once"):
         TrainingRunner("x", "m", model_arch="m", data_yaml="d")
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from guardianflow._kernel import in_a_kernel
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.exceptions import GuardianFlowError
+from guardianflow.exceptions import GuardianFlowError, RefusedError
 from guardianflow.registry.gate import verdict_html
 from guardianflow.runners._base import RESULT_FILE, Runner
 from guardianflow.runners._result import Result
@@ -45,9 +46,10 @@ class RegistryResult(Result):
         history: The ledger, newest first.
         verdict: What the gate said, as :meth:`~guardianflow.registry.gate.Verdict.to_dict` gives it; empty
             where none was asked.
+        refused: Why nothing was changed, where a gate or a missing right stood against it.
     """
 
-    answers = ("action", "version", "aliases")
+    answers = ("action", "version", "aliases", "refused")
 
     run_id: str
     experiment: str
@@ -58,6 +60,7 @@ class RegistryResult(Result):
     versions: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     verdict: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
 
     @property
     def model_uri(self) -> str:
@@ -114,8 +117,9 @@ class RegistryResult(Result):
     def _repr_html_(self) -> str:
         name, number = escape(str(self.version["name"])), escape(str(self.version["version"]))
         roles = ", ".join(f"@{escape(alias)} is version {escape(version)}" for alias, version in self.aliases.items())
+        said = f"<p><b>Refused:</b> {escape(self.refused)}</p>" if self.refused else ""
         return (
-            f"<h4>{escape(self.action.capitalize())}: {name} version {number}</h4>"
+            f"<h4>{escape(self.action.capitalize())}: {name} version {number}</h4>{said}"
             f"<p>{roles or 'No version holds a role.'}<br>Whoever serves this model asks for "
             f"<code>models:/{name}@champion</code>.</p>"
         )
@@ -137,6 +141,8 @@ class VerdictTable:
 
 class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
     """Register, promote, roll back or reject, as a run with a notebook.
+
+    A change that is refused is no failure: the run finishes, and its result says why nothing was changed.
 
     Raises:
         ParameterError: Something that the action needs is missing.
@@ -163,12 +169,28 @@ class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
         except GuardianFlowError as error:  # the change itself says it again, or is forced
             return VerdictTable({"error": str(error)})
 
+    def run(self) -> RegistryResult:
+        """Make the change in a run.
+
+        Raises:
+            RefusedError: A gate or a missing right stands against it; in a notebook the result says so instead.
+        """
+        result = super().run()
+        if result.refused and not in_a_kernel():
+            raise RefusedError(result.refused)
+        return result
+
     def work(self, run: TrackedRun) -> RegistryResult:
         """Make the change and read back what the registry says."""
         asked = self.scenario
         registry = ModelRegistry(self.settings)
         run.log_params(asked.flat())
-        version = self._act(registry)
+        refused = ""
+        try:
+            version = self._act(registry)
+        except RefusedError as error:
+            refused, version = str(error), self._meant(registry)
+            run.set_tags({"guardianflow.verdict": "refused"})
         run.set_tags({"guardianflow.model": version.name, "guardianflow.model_version": version.version})
         run.log_metrics(version.metrics)
         history = [event.to_dict() for event in registry.history(asked.run.model_name)]
@@ -181,7 +203,8 @@ class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
             aliases=registry.reconcile(asked.run.model_name).aliases,
             versions=[item.to_dict() for item in registry.list_versions(asked.run.model_name)],
             history=history,
-            verdict=_verdict_in(history, version.version) if asked.run.action == "promote" else {},
+            verdict=self._verdict(history, version.version, refused),
+            refused=refused,
         )
         run.log_artifact(write_json(run.folder / RESULT_FILE, result.to_dict()))
         return result
@@ -197,6 +220,18 @@ class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
             "reject": lambda: registry.reject(asked.run.model_name, asked.run.version, reason=asked.run.reason),
         }
         return actions[asked.run.action]()
+
+
+    def _meant(self, registry: ModelRegistry) -> ModelVersion:
+        """The version that a refused change was about."""
+        name, aliases = self.scenario.run.model_name, registry.reconcile(self.scenario.run.model_name).aliases
+        held = next((alias for alias in ("candidate", "champion") if alias in aliases), None)
+        return registry.get(name, self.scenario.run.version or held or registry.list_versions(name)[0].version)
+
+    def _verdict(self, history: Sequence[Mapping[str, Any]], version: str, refused: str) -> Mapping[str, Any]:
+        if self.scenario.run.action != "promote":
+            return {}
+        return self.judge().verdict if refused else _verdict_in(history, version)
 
 
 def _verdict_in(history: Sequence[Mapping[str, Any]], version: str) -> Mapping[str, Any]:

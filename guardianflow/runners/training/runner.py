@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "TrainingRunner", "find_run"]
 
+CHECKPOINT = Path("training", "weights", "last.pt")
+"""In a run's folder: what it goes on from."""
+
 
 class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTraining]):
     """Train a detector, logged, resumable and registered.
@@ -195,6 +198,15 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
 
+    def how_to_go_on(self, run: TrackedRun) -> str:
+        """How an interrupted training is resumed, where an epoch of it was saved."""
+        if not (run.folder / CHECKPOINT).is_file():
+            return f"it had no epoch behind it; {super().how_to_go_on(run)}"
+        return (
+            f'go on after its last epoch: result = TrainingRunner.resuming("{run.run_id}").run(), '
+            f"or `guardianflow train --resume {run.run_id}`"
+        )
+
     def _needs_check(self) -> bool:
         # A cell of the notebook may have checked already. Decoding all images is what costs; hashing them doesn't.
         prepared = self._prepared
@@ -224,7 +236,7 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
             msg = f"run {record.run_id} finished; start a new one with `guardianflow run --again {record.run_id}`"
             raise InputError(msg)
         record.require_files()
-        checkpoint = record.folder / "training" / "weights" / "last.pt"
+        checkpoint = record.folder / CHECKPOINT
         if not checkpoint.is_file():
             raise InputError(
                 f"run {record.run_id} ended before its first epoch was saved, so there is nothing to resume; "
