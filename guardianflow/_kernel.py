@@ -22,4 +22,4 @@ def by_hand() -> bool:
 def show_as_sentence(error: BaseException, sentence: str) -> None:
     """Let a builtin error say this, and let a notebook show it as it shows ours."""
     error.args = (sentence,)
-    error._render_traceback_ = partial(error_lines, error)  # type: ignore[attr-defined]  # noqa: SLF001 - IPython's
+    error._render_traceback_ = partial(error_lines, error)  # type: ignore[attr-defined]

@@ -161,7 +161,7 @@ class ProgressWatch:
                 state = self._read(records, run_id)
                 if state:
                     progress.update(
-                        task, completed=state["done"], total=state["total"], note=state["note"],
+                        task, completed=state["done"] + state.get("part", 0), total=state["total"], note=state["note"],
                         description=self._label or f"{state['unit']}s",
                     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
-from guardianflow._kernel import in_a_kernel, show_as_sentence
+from guardianflow._kernel import by_hand, in_a_kernel, show_as_sentence
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink, NullSink
 from guardianflow.data.images import hand_over, take_over
@@ -30,6 +30,7 @@ from guardianflow.scenario.blocks import BaseScenario
 from guardianflow.scenario.fields import describe_arguments, from_flat, signature_of, to_yaml
 from guardianflow.state.database import Database
 from guardianflow.text.nearest_names import NearestNames
+from guardianflow.text.progress_bar import cell_line
 
 __all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario", "unmet"]
 
@@ -171,6 +172,8 @@ class Runner(NearestNames, ABC, Generic[S, R]):
             RunInterruptedError: SIGTERM ended it.
         """
         _import_tqdm_quietly()
+        say = cell_line(shown=by_hand() and not self.run_id)
+        say("looking at what is asked …")
         look_at_store(self.settings)
         if self._needs_check():
             self.check()
@@ -178,6 +181,7 @@ class Runner(NearestNames, ABC, Generic[S, R]):
         try:
             with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:
                 if not self.run_id:
+                    say(f"run {run.run_id} of {run.experiment} · {run.folder}")
                     keep_scenario(run, self.scenario)
                 return self.work(run)
         except KeyboardInterrupt as error:

@@ -117,12 +117,13 @@ def _start_time(pid: int) -> float:
 
 
 class Progress(TypedDict, total=False):
-    """Where a run stands; empty before the first step."""
+    """Where a run stands; empty before the first step. ``part``: how much of the step after ``done``, from 0 to 1."""
 
     done: int
     total: int
     unit: str
     note: str
+    part: float
 
 
 class ExperimentRow(TypedDict):

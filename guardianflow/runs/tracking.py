@@ -242,9 +242,9 @@ class TrackedRun:
         # Absolute: what is sent later is sent from another working folder.
         self._submit("artifact", {"path": str(path.absolute()), "folder": folder})
 
-    def set_progress(self, done: int, total: int, *, unit: str, note: str = "") -> None:
+    def set_progress(self, done: int, total: int, *, unit: str, note: str = "", part: float = 0.0) -> None:
         """Say where the run stands; whoever watches it reads this. Returns at once."""
-        self._pulse.set_progress({"done": done, "total": total, "unit": unit, "note": note})
+        self._pulse.set_progress({"done": done, "total": total, "unit": unit, "note": note, "part": part})
 
     def flush(self, *, timeout_s: float) -> bool:
         """Wait until MLflow has taken everything so far; ``False`` if it hasn't in time, or can't."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -10,14 +11,32 @@ from tqdm import tqdm
 
 from guardianflow._kernel import in_a_kernel
 
-__all__ = ["progress_bar"]
+__all__ = ["cell_line", "progress_bar"]
 
 
-def progress_bar(total: int, *, desc: str, unit: str, shown: bool) -> Any:
-    """The bar of tqdm: on stderr, or as one line of the cell's output, of which the last state is what stays."""
+def progress_bar(total: int, *, desc: str, unit: str, shown: bool, layout: str | None = None) -> Any:
+    """The bar of tqdm: on stderr, or as one line of the cell's output, of which the last state is what stays.
+
+    Args:
+        total: How many steps there are.
+        desc: What they are called together.
+        unit: What one is called.
+        shown: Whether to show anything.
+        layout: tqdm's ``bar_format``.
+    """
+    asked: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "disable": not shown, "bar_format": layout}
     if in_a_kernel():
-        return tqdm(total=total, desc=desc, unit=unit, ncols=100, disable=not shown, file=_CellLine())
-    return tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True, disable=not shown, file=sys.stderr)
+        return tqdm(**asked, ncols=100, file=_CellLine())
+    return tqdm(**asked, dynamic_ncols=True, file=sys.stderr)
+
+
+def cell_line(*, shown: bool) -> Callable[[str], None]:
+    """What writes one line of the cell's output, each time anew; it does nothing where nothing is to be shown."""
+    return _CellLine().write if shown else _nothing
+
+
+def _nothing(_: str) -> None:
+    """Nobody watches."""
 
 
 class _CellLine:

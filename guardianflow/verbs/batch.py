@@ -112,7 +112,8 @@ class _Watch:
             while not self.stop.wait(_POLL_S):
                 ended = sum(row.status not in {"waiting", "running"} for row in self._rows)
                 states = {row: self._state(row) for row in list(self._rows) if row.status == "running"}
-                parts = sum(min(1.0, state["done"] / state["total"]) for state in states.values() if state.get("total"))
+                known = [state for state in states.values() if state.get("total")]
+                parts = sum(min(1.0, (state["done"] + state.get("part", 0)) / state["total"]) for state in known)
                 note = " · ".join(_line(row, state) for row, state in states.items())
                 progress.update(task, completed=ended + parts, done=ended, note=note)
 

@@ -221,7 +221,6 @@ class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
         }
         return actions[asked.run.action]()
 
-
     def _meant(self, registry: ModelRegistry) -> ModelVersion:
         """The version that a refused change was about."""
         name, aliases = self.scenario.run.model_name, registry.reconcile(self.scenario.run.model_name).aliases

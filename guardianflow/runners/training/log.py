@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow._kernel import by_hand
 from guardianflow.core.metrics import MetricSink
+from guardianflow.plots.training import plot_training, training_curves
 from guardianflow.runners._evidence import save_figures
 from guardianflow.runners.training.pruning import Prune
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.text.progress_bar import progress_bar
+from guardianflow.views.live_figure import LiveFigure
 from guardianflow.views.result_page import format_metric
 
 if TYPE_CHECKING:
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["HISTORY_FILE", "TrainingLog"]
 
 HISTORY_FILE = "epochs.jsonl"
-PROGRESS_EVERY_S = 2.0
+PROGRESS_EVERY_S = 1.0
+_LAYOUT = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 class TrainingLog:
@@ -34,7 +38,7 @@ class TrainingLog:
         sink: Where measurements go.
         asked: What the training was asked.
         prune: Asked after each epoch whether the training ends there.
-        shown: Draw a bar.
+        shown: Draw a bar, and for who executes a cell by hand the curve as it grows.
 
     Attributes:
         pruned: Whether the training was told to end.
@@ -47,7 +51,8 @@ class TrainingLog:
         self._sink = sink
         self._asked = asked
         self._file = run.folder / HISTORY_FILE
-        self._bar = progress_bar(asked.run.epochs, desc="epochs", unit="epoch", shown=shown)
+        self._bar = progress_bar(asked.run.epochs, desc="epochs", unit="epoch", shown=shown, layout=_LAYOUT)
+        self._curve = LiveFigure(lambda: plot_training(training_curves(self.history())), shown=shown and by_hand())
         self._said = 0.0
         self._figure = ""
         self._prune = prune
@@ -55,6 +60,7 @@ class TrainingLog:
         self._rows: dict[int, dict[str, float]] = {}
         self._speeds: list[float] = []
         self.seconds_before = 0.0
+        self._say(0, "building the model")
 
     @property
     def last_epoch(self) -> int:
@@ -73,8 +79,7 @@ class TrainingLog:
         self._file.write_text("".join(_line(row) for row in self._rows.values()), encoding="utf-8")
         self.seconds_before = sum(row.get("epoch_seconds", 0.0) for row in self._rows.values())
         self._bar.total = epochs
-        self._bar.update(first_epoch - 1 - self._bar.n)
-        self._run.set_progress(first_epoch - 1, epochs, unit="epoch", note="first batches")
+        self._say(first_epoch - 1, "first batches")
 
     def on_settings(self, used: Mapping[str, Any]) -> None:
         """Log what the training really uses, beside what was asked."""
@@ -86,9 +91,7 @@ class TrainingLog:
         if now - self._said >= PROGRESS_EVERY_S:
             self._said = now
             # The last figure stays in sight; an epoch may take an hour.
-            parts = (self._figure, f"batch {done} of {total}")
-            note = " · ".join(part for part in parts if part)
-            self._run.set_progress(self.last_epoch, self._bar.total, unit="epoch", note=note)
+            self._say(self.last_epoch, f"batch {done} of {total}", part=done / total)
 
     def on_epoch(self, report: EpochReport) -> bool:
         """Log an epoch, unless it was logged before the run was resumed; ``True`` where the training ends with it."""
@@ -106,11 +109,18 @@ class TrainingLog:
         self.save(str(report.epoch), {**report.metrics, "epoch_seconds": report.seconds})
         self._figure = f"mAP50 {format_metric('map50', report.metrics.get('map50'))}"
         self._said = time.monotonic()
-        self._run.set_progress(report.epoch, report.epochs, unit="epoch", note=self._figure)
         self._bar.total = report.epochs
-        self._bar.set_postfix_str(self._figure, refresh=False)
-        self._bar.update(report.epoch - self._bar.n)
+        self._say(report.epoch)
+        self._curve.draw()
         return self.pruned
+
+    def _say(self, epochs: int, now: str = "", *, part: float = 0.0) -> None:
+        """Where the training stands: whole epochs, and how much of the next one."""
+        note = " · ".join(said for said in (self._figure, now) if said)
+        self._run.set_progress(epochs, self._bar.total, unit="epoch", note=note, part=part)
+        place = f"epoch {min(epochs + (part > 0), self._bar.total)}/{self._bar.total}"
+        self._bar.set_postfix_str(f"{place} · {note}" if note else place, refresh=False)
+        self._bar.update(epochs + part - self._bar.n)
 
     def save(self, stage: str, metrics: Mapping[str, float], *, device: str | None = None) -> None:
         """Write figures to the store; the same stage written twice is stored once."""
@@ -133,8 +143,9 @@ class TrainingLog:
         return [self._rows[epoch] for epoch in sorted(self._rows)]
 
     def close(self) -> None:
-        """Leave the progress bar as it stands."""
+        """Leave bar and curve as they stand."""
         self._bar.close()
+        self._curve.close()
 
 
 def _line(row: Mapping[str, float]) -> str:

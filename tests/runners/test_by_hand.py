@@ -1,0 +1,172 @@
+"""Runs and failures in a notebook that a person executes: a real kernel, which may ask questions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardianflow.core.config import Settings
+from guardianflow.execution.executors import kernel_environment
+from guardianflow.runs.run_records import RunRecords
+from guardianflow.state.database import Database
+
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+@dataclass
+class Shown:
+    """What one cell has shown."""
+
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> str:
+        """The error's lines, without colours; empty where there is none."""
+        found = [output for output in self.outputs if output["type"] == "error"]
+        return "\n".join(found[0]["traceback"]).replace("\x1b[31m", "").replace("\x1b[39m", "") if found else ""
+
+    def text(self) -> str:
+        """All that is shown as text."""
+        return "\n".join(
+            str(output["data"].get("text/plain", "")) if "data" in output else output.get("text", "")
+            for output in self.outputs
+        )
+
+
+class Notebook:
+    """A kernel, driven as JupyterLab drives one."""
+
+    def __init__(self, settings: Settings, folder: Path, **environment: str) -> None:
+        from jupyter_client.manager import KernelManager
+
+        # No threads that wait busily: tests share their cores.
+        self._manager = KernelManager(transport="ipc", ip=str(folder / "k"))
+        names = {**os.environ, **kernel_environment(settings), "GOMP_SPINCOUNT": "0", **environment}
+        self._manager.start_kernel(env=names, cwd=str(folder))
+        self._client = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=120)
+
+    def execute(
+        self, source: str, *, answer: str = "", by_hand: bool = True, watch: Callable[[str], None] | None = None
+    ) -> Shown:
+        """Execute a cell; questions get the answer, and ``watch`` hears what is shown as it comes."""
+        shown = Shown()
+
+        def hear(message: dict[str, Any]) -> None:
+            kind, content = message["header"]["msg_type"], message["content"]
+            if kind in {"error", "stream", "display_data", "execute_result", "update_display_data"}:
+                shown.outputs.append({"type": kind, **content})
+                if watch:
+                    watch(shown.text())
+
+        def ask(message: dict[str, Any]) -> None:
+            shown.questions.append(message["content"]["prompt"])
+            self._client.input(answer)
+
+        self._client.execute_interactive(
+            source, allow_stdin=by_hand, output_hook=hear, stdin_hook=ask, timeout=300, store_history=True
+        )
+        return shown
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def close(self) -> None:
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=False)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, mlflow_sqlite_template: Path) -> Settings:
+    work_dir = tmp_path_factory.mktemp("by hand") / "작업"
+    work_dir.mkdir()
+    (work_dir / "mlflow.db").write_bytes(mlflow_sqlite_template.read_bytes())
+    return Settings(work_dir=work_dir, actor="lee")
+
+
+@pytest.fixture(scope="module")
+def notebook(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    opened = Notebook(settings, tmp_path_factory.mktemp("nb"))
+    opened.execute("import guardianflow as gf")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("gf.load_scenario('/nowhere.yaml')", "scenario /nowhere.yaml can't be read"),
+        ("gf.TrainingRunner('a', 'yolo11n.yaml', 'x.yaml', epoch=1)", "no parameter 'epoch'; did you mean 'epochs'?"),
+        ("gf.TrainingRunner('a', 'yolo11n.yaml', 'x.yaml').datset", "TrainingRunner has no 'datset'; did you mean"),
+    ],
+)
+def test_an_expected_failure_is_a_sentence_and_the_traceback_comes_on_request(
+    notebook: Notebook, source: str, sentence: str
+) -> None:
+    said = notebook.execute(source).error
+    assert sentence in said
+    assert said.splitlines()[1:] == ["(%tb shows the whole traceback)"]
+    asked = notebook.execute("%tb").error
+    assert "Traceback (most recent call last)" in asked
+    assert sentence in asked
+    recorded = notebook.execute(source, by_hand=False).error  # by papermill: nobody can ask later
+    assert "Traceback (most recent call last)" in recorded
+
+
+TRAINING = """
+training = gf.TrainingRunner(
+    "gate", "yolo11n.yaml", DATA, epochs=2, batch=8, imgsz=64, device="cpu", options={"plots": False}
+)
+"""
+RUN = "result = None\nresult = training.run()\nresult"
+
+
+def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
+    notebook: Notebook, settings: Settings, tiny_data: Path
+) -> None:
+    notebook.execute(f"DATA = {str(tiny_data)!r}\nresult = 'of another run'\n{TRAINING}")
+    sent: list[str] = []
+
+    def interrupt(seen: str) -> None:
+        if "epoch 2/2" in seen and not sent:
+            sent.append(seen)
+            notebook.interrupt()
+
+    stopped = notebook.execute(RUN, watch=interrupt)
+    record = RunRecords(Database.open(settings.database_url)).list()[0]
+    lines = [str(output["data"]["text/plain"]) for output in stopped.outputs if "data" in output]
+    assert lines[0] == "looking at what is asked …"
+    assert lines[1] == f"run {record.run_id} of gate · {record.folder}"  # before there is a model
+    assert "building the model" in lines[2]
+    assert any("epoch 1/2 · batch 1 of 2" in line for line in lines)
+    assert (record.status, record.progress["done"]) == ("KILLED", 1)
+    assert stopped.error.splitlines()[1:] == ["(%tb shows the whole traceback)"]
+    assert f'result = TrainingRunner.resuming("{record.run_id}").run()' in stopped.error
+    assert notebook.execute("result").outputs == []
+
+    resumed = notebook.execute(f'result = gf.TrainingRunner.resuming("{record.run_id}").run()\nresult.status')
+    assert resumed.outputs[-1]["data"]["text/plain"] == "'FINISHED'"
+    curves = [output for output in resumed.outputs if PLOTLY in output.get("data", {})]
+    assert {output["transient"]["display_id"] for output in curves} == {curves[0]["transient"]["display_id"]}
+    assert curves[-1]["data"][PLOTLY]["data"][0]["name"] == "mAP50"
+    assert len(RunRecords(Database.open(settings.database_url)).list()) == 1
+
+
+def test_a_property_that_fails_itself_says_so() -> None:
+    from guardianflow.text.nearest_names import NearestNames
+
+    class Broken(NearestNames):
+        @property
+        def name(self) -> str:
+            return "x".nope  # type: ignore[attr-defined,no-any-return]
+
+    with pytest.raises(AttributeError, match="'str' object has no attribute 'nope'"):
+        print(Broken().name)
+    assert not hasattr(Broken(), "other")
