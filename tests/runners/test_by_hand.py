@@ -144,7 +144,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     lines = [str(output["data"]["text/plain"]) for output in stopped.outputs if "data" in output]
     assert lines[0] == "looking at what is asked …"
     assert lines[1] == f"run {record.run_id} of gate · {record.folder}"  # before there is a model
-    assert "building the model" in lines[2]
+    assert "building the model" in lines[3]
     assert any("epoch 1/2 · batch 1 of 2" in line for line in lines)
     assert (record.status, record.progress["done"]) == ("KILLED", 1)
     assert stopped.error.splitlines()[1:] == ["(%tb shows the whole traceback)"]

@@ -61,6 +61,7 @@ class TrainingLog:
         self._speeds: list[float] = []
         self.seconds_before = 0.0
         self._say(0, "building the model")
+        self._bar.refresh()
 
     @property
     def last_epoch(self) -> int:
