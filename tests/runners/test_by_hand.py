@@ -122,7 +122,7 @@ def test_an_expected_failure_is_a_sentence_and_the_traceback_comes_on_request(
 
 TRAINING = """
 training = gf.TrainingRunner(
-    "gate", "yolo11n.yaml", DATA, epochs=2, batch=8, imgsz=64, device="cpu", options={"plots": False}
+    "gate", "yolo11n.yaml", DATA, epochs=4, batch=8, imgsz=64, device="cpu", options={"plots": False}
 )
 """
 RUN = "result = None\nresult = training.run()\nresult"
@@ -135,7 +135,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     sent: list[str] = []
 
     def interrupt(seen: str) -> None:
-        if "epoch 2/2" in seen and not sent:
+        if "epoch 1/4 · mAP50" in seen and not sent:
             sent.append(seen)
             notebook.interrupt()
 
@@ -145,8 +145,8 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     assert lines[0] == "looking at what is asked …"
     assert lines[1] == f"run {record.run_id} of gate · {record.folder}"  # before there is a model
     assert "building the model" in lines[3]
-    assert any("epoch 1/2 · batch 1 of 2" in line for line in lines)
-    assert (record.status, record.progress["done"]) == ("KILLED", 1)
+    assert any("epoch 1/4 · batch 1 of 2" in line for line in lines)
+    assert (record.status, 1 <= record.progress["done"] < 4) == ("KILLED", True)
     assert stopped.error.splitlines()[1:] == ["(%tb shows the whole traceback)"]
     assert f'result = TrainingRunner.resuming("{record.run_id}").run()' in stopped.error
     assert notebook.execute("result").outputs == []
