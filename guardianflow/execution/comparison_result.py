@@ -13,10 +13,10 @@ from guardianflow.plots import comparison as plots
 from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.plots.predictions import PairGallery
 from guardianflow.runners._result import Result
-from guardianflow.text.command_lines import command
 from guardianflow.text.units import figure_text, interval_text
 from guardianflow.views.comparison_page import METRIC_NAMES, headline_html, interval_name, sentence
-from guardianflow.views.result_page import NextSteps, Table, format_metric, remarks_html, run_link, table_html
+from guardianflow.views.next_steps import NextStep, NextSteps
+from guardianflow.views.result_page import Table, format_metric, remarks_html, run_link, table_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -120,10 +120,10 @@ class ComparisonResult(Result):
         label, made_by = str(best["label"]), str(best["made_by"])
         if best["outcome"] == "better" and label.startswith("models:/"):
             name, _, version = label.removeprefix("models:/").rpartition("/")
-            steps.append((f"Ask the gate to put {best['name']} in charge", command("promote", name, version)))
+            steps.append(NextStep.promote(f"Ask the gate to put {best['name']} in charge", name, version))
         elif best["outcome"] == "better" and made_by:
-            steps.append((f"Register {best['name']}", command("register", "NAME", "--run", made_by)))
-        steps.append(("Compare once more", command("run", "--again", self.run_id)))
+            steps.append(NextStep.register(f"Register {best['name']}", made_by))
+        steps.append(NextStep.again("Compare once more", self.run_id))
         return NextSteps(steps)
 
     def _repr_html_(self) -> str:

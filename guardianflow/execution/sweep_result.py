@@ -14,7 +14,8 @@ from guardianflow.runners._base import unmet
 from guardianflow.runners._result import Result
 from guardianflow.scenario.experiment_design import RunPlan, SweepScenario
 from guardianflow.text.command_lines import command
-from guardianflow.views.result_page import NextSteps, Table, format_metric, remarks_html, run_link
+from guardianflow.views.next_steps import NextStep, NextSteps
+from guardianflow.views.result_page import Table, format_metric, remarks_html, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -192,14 +193,14 @@ class SweepResult(Result):
 
     def next_steps(self) -> NextSteps:
         """What to do now."""
-        steps = [("See all trials again", command("study", "show", self.study))]
+        steps = [NextStep("See all trials again", command("study", "show", self.study))]
         if self.model.startswith("models:/"):
             name = self.model.removeprefix("models:/").rpartition("/")[0]
-            steps.append(("Put the best one in charge", command("promote", name)))
+            steps.append(NextStep.promote("Put the best one in charge", name))
         elif self.best:
-            steps.append(("Register the best one", f"guardianflow register NAME --run {self.best['run_id']}"))
+            steps.append(NextStep.register("Register the best one", self.best["run_id"]))
         if self.best:
-            steps.append(("Train with its values once more", command("run", "--again", self.best["run_id"])))
+            steps.append(NextStep.again("Train with its values once more", self.best["run_id"]))
         return NextSteps(steps)
 
     def _drawn(self) -> list[SweepTrial]:

@@ -8,11 +8,10 @@ from html import escape
 from typing import Protocol, TypeVar
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
-from guardianflow.text.command_lines import typed
 from guardianflow.text.printable import printable
 
 __all__ = [
-    "NextSteps", "Rows", "Table", "format_metric", "metric_table_html", "remarks_html", "run_link", "table_html",
+    "Rows", "Table", "format_metric", "metric_table_html", "remarks_html", "run_link", "table_html",
 ]  # fmt: skip
 
 _HEADLINE = ("map50", "map50_95", "precision", "recall", "f1")
@@ -111,26 +110,3 @@ def _row(name: str, value: float, spec: MetricSpec) -> str:
         f"<td>{escape(format_metric(name, value))}</td>"
         f'<td style="text-align:left;opacity:.7">{escape(spec.description)}</td></tr>'
     )
-
-
-@dataclass(frozen=True)
-class NextSteps:
-    """Commands that may follow a run, filled in; a notebook shows them as a list.
-
-    Attributes:
-        steps: Pairs (why, command).
-    """
-
-    steps: Sequence[tuple[str, str]]
-
-    def commands(self) -> list[tuple[str, str]]:
-        """Pairs (why, command)."""
-        return list(self.steps)
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td style="text-align:left">{escape(why)}</td>'
-            f'<td style="text-align:left"><code>{escape(typed(command))}</code></td></tr>'
-            for why, command in self.steps
-        )
-        return f"<table>{rows}</table>"

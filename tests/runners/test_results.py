@@ -71,6 +71,18 @@ def test_next_steps_are_commands_that_a_shell_reads_as_meant() -> None:
     assert unregistered["Register it"].endswith(f"--run {RESULT.run_id}")
 
 
+def test_next_steps_stand_as_cells_of_public_names_too() -> None:
+    quoted = replace(RESULT, model='models:/it\'s "<img src=x onerror=alert(1)>"/3')
+    steps = [*RESULT.next_steps().steps, *replace(RESULT, model="runs:/x/best.pt").next_steps().steps]
+    cells = [step.cell for step in [*steps, *quoted.next_steps().steps] if step.cell]
+    assert "from guardianflow import ModelRegistry\nModelRegistry().promote('gate & door')" in cells
+    for cell in cells:
+        imported, expression = cell.splitlines()
+        exec(imported, {})
+        compile(expression, "a cell", "eval")
+    assert "<img" not in quoted.next_steps()._repr_html_()
+
+
 def test_result_survives_the_way_through_json() -> None:
     again = TrainingResult.from_dict(RESULT.to_dict())
     assert again.to_dict() == RESULT.to_dict()

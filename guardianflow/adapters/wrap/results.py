@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -13,7 +12,8 @@ from guardianflow.adapters.wrap.artifacts import ArtifactRow
 from guardianflow.exceptions import ScriptFailedError
 from guardianflow.runners._result import Result
 from guardianflow.text.units import duration, file_size
-from guardianflow.views.result_page import NextSteps, format_metric, run_link
+from guardianflow.views.next_steps import NextStep, NextSteps
+from guardianflow.views.result_page import format_metric, run_link
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -141,14 +141,13 @@ class WrapResult(Result):
         """What to do now."""
         steps = []
         if self.model.startswith("models:/"):
-            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
-            steps.append(("Put the model in charge", f"guardianflow promote {name}"))
+            name = self.model.removeprefix("models:/").rpartition("/")[0]
+            steps.append(NextStep.promote("Put the model in charge", name))
         elif self.model:
             path = self.model.removeprefix(f"runs:/{self.run_id}/")
-            register = f"guardianflow register NAME --run {self.run_id} --artifact {shlex.quote(path)}"
-            steps.append(("Register the model it made", register))
-        steps.append(("Run it once more in the same way", f"guardianflow run --again {self.run_id}"))
-        steps.append(("Look at its figures", f"guardianflow metrics --run {self.run_id}"))
+            steps.append(NextStep.register("Register the model it made", self.run_id, path))
+        steps.append(NextStep.again("Run it once more in the same way", self.run_id))
+        steps.append(NextStep.figures(self.run_id))
         return NextSteps(steps)
 
     def _repr_html_(self) -> str:

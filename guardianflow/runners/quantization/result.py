@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -13,7 +12,9 @@ from guardianflow.plots import quantization as plots
 from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.runners._result import Result
 from guardianflow.runners.quantization.comparison import VariantFacts, quantization_verdict
-from guardianflow.views.result_page import NextSteps, format_metric, remarks_html, run_link, table_html
+from guardianflow.text.command_lines import command
+from guardianflow.views.next_steps import NextStep, NextSteps
+from guardianflow.views.result_page import format_metric, remarks_html, run_link, table_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -105,12 +106,13 @@ class QuantizationResult(Result):
         """What to do with this variant now."""
         steps = []
         if self.model.startswith("models:/"):
-            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
-            steps.append(("Ask the gate to put it in charge", f"guardianflow promote {name}"))
-        data = shlex.quote(str(self.dataset.get("data_yaml", "data.yaml")))
-        measured = shlex.quote(self.model or self.run_id)
-        steps.append(("Measure it as it is served", f"guardianflow infer --model {measured} --data {data}"))
-        steps.append(("Quantize once more from the same parameters", f"guardianflow run --again {self.run_id}"))
+            name = self.model.removeprefix("models:/").rpartition("/")[0]
+            steps.append(NextStep.promote("Ask the gate to put it in charge", name))
+        data, measured = str(self.dataset.get("data_yaml", "data.yaml")), self.model or self.run_id
+        infer = command("infer", "--model", measured, "--data", data)
+        python = f"InferenceRunner({self.experiment!r}, {measured!r}, {data!r}).run()"
+        steps.append(NextStep("Measure it as it is served", infer, python))
+        steps.append(NextStep.again("Quantize once more from the same parameters", self.run_id))
         return NextSteps(steps)
 
     def _repr_html_(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -15,7 +14,9 @@ from guardianflow.plots.predictions import PredictionGallery
 from guardianflow.plots.training import plot_training, training_curves
 from guardianflow.runners._result import Result
 from guardianflow.runners.training.verdict import training_verdict
-from guardianflow.views.result_page import NextSteps, metric_table_html, remarks_html, run_link
+from guardianflow.text.command_lines import command
+from guardianflow.views.next_steps import NextStep, NextSteps
+from guardianflow.views.result_page import metric_table_html, remarks_html, run_link
 from guardianflow.vision.training.epochs import ClassResult
 
 if TYPE_CHECKING:
@@ -93,15 +94,15 @@ class TrainingResult(Result):
     def next_steps(self) -> NextSteps:
         """What to do with this model now."""
         if self.model.startswith("models:/"):
-            name = shlex.quote(self.model.removeprefix("models:/").rpartition("/")[0])
+            name = self.model.removeprefix("models:/").rpartition("/")[0]
             steps = [
-                ("Put it in charge", f"guardianflow promote {name}"),
-                ("See who was in charge when", f"guardianflow history {name}"),
+                NextStep.promote("Put it in charge", name),
+                NextStep("See who was in charge when", command("history", name), f"ModelRegistry().history({name!r})"),
             ]
         else:
-            steps = [("Register it", f"guardianflow register NAME --run {self.run_id}")]
-        steps.append(("Train once more from the same parameters", f"guardianflow run --again {self.run_id}"))
-        steps.append(("Look at its figures", f"guardianflow metrics --run {self.run_id}"))
+            steps = [NextStep.register("Register it", self.run_id)]
+        steps.append(NextStep.again("Train once more from the same parameters", self.run_id))
+        steps.append(NextStep.figures(self.run_id))
         return NextSteps(steps)
 
     def _repr_html_(self) -> str:
