@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -110,6 +111,25 @@ def test_a_checkout_is_never_opened_itself_and_has_one_work_folder(tmp_path, no_
     assert (work / "notebooks/train.ipynb").read_bytes() == template_path("train").read_bytes()
     assert not (work / "guardianflow.toml").exists()
     assert git(checkout, "status", "--porcelain") == ""
+
+    # Somebody opens a template all the same: what running it leaves is nothing, what was typed is not executed.
+    notebook = json.loads((checkout / "notebooks/templates/train.ipynb").read_bytes())
+    cell = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    cell["execution_count"] = 1
+    assert "templates/train.ipynb" in found_there(checkout, notebook)
+    cell["source"].append("\nprint(1)")
+    assert "train.ipynb was edited where it lies" in found_there(checkout, notebook)
+
+
+def found_there(checkout: Path, train: dict[str, object]) -> str:
+    """What is said of a checkout's template for trainings, once it is this notebook."""
+    (checkout / "notebooks/templates/train.ipynb").write_text(json.dumps(train), encoding="utf-8")
+    find = "from guardianflow.execution.engine.notebook import template_path; print(template_path('train'))"
+    done = subprocess.run(
+        [sys.executable, "-c", find], check=False, capture_output=True, text=True,
+        cwd=checkout, env=its_environment(checkout),
+    )  # fmt: skip
+    return done.stdout + done.stderr
 
 
 def test_results_and_secrets_stay_out_of_git(tmp_path):

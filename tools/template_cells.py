@@ -1,12 +1,14 @@
 """Make the cells of the templates that follow from scenario/schema.py: python tools/template_cells.py [--check]
 
 Of each template two cells are made: the one tagged ``parameters`` (every keyword with its type, default and sentence)
-and the one tagged ``runner`` (the call that hands them on). All other cells are a person's.
+and the one tagged ``runner`` (the call that hands them on). All other cells are a person's. What came of it is
+recorded beside them: a template that was edited where it lies without this is not executed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -14,10 +16,12 @@ from typing import Any, Literal, get_args, get_origin
 import nbformat
 
 import guardianflow
+from guardianflow.execution.engine.notebook import template_digest
 from guardianflow.scenario.factory import KINDS
 from guardianflow.scenario.fields import FlatField, flat_fields
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "notebooks" / "templates"
+DIGESTS = TEMPLATES / "digests.json"
 EXAMPLES = {
     "experiment_name": "my-site", "model_arch": "yolo11n.yaml", "model_path": "models:/my-detector@champion",
     "source_run_id": "models:/my-detector@champion", "script_path": "train.py", "action": "promote",
@@ -104,6 +108,12 @@ def main() -> int:
                 cell.source = source
         if not check:
             nbformat.write(notebook, path)
+    digests = {path.stem: template_digest(path) for path in sorted(TEMPLATES.glob("*.ipynb"))}
+    text = json.dumps(digests, indent=1) + "\n"
+    if text != DIGESTS.read_text(encoding="utf-8"):
+        stale.append(DIGESTS.name)
+        if not check:
+            DIGESTS.write_text(text, encoding="utf-8")
     for name in stale:
         print(name)
     return 1 if check and stale else 0

@@ -70,7 +70,7 @@ class NextSteps:
             f'<td style="text-align:left">{_code(typed(step.command))}{_code(step.cell)}</td></tr>'
             for step in self.steps
         )
-        return f"<p>Commands for a shell, or for a cell after <code>!</code>; Python as it stands.</p><table>{rows}</table>"
+        return f"<p>For a shell, or for a cell after <code>!</code>; Python as it stands.</p><table>{rows}</table>"
 
 
 def _code(text: str) -> str:

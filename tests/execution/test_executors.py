@@ -117,6 +117,24 @@ def test_a_notebook_run_leaves_its_evidence_and_no_secret_anywhere(settings: Set
     assert "hunter2" not in "\n".join(sqlite3.connect(settings.work_dir / "mlflow.db").iterdump())
 
 
+def test_a_template_that_the_workspace_calls_its_own_is_checked_and_executed(settings: Settings, fake: Path) -> None:
+    KINDS.register("train", replace(KINDS.get("train"), template=None), replace=True)
+    own = fake.parent / "templates"
+    own.mkdir()
+    (fake.parent / "guardianflow.toml").write_text('templates = "templates"', encoding="utf-8")
+    executor = LocalExecutor(Settings(work_dir=settings.work_dir))
+    text = fake.read_text(encoding="utf-8")
+    (own / "train.ipynb").write_text(text.replace("patience: int", "impatience: int"), encoding="utf-8")
+    with pytest.raises(InputError, match="has no parameter 'patience'"):
+        executor.execute(plan())
+    assert runs_of(settings) == []
+
+    (own / "train.ipynb").write_text(text.replace("the end", "our own end"), encoding="utf-8")
+    notebook = executor.execute(plan()).notebook
+    assert notebook is not None
+    assert "our own end" in notebook.read_text(encoding="utf-8")
+
+
 def test_a_direct_run_needs_no_notebook(settings: Settings) -> None:
     outcome = direct(settings, plan())
     assert (outcome.status, outcome.notebook, outcome.html) == ("FINISHED", None, None)

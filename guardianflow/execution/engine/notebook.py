@@ -26,10 +26,12 @@ from guardianflow.execution.engine.report_order import INJECTED_TAG
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
 from guardianflow.execution.engine.signing import sign
 
-__all__ = ["execute_notebook", "list_templates", "notebook_folder", "template_path"]
+__all__ = ["execute_notebook", "list_templates", "notebook_folder", "template_digest", "template_path"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _SUFFIX = ".ipynb"
+_DIGESTS = "digests.json"
+"""Template → what :func:`template_digest` gave when this version was made (``tools/template_cells.py``)."""
 
 
 def notebook_folder(name: str = "") -> Path:
@@ -59,6 +61,7 @@ def template_path(name: str, own: Path | None = None) -> Path:
 
     Raises:
         NotFoundError: No such template, the message lists them; or no such folder.
+        InputError: The one that came with this version was edited where it lies.
     """
     known = list_templates()
     stem = name.removesuffix(_SUFFIX)
@@ -67,7 +70,28 @@ def template_path(name: str, own: Path | None = None) -> Path:
     if own is not None and not own.is_dir():
         raise NotFoundError(f"templates = {str(own)!r} is no folder. Make it, or take the setting away.")
     file = f"{stem}{_SUFFIX}"
-    return own / file if own and (own / file).is_file() else notebook_folder("templates") / file
+    if own and (own / file).is_file():
+        return own / file
+    path = notebook_folder("templates") / file
+    if json.loads((path.parent / _DIGESTS).read_bytes()).get(stem) != template_digest(path):
+        raise InputError(
+            f"{path} was edited where it lies, and commands execute it. Take it back (git checkout, or install "
+            "GuardianFlow again) and edit a copy: `guardianflow lab` opens one, and the setting templates has yours "
+            "executed. A change that is meant for everybody is recorded by: python tools/template_cells.py"
+        )
+    return path
+
+
+def template_digest(path: Path) -> str:
+    """SHA-256 of what a notebook does: kind, tags and source of its cells, without outputs and an editor's notes."""
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        told = [
+            (cell["cell_type"], sorted(cell["metadata"].get("tags", ())), "".join(cell["source"])) for cell in cells
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""  # no notebook any more
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def execute_notebook(
