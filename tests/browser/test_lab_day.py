@@ -222,8 +222,7 @@ def test_a_day_from_the_first_training_to_the_way_back(lab: Lab, browser: Any, t
         f"from guardianflow import load_champion\nload_champion({MODEL!r}).predict({str(image)!r}, confidence=0.001)"
     )
     assert "image/jpeg" in kim.run_new(boxes)
-    compared = f"ComparisonRunner([{first.run_id!r}, {second.run_id!r}], experiment_name={MODEL!r}).run()"
-    said = kim.run_new(f"from guardianflow import ComparisonRunner\n{compared}")
+    said = kim.run_new(f"from guardianflow import compare\ncompare({first.run_id!r}, {second.run_id!r})")
     assert "the same 4 images" in said, said
     for person in (kim, lee):
         person.do("docmanager:save")
