@@ -190,6 +190,8 @@ def test_a_day_from_the_first_training_to_the_way_back(lab: Lab, browser: Any, t
     said = kim.outcome(at["train"])
     (first,) = lab.runs()
     assert first.status == "KILLED", said
+    assert "Traceback" not in said
+    assert first.run_id in said, "the sentence says which run can go on"
     train(epochs=6, resume=first.run_id)
     assert "mAP50" in kim.outcome(at["train"])
     assert [(run.run_id, run.status) for run in lab.runs()] == [(first.run_id, "FINISHED")]
