@@ -52,7 +52,8 @@ def test_the_migrations_are_in_the_wheel(built: Path) -> None:
 def test_the_notebooks_travel_in_the_wheel(built: Path) -> None:
     folder = ROOT / "notebooks"
     ours = {
-        f"guardianflow/_notebooks/{path.relative_to(folder).as_posix()}" for path in tracked("notebooks", "*.ipynb")
+        f"guardianflow/_notebooks/{path.relative_to(folder).as_posix()}"
+        for path in [*tracked("notebooks", "*.ipynb"), *tracked("notebooks", "*.json")]
     }
     assert "guardianflow/_notebooks/templates/train.ipynb" in ours
     assert ours <= names_in_wheel(built)

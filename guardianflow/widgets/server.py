@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from traitlets.config import Config
@@ -13,32 +12,19 @@ from voila.app import Voila
 
 from guardianflow.core.config import Settings
 from guardianflow.dashboard.rounds import EVALUATE_EVERY_S, evaluating
-from guardianflow.exceptions import InputError, NotFoundError
+from guardianflow.exceptions import InputError
+from guardianflow.execution.engine.notebook import notebook_folder
 from guardianflow.execution.executors import kernel_environment
 from guardianflow.widgets.page import SERVED
 
-__all__ = ["reports_folder", "serve_pages"]
+__all__ = ["serve_pages"]
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _FORGOTTEN_S = 180
 _CONTENT_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
 )
 """Voila's template fetches an icon font from elsewhere; many sites have no way out, and no page here needs it."""
-
-
-def reports_folder() -> Path:
-    """The folder of the pages' notebooks: inside an installed wheel, or in a source checkout.
-
-    Raises:
-        NotFoundError: Neither is there.
-    """
-    places = (_PACKAGE / "_notebooks" / "reports", _PACKAGE.parent / "notebooks" / "reports")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise NotFoundError(f"the pages are missing from {places[0]}. Install GuardianFlow again.")
 
 
 class _Pages(Voila):  # type: ignore[misc]
@@ -87,7 +73,7 @@ def serve_pages(
     os.environ.update({**kernel_environment(settings), SERVED: "1"})  # of this process, and so of every kernel
     pages = _Pages(config=_config(host, port))
     pages.on_start = lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}") if on_start else None
-    pages.initialize([str(reports_folder())])
+    pages.initialize([str(notebook_folder("reports"))])
     with evaluating(settings, evaluate_every_s):
         pages.start()
 
