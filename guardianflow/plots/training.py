@@ -5,6 +5,7 @@ Each plot is two functions: one makes the data and can be tested, one draws it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from guardianflow.plots.palette import BLUE, GREY, LAYOUT, SERIES
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["TrainingCurves", "plot_training", "training_curves"]
+__all__ = ["TrainingCurves", "plot_training", "sketch_training", "training_curves"]
 
 _FEW_EPOCHS = 12
+_FONT = f'font-family="sans-serif" font-size="12" fill="{GREY}"'
 _QUALITY = {"map50": "mAP50", "map50_95": "mAP50-95", "precision": "precision", "recall": "recall"}
 
 
@@ -54,6 +56,41 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> TrainingCurves:
         losses={name.replace("_", " "): (series(f"train/{name}"), series(f"val/{name}")) for name in names},
         best_epoch=int(best["epoch"]) if best else None,
     )
+
+
+def sketch_training(curves: TrainingCurves) -> str:
+    """Quality and the sum of the losses as a small SVG picture: one that is drawn again and again during a training."""
+    quality = {label: curves.quality[label] for label in ("mAP50", "mAP50-95")}
+    losses = {
+        name: tuple(map(sum, zip(*(pair[side] for pair in curves.losses.values()), strict=True)))
+        for side, name in enumerate(("training", "validation"))
+    }
+    most = max((value for row in losses.values() for value in row if math.isfinite(value)), default=1.0) or 1.0
+    panels = _panel("Validation quality by epoch", quality, 50, 1.0), _panel("Sum of the losses", losses, 420, most)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="230" {_FONT}>{"".join(panels)}</svg>'
+
+
+def _panel(title: str, rows: Mapping[str, Sequence[float]], left: int, most: float) -> str:
+    """Lines over the epochs in a frame of 300 × 150."""
+    count = max(map(len, rows.values()))
+    parts = [f'<text x="{left}" y="16" font-weight="bold">{title}</text>']
+    for share in (0.0, 0.5, 1.0):
+        y = 180 - 150 * share
+        parts.append(f'<path d="M{left} {y}h300" stroke="{GREY}" stroke-opacity="0.4"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{most * share:.3g}</text>')
+    for place, ((label, values), colour) in enumerate(zip(rows.items(), SERIES, strict=False)):
+        spots = [
+            f"{left + 300 * (epoch + 1) / (count + 1):.1f},{180 - 150 * min(value / most, 1.0):.1f}"
+            for epoch, value in enumerate(values)
+            if math.isfinite(value)
+        ]
+        parts.append(f'<polyline points="{" ".join(spots)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if spots:
+            x, _, y = spots[-1].partition(",")
+            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
+        parts.append(f'<text x="{left + 110 * place}" y="220" style="fill:{colour}">{label}</text>')
+    last = f"epoch {count}" if count else ""
+    return "".join([*parts, f'<text x="{left + 300}" y="200" text-anchor="end">{last}</text>'])
 
 
 def plot_training(curves: TrainingCurves) -> Figure:

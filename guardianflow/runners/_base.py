@@ -19,7 +19,7 @@ from guardianflow._kernel import by_hand, in_a_kernel, show_as_sentence
 from guardianflow.core.config import Settings
 from guardianflow.core.metrics import MetricSink, NullSink
 from guardianflow.data.images import hand_over, take_over
-from guardianflow.exceptions import GuardianFlowError, InputError, ParameterError
+from guardianflow.exceptions import GuardianFlowError, InputError, ParameterError, RefusedError
 from guardianflow.files.run_folder import RESULT_FILE, write_text
 from guardianflow.processes.interrupts import signals_raise
 from guardianflow.runners._result import Result
@@ -37,6 +37,7 @@ __all__ = ["RESULT_FILE", "SCENARIO_FILE", "Runner", "keep_scenario", "unmet"]
 log = logging.getLogger(__name__)
 
 SCENARIO_FILE = "scenario.yaml"
+_HAND_RECORD = "guardianflow.execution.engine.hand_record"  # imported when a person sits there, as runners are
 SEEN_FILE = "seen.json"
 
 _OWN = (
@@ -123,6 +124,8 @@ class Runner(NearestNames, ABC, Generic[S, R]):
         self.remarks: tuple[str, ...] = ()
         self.shows_progress = not run_id or in_a_kernel()  # else somebody else shows where the run stands
         self._sink = sink
+        if by_hand() and not run_id:
+            import_module(_HAND_RECORD).begin()
         if run_id:  # whoever made the run has looked at the images already
             with contextlib.suppress(GuardianFlowError):
                 record = RunRecords(Database.open(self.settings.database_url)).get(run_id)
@@ -168,6 +171,7 @@ class Runner(NearestNames, ABC, Generic[S, R]):
 
         Raises:
             InputError: The input or MLflow's store can't be used; no run was made.
+            RefusedError: A person was asked before a run by hand, and said no.
             RunFailedError: The run failed; its status and evidence say why.
             RunInterruptedError: SIGTERM ended it.
         """
@@ -177,18 +181,31 @@ class Runner(NearestNames, ABC, Generic[S, R]):
         look_at_store(self.settings)
         if self._needs_check():
             self.check()
+        alone = by_hand() and not self.run_id
+        if alone and (question := self.question()):
+            self._require_yes(question)
         run: TrackedRun | None = None
         try:
             with signals_raise("SIGTERM", "SIGHUP"), self._open_run() as run:
                 if not self.run_id:
                     say(f"run {run.run_id} of {run.experiment} · {run.folder}")
                     keep_scenario(run, self.scenario)
+                if alone:
+                    import_module(_HAND_RECORD).follow(run, self.kind)
                 return self.work(run)
         except KeyboardInterrupt as error:
             if run is not None and run.owned and in_a_kernel():
                 begun = f"run {run.run_id} of {run.experiment} was interrupted and has ended as {RunStatus.KILLED}"
                 show_as_sentence(error, f"{begun}; {self.how_to_go_on(run)}")
             raise
+
+    def question(self) -> str:
+        """What a person is asked before a run is made by hand; empty: nothing. It is heard after :meth:`check`."""
+        return ""
+
+    def _require_yes(self, question: str) -> None:
+        if input(f"{question} (y/n) ").strip().lower() not in {"y", "yes"}:
+            raise RefusedError(f"you said no to: {question} Nothing was begun.")
 
     def how_to_go_on(self, run: TrackedRun) -> str:
         """What to do after a run that was interrupted."""

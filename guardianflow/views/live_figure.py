@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,44 +16,43 @@ __all__ = ["LiveFigure"]
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 2.0
-_SHARE = 20  # the work gets 19 of 20 seconds, however long a drawing takes
+_EVERY_S = 1.0
 
 
 class LiveFigure:
-    """Shown in plotly's own type, which needs no trust and no widget.
+    """A picture while it grows, and in the end a figure of plotly's own type, which needs no trust and no widget.
+
+    JupyterLab draws a figure of plotly's once: it shows no later state of it.
 
     Args:
-        make: Makes the figure as it is now.
+        sketch: Draws the picture as it is now, as SVG.
+        make: Makes the figure.
         shown: Whether to show anything.
     """
 
-    def __init__(self, make: Callable[[], Figure], *, shown: bool) -> None:
+    def __init__(self, sketch: Callable[[], str], make: Callable[[], Figure], *, shown: bool) -> None:
+        self._sketch = sketch
         self._make = make
         self._shown = shown
         self._place: Any = None
         self._due = 0.0
-        self._waits = False
 
     def draw(self) -> None:
-        """Show the figure anew, unless that was done just now."""
-        self._waits = self._shown
-        if self._shown and time.monotonic() >= self._due:
-            self._draw()
+        """Show the picture anew, unless that was done just now."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _EVERY_S
+            self._show(lambda: {"image/svg+xml": self._sketch()})
 
     def close(self) -> None:
-        """Show what was not shown yet."""
-        if self._waits:
-            self._draw()
+        """Leave the figure in the picture's place."""
+        if self._place is not None:
+            self._show(lambda: {"application/vnd.plotly.v1+json": json.loads(str(self._make().to_json()))})
 
-    def _draw(self) -> None:
-        began = time.monotonic()
-        self._waits = False
+    def _show(self, draw: Callable[[], Mapping[str, Any]]) -> None:
+        if not self._shown:
+            return
         try:
-            bundle = {
-                "application/vnd.plotly.v1+json": json.loads(str(self._make().to_json())),
-                "text/plain": "a figure",
-            }
+            bundle = {**draw(), "text/plain": "a figure"}
             if self._place is None:
                 self._place = import_module("IPython.display").display(bundle, raw=True, display_id=True)
             else:
@@ -61,5 +60,3 @@ class LiveFigure:
         except Exception as error:  # noqa: BLE001 - hours of training must not be lost over a picture
             log.warning("the figure is drawn no more (%s: %s)", type(error).__name__, error)
             self._shown = False
-        now = time.monotonic()
-        self._due = now + max(_EVERY_S, _SHARE * (now - began))

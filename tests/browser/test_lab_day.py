@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import psutil
 import pytest
 
@@ -228,6 +229,19 @@ def test_a_day_from_the_first_training_to_the_way_back(lab: Lab, browser: Any, t
     assert "the same 4 images" in said, said
     for person in (kim, lee):
         person.do("docmanager:save")
+
+    # What was done by hand is kept with its run: text, cells as they were executed, what they showed.
+    (asked_first,) = (
+        cell.source
+        for cell in nbformat.read(first.folder / "train.ipynb", as_version=4).cells
+        if "parameters" in cell.metadata.get("tags", ())
+    )
+    assert "epochs = 6" in asked_first
+    cells = {cell.get("id"): cell for cell in nbformat.read(second.folder / "train.ipynb", as_version=4).cells}
+    assert list(cells)[: len(at)] == list(at)
+    assert (cells["title"].cell_type, "seed = 1" in cells["parameters"].source) == ("markdown", True)
+    assert "Training of gate" in cells["train"].outputs[-1].data["text/html"]
+    until(lambda: "Training of gate" in (second.folder / "train.html").read_text(encoding="utf-8"))
 
     lab.stop()
     moves = [(event.action, event.version, event.actor, event.reason) for event in reversed(registry.history(MODEL))]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from guardianflow.core.config import Settings
+from guardianflow.core.registry import ModelRegistry
 from guardianflow.execution.executors import kernel_environment
-from guardianflow.runs.run_records import RunRecords
+from guardianflow.runs.run_records import RunRecord, RunRecords
 from guardianflow.state.database import Database
 
+SVG = "image/svg+xml"
 PLOTLY = "application/vnd.plotly.v1+json"
 
 
@@ -153,10 +157,62 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
 
     resumed = notebook.execute(f'result = gf.TrainingRunner.resuming("{record.run_id}").run()\nresult.status')
     assert resumed.outputs[-1]["data"]["text/plain"] == "'FINISHED'"
-    curves = [output for output in resumed.outputs if PLOTLY in output.get("data", {})]
-    assert {output["transient"]["display_id"] for output in curves} == {curves[0]["transient"]["display_id"]}
-    assert curves[-1]["data"][PLOTLY]["data"][0]["name"] == "mAP50"
+    pictures = [output for output in resumed.outputs if {SVG, PLOTLY} & set(output.get("data", ()))]
+    assert len({output["transient"]["display_id"] for output in pictures}) == 1
+    assert [SVG in output["data"] for output in pictures] == [True] * (len(pictures) - 1) + [False]
+    assert "epoch 2</text>" in pictures[0]["data"][SVG]
+    assert pictures[-1]["data"][PLOTLY]["data"][0]["name"] == "mAP50"
     assert len(RunRecords(Database.open(settings.database_url)).list()) == 1
+
+
+def test_the_same_training_again_is_asked_for(notebook: Notebook, settings: Settings) -> None:
+    """Goes on from the training that was resumed."""
+    runs = RunRecords(Database.open(settings.database_url)).list(status="FINISHED")
+    said = notebook.execute(RUN, answer="n")
+    assert said.questions == [f"{question_of(runs[0])} (y/n) "]
+    assert "Nothing was begun." in said.error
+    assert notebook.execute("result").outputs == []
+    assert [run.run_id for run in RunRecords(Database.open(settings.database_url)).list()] == [runs[0].run_id]
+
+
+def question_of(run: RunRecord) -> str:
+    return (
+        f"Run {run.run_id[:12]} of {run.started:%Y-%m-%d %H:%M} UTC trained exactly this; "
+        f'guardianflow.open_run("{run.run_id[:12]}") shows it. Train it once more?'
+    )
+
+
+def test_a_run_by_hand_keeps_what_was_executed_as_notebook_and_page(notebook: Notebook, settings: Settings) -> None:
+    """Goes on from there."""
+    (run,) = RunRecords(Database.open(settings.database_url)).list()
+    notebook.execute("print('seen', 'twice')\ngf.Site(name='<b>gate</b>')")
+    assert run.notebook is not None
+    cells = nbformat.read(run.notebook, as_version=4).cells
+    assert any(cell.source == "import guardianflow as gf" for cell in cells)  # before there was a runner
+    resumed = next(cell for cell in cells if "resuming" in cell.source)
+    shown = [output.data.get("text/plain", "") for output in resumed.outputs if "data" in output]
+    assert len(shown) == 4  # the run, the bar as it was last, the curve, the value
+    assert "100%" in shown[1]
+    assert [output.output_type for output in cells[-1].outputs] == ["stream", "execute_result"]
+    page = run.folder / "train.html"
+    deadline = time.monotonic() + 60
+    while not (page.exists() and "seen twice" in page.read_text(encoding="utf-8")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert "seen twice" in page.read_text(encoding="utf-8")
+
+
+def test_a_change_of_the_registry_is_judged_and_asked_for(notebook: Notebook, settings: Settings) -> None:
+    """Goes on from there."""
+    (run,) = RunRecords(Database.open(settings.database_url)).list()
+    ModelRegistry(settings).register("cam", run.run_id)
+    change = "from guardianflow.core.runner import RegistryRunner\n"
+    change += "RegistryRunner('gate', 'promote', 'cam', reason='first').run()"
+    said = notebook.execute(change, answer="n")
+    assert said.questions == ["Promote cam? The gate lets it pass. (y/n) "]
+    assert "Nothing was begun." in said.error
+    assert ModelRegistry(settings).list_versions("cam")[0].aliases == ("candidate",)
+    assert notebook.execute(change, by_hand=False).error == ""  # by papermill: what was asked is done
+    assert ModelRegistry(settings).list_versions("cam")[0].aliases == ("champion",)
 
 
 def test_a_property_that_fails_itself_says_so() -> None:

@@ -169,6 +169,17 @@ class RegistryRunner(Runner[RegistryScenario, RegistryResult]):
         except GuardianFlowError as error:  # the change itself says it again, or is forced
             return VerdictTable({"error": str(error)})
 
+    def question(self) -> str:
+        """Whether the change is meant: all cells of a notebook are executed easily."""
+        asked, verdict = self.scenario.run, self.judge().verdict
+        about = f"version {asked.version} of {asked.model_name}" if asked.version else asked.model_name
+        said = ""
+        if "error" in verdict:
+            said = f" The gate could not judge: {verdict['error']}."
+        elif verdict:
+            said = f" The gate {'lets it pass' if verdict['passed'] else 'refuses it'}."
+        return f"{asked.action.capitalize()} {about}?{said}"
+
     def run(self) -> RegistryResult:
         """Make the change in a run.
 

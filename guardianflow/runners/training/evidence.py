@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardianflow._kernel import by_hand
 from guardianflow.core.config import mask_secrets
 from guardianflow.core.metrics import get_model_size
 from guardianflow.data.dataset import Dataset, DatasetReport
@@ -107,7 +108,8 @@ class TrainingEvidence(Evidence[TrainingScenario, PreparedTraining]):
         last = folder / "weights" / "last.pt"
         if last.exists():
             run.log_artifact(last, "weights")
-            log.warning("the training can go on where it ended: guardianflow train --resume %s", run.run_id)
+            said = logging.DEBUG if by_hand() else logging.WARNING  # a person is told by the error itself
+            log.log(said, "the training can go on where it ended: guardianflow train --resume %s", run.run_id)
 
     def keep_result(self, outcome: TrainingOutcome, epochs: TrainingLog, sampler: SystemSampler) -> TrainingResult:
         """Figures, files and samples of a finished training; registered, where that was asked."""

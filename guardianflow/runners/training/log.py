@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow._kernel import by_hand
 from guardianflow.core.metrics import MetricSink
-from guardianflow.plots.training import plot_training, training_curves
+from guardianflow.plots.training import plot_training, sketch_training, training_curves
 from guardianflow.runners._evidence import save_figures
 from guardianflow.runners.training.pruning import Prune
 from guardianflow.runs.tracking import TrackedRun
@@ -52,7 +52,11 @@ class TrainingLog:
         self._asked = asked
         self._file = run.folder / HISTORY_FILE
         self._bar = progress_bar(asked.run.epochs, desc="epochs", unit="epoch", shown=shown, layout=_LAYOUT)
-        self._curve = LiveFigure(lambda: plot_training(training_curves(self.history())), shown=shown and by_hand())
+        self._curve = LiveFigure(
+            lambda: sketch_training(training_curves(self.history())),
+            lambda: plot_training(training_curves(self.history())),
+            shown=shown and by_hand(),
+        )
         self._said = 0.0
         self._figure = ""
         self._prune = prune

@@ -36,6 +36,7 @@ from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.schema import TrainingScenario
 from guardianflow.state.database import Database
 from guardianflow.text.names import validate_name
+from guardianflow.text.redaction import redact
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -197,6 +198,21 @@ class TrainingRunner(PreparedRunner[TrainingScenario, TrainingResult, PreparedTr
         result = replace(result, remarks=(*self.remarks, *result.remarks, *self.unmet(result.metrics)))
         write_json(run.folder / RESULT_FILE, result.to_dict())
         return result
+
+    def question(self) -> str:
+        """Whether a training that was done already, on the same data, is meant to be done again."""
+        asked = redact(self.scenario.flat())
+        done = RunRecords(Database.open(self.settings.database_url)).list(
+            experiment=self.scenario.experiment, status=RunStatus.FINISHED, kind=self.kind
+        )
+        same = (run for run in done if {**run.parameters, "resume": ""} == {**asked, "resume": ""})
+        twin = next((run for run in same if recorded_fingerprint(run.folder) == self.fingerprint), None)
+        if twin is None or self.scenario.run.resume:
+            return ""
+        return (
+            f"Run {twin.run_id[:12]} of {twin.started:%Y-%m-%d %H:%M} UTC trained exactly this; "
+            f'guardianflow.open_run("{twin.run_id[:12]}") shows it. Train it once more?'
+        )
 
     def how_to_go_on(self, run: TrackedRun) -> str:
         """How an interrupted training is resumed, where an epoch of it was saved."""
