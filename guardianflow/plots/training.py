@@ -86,8 +86,8 @@ def _panel(title: str, rows: Mapping[str, Sequence[float]], left: int, most: flo
         ]
         parts.append(f'<polyline points="{" ".join(spots)}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if spots:
-            x, _, y = spots[-1].partition(",")
-            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
+            across, _, down = spots[-1].partition(",")
+            parts.append(f'<circle cx="{across}" cy="{down}" r="3" fill="{colour}"/>')
         parts.append(f'<text x="{left + 110 * place}" y="220" style="fill:{colour}">{label}</text>')
     last = f"epoch {count}" if count else ""
     return "".join([*parts, f'<text x="{left + 300}" y="200" text-anchor="end">{last}</text>'])

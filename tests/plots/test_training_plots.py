@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from guardianflow.plots.dataset import dataset_figures, plot_dataset
 from guardianflow.plots.detection_classes import ScoreRow, class_scores, plot_scores
 from guardianflow.plots.palette import BLUE, VERMILION
 from guardianflow.plots.predictions import PredictionGallery, prediction_counts
-from guardianflow.plots.training import plot_training, training_curves
+from guardianflow.plots.training import plot_training, sketch_training, training_curves
 
 HISTORY = [
     {"epoch": 1, "map50": 0.1, "map50_95": 0.05, "train/box_loss": 2.0, "val/box_loss": 2.5},
@@ -112,3 +113,12 @@ def test_a_gallery_without_images_says_so() -> None:
     nothing = PredictionGallery([])
     assert repr(nothing) == "No labelled images to show."
     assert nothing._repr_jpeg_() is None
+
+
+def test_a_sketch_is_a_whole_picture_whatever_is_missing() -> None:
+    few = {"epoch": 1.0, "map50": float("nan"), "train/box_loss": 2.0}
+    for history in ([], [few], [few, {"epoch": 2.0, "map50": 0.5, "map50_95": 0.25, "val/box_loss": 1.0}]):
+        picture = ET.fromstring(sketch_training(training_curves(history)))
+        lines = [line.get("points", "") for line in picture.iter("{http://www.w3.org/2000/svg}polyline")]
+        assert "nan" not in "".join(lines)
+        assert any(lines) == bool(history)
