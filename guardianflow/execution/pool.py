@@ -251,7 +251,7 @@ class LocalPool(Pool):
         with self._changed:
             self._waits_alone += alone
             try:
-                while self._running and not self._cancelled.is_set() and not self._fits(alone=alone):
+                while not self._cancelled.is_set() and not self._fits(alone=alone):
                     self._changed.wait(_WATCH_S)
             finally:
                 self._waits_alone -= alone
@@ -267,7 +267,9 @@ class LocalPool(Pool):
                 self._changed.notify_all()
 
     def _fits(self, *, alone: bool) -> bool:
-        """Whether a plan may begin beside those that run."""
+        """Whether a plan may begin beside those that run, and not before one that waits to be alone."""
+        if not self._running:
+            return alone or not self._waits_alone
         if alone or self._waits_alone or any(KINDS.get(worker.plan.kind).measures for worker in self._running):
             return False
         to_come = sum(max(0.0, self._largest_mb - worker.held_mb()) for worker in self._running)
