@@ -83,7 +83,7 @@ def test_a_runs_commit_is_read_without_what_the_repository_would_run(tmp_path: P
     (repository / ".gitattributes").write_text("*.py filter=evil diff=evil\n", encoding="utf-8")
     (repository / "train.py").write_text("lr = 1\n", encoding="utf-8")
     git(repository, "add", ".")
-    git(repository, "commit", "-q", "-m", "one")
+    git(repository, "-c", "user.name=kim", "-c", "user.email=kim@site", "commit", "-q", "-m", "one")
     for key in ("core.fsmonitor", "filter.evil.clean", "filter.evil.process", "core.sshCommand", "diff.evil.textconv"):
         git(repository, "config", key, str(program))
     (repository / "train.py").write_text("lr = 2\n", encoding="utf-8")
