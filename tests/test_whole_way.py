@@ -207,7 +207,8 @@ def test_a_site_that_sees_badly_is_told_mended_and_told_to_be_well(
 
     chromium: Any = request.getfixturevalue("browser")  # without one the rest is skipped, and says so
     with house.serving("dashboard") as url:
-        fleet = page_text(chromium, f"{url}/")
+        assert "The one site is well." in page_text(chromium, f"{url}/")
+        fleet = page_text(chromium, f"{url}/voila/render/fleet.ipynb")
         assert "The one site is well." in fleet
         assert SITE in fleet
         told = re.search(rf"Accuracy \(mAP50\) (\S+), as it should be \(at least {BOUND}\)\.", fleet)
