@@ -163,10 +163,13 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     assert "epoch 2</text>" in pictures[0]["data"][SVG]
     assert pictures[-1]["data"][PLOTLY]["data"][0]["name"] == "mAP50"
     assert len(RunRecords(Database.open(settings.database_url)).list()) == 1
+    # One notebook goes on: what follows is about the training that was resumed.
+    check_that_the_same_training_again_is_asked_for(notebook, settings)
+    check_that_a_run_by_hand_keeps_what_was_executed(notebook, settings)
+    check_that_a_change_of_the_registry_is_judged_and_asked_for(notebook, settings)
 
 
-def test_the_same_training_again_is_asked_for(notebook: Notebook, settings: Settings) -> None:
-    """Goes on from the training that was resumed."""
+def check_that_the_same_training_again_is_asked_for(notebook: Notebook, settings: Settings) -> None:
     runs = RunRecords(Database.open(settings.database_url)).list(status="FINISHED")
     said = notebook.execute(RUN, answer="n")
     assert said.questions == [f"{question_of(runs[0])} (y/n) "]
@@ -182,8 +185,7 @@ def question_of(run: RunRecord) -> str:
     )
 
 
-def test_a_run_by_hand_keeps_what_was_executed_as_notebook_and_page(notebook: Notebook, settings: Settings) -> None:
-    """Goes on from there."""
+def check_that_a_run_by_hand_keeps_what_was_executed(notebook: Notebook, settings: Settings) -> None:
     (run,) = RunRecords(Database.open(settings.database_url)).list()
     notebook.execute("print('seen', 'twice')\ngf.Site(name='<b>gate</b>')")
     assert run.notebook is not None
@@ -201,8 +203,7 @@ def test_a_run_by_hand_keeps_what_was_executed_as_notebook_and_page(notebook: No
     assert "seen twice" in page.read_text(encoding="utf-8")
 
 
-def test_a_change_of_the_registry_is_judged_and_asked_for(notebook: Notebook, settings: Settings) -> None:
-    """Goes on from there."""
+def check_that_a_change_of_the_registry_is_judged_and_asked_for(notebook: Notebook, settings: Settings) -> None:
     (run,) = RunRecords(Database.open(settings.database_url)).list()
     ModelRegistry(settings).register("cam", run.run_id)
     change = "from guardianflow.core.runner import RegistryRunner\n"
