@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from guardianflow._answers import LimitedAnswer
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import InputError
 
@@ -251,6 +252,7 @@ class Reporter:
     def _post(self, batch: list[str]) -> tuple[int, bytes]:
         kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
         connection = kind(self._address, timeout=ANSWER_S)
+        connection.response_class = LimitedAnswer
         try:
             body = f'{{"records": [{", ".join(batch)}]}}'.encode()
             connection.request("POST", self._path, body, self._headers)

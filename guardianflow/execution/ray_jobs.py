@@ -52,7 +52,9 @@ class RayJobs:
     def __init__(self, address: str = "") -> None:
         self.address = _checked(address or os.environ.get(_ADDRESS, "") or _USUAL)
         try:
-            _require_ray(self.address)  # at once: the import alone may take longer than anybody waits
+            _in_time(
+                lambda: _require_ray(self.address), _CONNECT_S
+            )  # at once: the import alone may take longer than anybody waits
             make = require("ray.job_submission", extra="ray", purpose="plans on a Ray cluster").JobSubmissionClient
             with _without("RAY_ADDRESS", _ADDRESS):  # which would win over the address
                 self._client: Any = _in_time(lambda: make(self.address), _CONNECT_S)
@@ -124,7 +126,7 @@ def _in_time(call: Callable[[], T], seconds: float = _ANSWER_S) -> T:
 def _require_ray(address: str) -> None:
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=_CONNECT_S) as reply:  # noqa: S310 - http(s), checked
-            json.load(reply)["ray_version"]
+            json.loads(reply.read(100_000))["ray_version"]
     except urllib.error.HTTPError as error:
         if error.code not in {401, 403}:  # those ask for a token, which the client has
             raise

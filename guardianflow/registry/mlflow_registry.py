@@ -88,7 +88,7 @@ class MlflowRegistry:
             yield _within(root, artifact, missing)
             return
         with tempfile.TemporaryDirectory(prefix="guardianflow-") as folder:
-            found = self._ask(lambda: self.client.download_artifacts(run_id, artifact, folder), gone=missing)
+            found = self._ask(lambda: self._download(run, artifact, folder), gone=missing)
             if not Path(found).exists():
                 raise NotFoundError(missing)
             yield Path(found)
@@ -172,6 +172,17 @@ class MlflowRegistry:
         with contextlib.suppress(NotFoundError):
             self._ask(lambda: self.client.delete_model_version(name, version), gone="")
 
+    def _download(self, run: Any, artifact: str, folder: str) -> str:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        store = get_artifact_repository(run.info.artifact_uri, self._settings.mlflow_tracking_uri)
+        try:
+            return str(store.download_artifacts(artifact, folder))
+        except Exception as error:
+            if not _is_gone(error):  # the call below would take a store that doesn't answer for one without the file
+                raise
+        return str(self.client.download_artifacts(run.info.run_id, artifact, folder))  # of a model that the run logged
+
     def _create_model(self, name: str) -> None:
         try:
             self.client.create_registered_model(name)
@@ -200,7 +211,7 @@ def _code(error: Exception) -> str:
 
 def _is_gone(error: Exception) -> bool:
     status = getattr(getattr(error, "response", None), "status_code", None)  # an artifact asked for over HTTP
-    return _code(error) == _GONE or status == 404
+    return _code(error) == _GONE or status == 404 or "404 Client Error" in str(error)
 
 
 def _lost_version(name: str, version: str) -> str:

@@ -35,7 +35,8 @@ _SLOWEST_UPLOAD = 1e6  # bytes per second below which an upload counts as hangin
 
 # What MLflow wraps into a sentence of a thousand characters.
 _CAUSE = re.compile(
-    r"Connection refused|[Rr]ead timed out|timed out|Name or service not known|Temporary failure in name resolution"
+    r"no answer within \d+ s|its answer (is|was|would)[^\n'\"()]+|the server took [^\n'\"()]+"
+    r"|Connection refused|[Rr]ead timed out|timed out|Name or service not known|Temporary failure in name resolution"
     r"|No route to host|Network is unreachable|Connection reset by peer|unable to open database file"
     r"|password authentication failed[^\n(]*|database is locked"
 )

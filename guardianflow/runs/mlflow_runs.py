@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from guardianflow.core.config import Settings
 from guardianflow.exceptions import GuardianFlowError, InputError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name
 from guardianflow.runs.delivery import Operation, Refusal, batches, brief, upload_seconds
+from guardianflow.runs.mlflow_answers import limit_answers
 from guardianflow.runs.run_records import ProcessIdentity, RunStatus
 from guardianflow.runs.tracking_store import explain_failure, no_mlflow, open_store
 
@@ -35,6 +37,8 @@ TAG = "guardianflow."
 OWNER_TAG = TAG + "owner"
 REASON_TAG = TAG + "reason"
 TIMEOUT_S = 6
+MOST_PAGES = 2000  # of a thousand runs each
+PAGES_S = 300.0
 
 _REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 
@@ -62,6 +66,7 @@ def make_client(settings: Settings) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    limit_answers()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Its errors are tracebacks; what they come to is said by us.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -285,14 +290,26 @@ class MlflowRuns:
 
 
 def pages(search: Any, **query: Any) -> Iterator[Any]:
-    """What a search of MLflow's finds, on however many pages."""
-    token = None
-    while True:
+    """What a search of MLflow's finds, on however many pages.
+
+    Raises:
+        TrackingUnavailableError: They have no end.
+    """
+    token, waited = None, 0.0
+    for _ in range(MOST_PAGES):
+        began = time.monotonic()
         page = search(**query, page_token=token)
+        waited += time.monotonic() - began
         yield from page
         token = page.token
         if not token:
             return
+        if waited > PAGES_S:
+            break
+    raise TrackingUnavailableError(
+        f"MLflow's list has no end: another page was promised after {MOST_PAGES:,} pages or {PAGES_S:.0f} s. Look at "
+        "what answers at MLFLOW_TRACKING_URI: `guardianflow doctor` checks it"
+    )
 
 
 def local_folder(uri: str) -> Path | None:

@@ -27,6 +27,8 @@ from guardianflow.dashboard.reporter import ANSWER_S, BATCH, MOST_WAITING
 from guardianflow.exceptions import InputError
 from guardianflow.registry.ledger import Change, Ledger
 from guardianflow.state.database import Database
+from tests.services import hostile_server
+from tests.services.hostile_server import HostileServer
 
 
 class Api:
@@ -342,3 +344,16 @@ def test_a_key_that_was_copied_badly_is_refused_without_being_shown() -> None:
     with pytest.raises(InputError, match="copy it as it was printed") as caught:
         Reporter("http://127.0.0.1:9", "gf_1\r\nX-Evil: 1", "A", "1")
     assert "Evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize("manner", [hostile_server.drips, hostile_server.drips_head, hostile_server.goes_on])
+def test_a_server_that_drips_or_floods_holds_up_nothing(manner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guardianflow.dashboard.reporter.ANSWER_S", 0.5)
+    with HostileServer(manner) as server, Reporter(server.url, "key", "A", "1") as reporter:
+        reporter.report("latency_ms_p95", 21.5)
+        deadline = time.monotonic() + 15
+        while reporter.last_error is None and time.monotonic() < deadline:
+            reporter.flush(0.2)
+        assert "its answer" in str(reporter.last_error)
+        assert reporter.waiting == 1
+        reporter.close(0)

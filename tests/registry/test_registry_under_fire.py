@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.exceptions import NotFoundError, RefusedError
+from guardianflow.exceptions import NotFoundError, RefusedError, TrackingUnavailableError
 from guardianflow.registry.mlflow_registry import MlflowRegistry
 from guardianflow.registry.model_records import ALIASES
 from tests.registry.registry_ledger_check import ledger_problems
 from tests.registry.registry_workers import VERSIONS, move_until_killed, promote_in_a_storm, promote_in_step
 from tests.registry.registry_world import World
+from tests.services import hostile_server
+from tests.services.hostile_server import HostileServer
 from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
@@ -346,3 +348,20 @@ def test_the_checks_above_find_what_they_look_for(world, model):
     assert any("made" in problem for problem in ledger_problems(replace(state, champion=None), lost))
     twice = [replace(history[0], rollback="1"), *history[1:]]
     assert any("champion == rollback" in problem for problem in ledger_problems(replace(state, rollback="1"), twice))
+
+
+def test_a_server_that_drips_holds_up_no_promotion_and_nothing_moves(sqlite_world, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    name = f"dripped {next(_numbers)}"
+    registry = sqlite_world.registry()
+    first, second = (registry.register(name, sqlite_world.run()).version for _ in range(2))
+    registry.promote(name, first)
+    before = registry.history(name)
+    with HostileServer(hostile_server.drips) as server:
+        held = sqlite_world.registry(mlflow_tracking_uri=server.url)
+        began = time.monotonic()
+        with pytest.raises(TrackingUnavailableError, match="its answer was not whole after 1 s"):
+            held.promote(name, second)
+        assert time.monotonic() - began < 15
+    assert sqlite_world.registry().history(name) == before
+    assert registry.get(name).version == first

@@ -31,12 +31,12 @@ class MlflowServer:
         shutil.copy(template, self.database)
         self._artifacts = folder / "artifacts"
         self._log = folder / "server.log"
-        self._port = _free_port()
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def backend(self) -> str:
@@ -46,7 +46,7 @@ class MlflowServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
             "--workers", "1", "--backend-store-uri", self.backend, "--artifacts-destination", str(self._artifacts),
         ]  # fmt: skip
         env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
