@@ -49,6 +49,7 @@ ANSWER = Limit(64e6, 60.0)
 FILE = Limit(20e9)
 """What goes to a disk."""
 
+_HEAD = Limit(1e6, 60.0)
 _limit: ContextVar[Limit] = ContextVar("limit", default=ANSWER)
 
 
@@ -75,7 +76,7 @@ def too_slow(waited_s: float, moved: int, timeout_s: float, longest_s: float = i
 class LimitedAnswer(http.client.HTTPResponse):
     """A ``response_class`` for connections of ``http.client`` and all that is built on them.
 
-    The head of an answer, and all of one that is no success, is held to :data:`ANSWER` in any case.
+    One that is no success is held to :data:`ANSWER` in any case.
     """
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
@@ -86,18 +87,17 @@ class LimitedAnswer(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the head."""
         super().begin()
-        if self.status < 300:
-            self._watched.limit = _limit.get()
+        self._watched.limit = _limit.get() if self.status < 300 else ANSWER
 
 
 class _Watched(io.RawIOBase):
     """A socket's bytes; together they may take what the limit says."""
 
     def __init__(self, sock: Any, raw: io.RawIOBase) -> None:
-        self._sock, self._raw = sock, raw
+        self._raw = raw
         self._timeout_s: float = sock.gettimeout() or _TIMEOUT_S
         self._waited_s, self._bytes = 0.0, 0
-        self.limit = ANSWER
+        self.limit = _HEAD
 
     def readable(self) -> bool:
         return True
