@@ -24,9 +24,10 @@ LIVE = {"latency_ms_p95": 21.4, "throughput_fps": 31.2, "gpu_util": 64.0}
 class Scene:
     """Sites of one model, ``guard``."""
 
-    def __init__(self, folder: Path, now: datetime = NOW) -> None:
+    def __init__(self, folder: Path, now: datetime = NOW, *, url: str = "") -> None:
         self.now = now
-        self.settings = Settings(work_dir=folder / "work", database_url=f"sqlite:///{folder}/state.db", actor="tests")
+        url = url or f"sqlite:///{folder}/state.db"
+        self.settings = Settings(work_dir=folder / "work", database_url=url, actor="tests")
         self.store = MetricsStore(self.settings.database_url)
         self.database = self.store.database
 
