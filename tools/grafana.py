@@ -333,7 +333,7 @@ def alerts() -> Any:
     made.with_panel(table_panel("Open alerts", sql.OPEN_ALERTS, evaluated))
     panel = timeseries.Panel().title("Alerts that fired at a time").description("By rule.").datasource(source(STATE))
     panel.height(7).span(24).with_target(Query(sql.FIRING, series=True)).unit("none").decimals(0).min(0)
-    panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(60).no_value("none fired")
+    panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(60).no_value("no alert is known")
     panel.stacking(common_builder.StackingConfig().mode(common.StackingMode.NORMAL))
     made.with_panel(panel)
     made.with_panel(table_panel("Alerts that ended", sql.PAST_ALERTS, "Those that fired within the time range."))
@@ -358,11 +358,9 @@ def data_source(name: str, uid: str, database: str, *, default: bool) -> dict[st
     """How Grafana reaches a database; ``$NAME`` is of Grafana's own environment."""
     return {
         "name": name, "uid": uid, "type": PLUGIN, "access": "proxy", "isDefault": default, "editable": False,
-        "url": "$GUARDIANFLOW_POSTGRES_HOST:$GUARDIANFLOW_POSTGRES_PORT", "user": "$GUARDIANFLOW_GRAFANA_USER",
-        "secureJsonData": {"password": "$GUARDIANFLOW_GRAFANA_PASSWORD"},
+        "url": "$GRAFANA_DB_HOST", "user": "grafana", "secureJsonData": {"password": "$GRAFANA_DB_PASSWORD"},
         "jsonData": {
-            "database": database, "sslmode": "$GUARDIANFLOW_POSTGRES_SSLMODE", "maxOpenConns": 10,
-            "connMaxLifetime": 14400,
+            "database": database, "sslmode": "$GRAFANA_DB_SSLMODE", "maxOpenConns": 10, "connMaxLifetime": 14400,
         },
     }  # fmt: skip
 
@@ -371,12 +369,12 @@ def files() -> Iterator[tuple[str, str]]:
     """Name below grafana/ → text."""
     head = "# Made by tools/grafana.py; docs/DEPLOY.md says how Grafana reads it.\n"
     sources = [
-        data_source("GuardianFlow", STATE, "$GUARDIANFLOW_STATE_DATABASE", default=True),
-        data_source("MLflow's runs", MLFLOW, "$GUARDIANFLOW_MLFLOW_DATABASE", default=False),
+        data_source("GuardianFlow", STATE, "guardianflow", default=True),
+        data_source("MLflow's runs", MLFLOW, "mlflow", default=False),
     ]
     provider = {
         "name": TAG, "folder": "GuardianFlow", "type": "file", "disableDeletion": True, "allowUiUpdates": False,
-        "options": {"path": "/etc/grafana/dashboards"},
+        "options": {"path": "/var/lib/grafana/dashboards"},
     }  # fmt: skip
     for kind, entries in (("datasources", sources), ("dashboards", [provider])):
         key = "providers" if kind == "dashboards" else kind

@@ -6,11 +6,14 @@ the columns that the dashboards' SQL uses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import sqlalchemy as sa
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from guardianflow.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
 
 __all__ = ["MLFLOW", "STATE", "grant_reading"]
 
@@ -39,7 +42,7 @@ _LONGEST = "30s"
 
 
 def grant_reading(
-    connection: sa.Connection,
+    connection: psycopg.Connection[Any],
     role: str,
     tables: Mapping[str, str] = STATE,
     *,
@@ -60,30 +63,37 @@ def grant_reading(
     Raises:
         ConfigError: The role or a table isn't there, or the connection may not grant.
     """
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    reader, database = quote(role), quote(str(connection.scalar(sa.text("SELECT current_database()"))))
-    statements = [
-        f"REVOKE CREATE ON SCHEMA public FROM PUBLIC, {reader}",
-        f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, {reader}",
-        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {reader}",
-        f"GRANT CONNECT ON DATABASE {database} TO {reader}",
-        f"GRANT USAGE ON SCHEMA public TO {reader}",
-        *(
-            f"GRANT SELECT ({', '.join(map(quote, columns.split()))}) ON public.{quote(table)} TO {reader}"
-            for table, columns in tables.items()
-        ),
-        f"ALTER ROLE {reader} SET default_transaction_read_only = on",
-        f"ALTER ROLE {reader} SET statement_timeout = '{_LONGEST}'",
-    ]
-    for name, address in (addresses or {}).items():
-        value = sa.literal(address).compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-        statements.append(f"ALTER ROLE {reader} SET {quote('guardianflow')}.{quote(name)} = {value}")
+    from psycopg import Error
+
     try:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-    except sa.exc.ProgrammingError as error:
-        said = str(error.orig).partition("\n")[0]
+        with connection.transaction():
+            for statement in _statements(connection.info.dbname, role, tables, addresses or {}):
+                connection.execute(statement)
+    except Error as error:
+        said = str(error).partition("\n")[0]
         raise ConfigError(
-            f"{role!r} could not be made a reader of database {database}: {said}. "
+            f"{role!r} could not be made a reader of database {connection.info.dbname!r}: {said}. "
             "Migrate the database and make the role first, and connect as an administrator."
         ) from error
+
+
+def _statements(
+    database: str, role: str, tables: Mapping[str, str], addresses: Mapping[str, str]
+) -> Iterator[sql.Composed]:
+    from psycopg import sql
+
+    names = {"reader": sql.Identifier(role), "database": sql.Identifier(database)}
+    yield sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC, {reader}").format(**names)
+    yield sql.SQL("REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, {reader}").format(**names)
+    yield sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {reader}").format(**names)
+    yield sql.SQL("GRANT CONNECT ON DATABASE {database} TO {reader}").format(**names)
+    yield sql.SQL("GRANT USAGE ON SCHEMA public TO {reader}").format(**names)
+    for table, columns in tables.items():
+        listed = sql.SQL(", ").join(map(sql.Identifier, columns.split()))
+        place = sql.Identifier("public", table)
+        yield sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(listed, place, names["reader"])
+    settings = [("default_transaction_read_only", "on"), ("statement_timeout", _LONGEST)]
+    settings += [(f"guardianflow.{name}", address) for name, address in addresses.items()]
+    for setting, value in settings:
+        place = sql.Identifier(*setting.split("."))
+        yield sql.SQL("ALTER ROLE {} SET {} = {}").format(names["reader"], place, sql.Literal(value))

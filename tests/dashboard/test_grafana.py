@@ -20,7 +20,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 import yaml
 from sqlalchemy.engine import make_url
 
@@ -83,12 +82,8 @@ def query(board: str, title: str) -> Query:
 
 
 def grant(url: str, role: str, tables: Mapping[str, str] = STATE) -> None:
-    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    try:
-        with engine.begin() as connection:
-            grant_reading(connection, role, tables, addresses={"pages": ADDRESS})
-    finally:
-        engine.dispose()
+    with psycopg.connect(url) as connection:
+        grant_reading(connection, role, tables, addresses={"pages": ADDRESS})
 
 
 class Stack:
@@ -261,7 +256,7 @@ def test_a_dashboard_is_one_that_grafana_takes(name: str) -> None:
 def test_nothing_known_is_said_so_and_is_never_green() -> None:
     for panel in (panel for board in DASHBOARDS.values() for panel in panels_of(board) if panel["type"] != "row"):
         fields = panel["fieldConfig"]
-        assert fields["defaults"]["noValue"] in {"unknown", "none fired"}
+        assert fields["defaults"]["noValue"] in {"unknown", "no alert is known"}
         properties = [
             fields["defaults"],
             *({p["id"]: p["value"] for p in o["properties"]} for o in fields["overrides"]),
@@ -282,10 +277,11 @@ def test_the_data_sources_hold_no_secret_and_are_those_that_the_dashboards_name(
     sources = yaml.safe_load((folder / "datasources/guardianflow.yaml").read_text("utf-8"))["datasources"]
     assert {each["uid"] for each in sources} == {each.source for each in QUERIES}
     for each in sources:
-        values = [each["url"], each["user"], *each["secureJsonData"].values(), each["jsonData"]["database"]]
-        assert all(re.fullmatch(r"\$[A-Z_]+(:\$[A-Z_]+)?", value) for value in [*values, each["jsonData"]["sslmode"]])
+        asked = (each["url"], each["jsonData"]["sslmode"], *each["secureJsonData"].values())
+        assert asked == ("$GRAFANA_DB_HOST", "$GRAFANA_DB_SSLMODE", "$GRAFANA_DB_PASSWORD")
+        assert (each["user"], each["editable"]) == ("grafana", False)
     (provider,) = yaml.safe_load((folder / "dashboards/guardianflow.yaml").read_text("utf-8"))["providers"]
-    assert provider["options"] == {"path": "/etc/grafana/dashboards"}
+    assert provider["options"] == {"path": "/var/lib/grafana/dashboards"}
 
 
 # --- the queries ----------------------------------------------------------------------------------------------------
