@@ -159,6 +159,8 @@ def fill_sites(scene: Scene) -> None:
     scene.live("whole", camera="gate")
     scene.live("whole", camera=HOSTILE)
     scene.report("energy_j_per_image", float("nan"), ago=1)
+    for step in range(20):
+        scene.report("latency_ms_p95", 10 + step * step / 20, ago=9.9 + step / 8)
     for value, ago in ((0.5, 49), (0.9, 40)):
         scene.labelled("mended", value, ago=ago)
     for ago in (48, 39, 14, 1, 0.5, 0):
