@@ -24,8 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from guardianflow.exceptions import MissingDependencyError
 from tests.registry.registry_world import World, loads
-from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
+from tests.services.postgres import PostgresServer
 
 NAME = "benchmark"
 VERSIONS = 4
@@ -121,11 +122,11 @@ def main() -> None:
         folder = Path(name)
         uris = {"mlflow_uri": f"sqlite:///{folder}/mlflow.db", "database_url": f"sqlite:///{folder}/state.db"}
         report("SQLite", measure(World(folder, **uris), repeats=options.repeats, rounds=options.rounds))
-    programs = find_programs()
-    if programs is None:
-        print(f"PostgreSQL: skipped. {HOW_TO_GET_IT}")
+    try:
+        server = PostgresServer(durable=True)
+    except MissingDependencyError as error:
+        print(f"PostgreSQL: skipped. {error}")
         return
-    server = PostgresServer(programs, durable=True)
     server.start()
     try:
         with tempfile.TemporaryDirectory() as name:

@@ -77,6 +77,10 @@ VERBS = {
     "lab": ("lab:lab", "Open the workspace in JupyterLab, with notebooks to edit as one likes; until Ctrl-C."),
     "dashboard": ("pages:dashboard", "Show the sites, alerts and advice as pages in a browser; until Ctrl-C."),
     "api": ("service:api", "Answer over HTTP: figures, alerts, advice, models; until Ctrl-C."),
+    "stack": (
+        "stack:stack_app",
+        "The team's stack: PostgreSQL, SeaweedFS, MLflow, API and pages, without Docker, from docker-compose.yml.",
+    ),
     "eval": ("evaluation:eval_app", "Score predictions that lie in files: detection, tracking."),
 }
 """Verb → where it is in :mod:`guardianflow.verbs`, and its line in ``guardianflow --help``."""

@@ -34,6 +34,9 @@ work_dir = "{DEFAULT_WORK_DIR}"
 # MLflow: left out, an SQLite file in work_dir; else a server.    (MLFLOW_TRACKING_URI)
 # mlflow_tracking_uri = "http://mlflow.example:5000"
 
+# Its user; the password or token belongs into {ENV_FILE}:     (MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN)
+# mlflow_tracking_username = "site-a"
+
 # Where the server keeps its artifacts, if that is S3.            (MLFLOW_S3_ENDPOINT_URL)
 # mlflow_s3_endpoint_url = "http://seaweedfs.example:8333"
 # aws_default_region = "us-east-1"
@@ -58,6 +61,7 @@ work_dir = "{DEFAULT_WORK_DIR}"
 
 _GITIGNORE = f"""\
 {DEFAULT_WORK_DIR}/
+guardianflow-stack/
 {ENV_FILE}
 .ipynb_checkpoints/
 __pycache__/

@@ -21,8 +21,9 @@ if _ROOT not in sys.path:
     sys.path.insert(0, _ROOT)
 
 from guardianflow.core.config import Settings  # noqa: E402
+from guardianflow.exceptions import MissingDependencyError  # noqa: E402
 from tests.services import ray_cluster as ray_services  # noqa: E402
-from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs  # noqa: E402
+from tests.services.postgres import PostgresServer  # noqa: E402
 from tests.trainings import tiny_data, trained, training_settings  # noqa: E402, F401 - fixtures
 
 
@@ -63,11 +64,11 @@ def ctrl_c_is_not_ignored() -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL for the session; skips, and says how to get it, where its programs are missing."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip(HOW_TO_GET_IT)
     pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'guardianflow[postgres]'")
-    server = PostgresServer(programs)
+    try:
+        server = PostgresServer()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
     server.start()
     yield server
     server.stop()

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ["base", "bootstrap", "build", "dev", "lab"]
+LOCKS = ["base", "bootstrap", "build", "dev", "lab", "stack"]
 PIN = re.compile(r"^(?P<name>[a-z0-9._-]+)==(?P<version>\S+?)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
 HOST = re.compile(r"://|^\s*(?:-i|-f|--(?:extra-)?index|--find-links|--trusted-host)|@ *file:", re.MULTILINE)
 

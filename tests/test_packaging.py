@@ -59,6 +59,12 @@ def test_the_notebooks_travel_in_the_wheel(built: Path) -> None:
     assert ours <= names_in_wheel(built)
 
 
+def test_the_stack_travels_in_the_wheel(built: Path) -> None:
+    ours = {f"guardianflow/_stack/{name}" for name in ("docker-compose.yml", ".env.example")}
+    ours |= {f"guardianflow/_stack/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "grafana").rglob("*.*")}
+    assert ours <= names_in_wheel(built)
+
+
 def test_nothing_stray_is_in_the_wheel(built: Path) -> None:
     tops = {name.partition("/")[0] for name in names_in_wheel(built)}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"guardianflow"}

@@ -82,7 +82,7 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("tools", "guardianflow"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "docker-compose.yml", ".env.example"):
         shutil.copy(ROOT / name, folder)
     locks = folder / "requirements"
     locks.mkdir()

@@ -64,7 +64,7 @@ def test_each_commented_setting_is_valid_when_it_is_uncommented(tmp_path, monkey
     assert {name for name, origin in Settings().origins.items() if origin == "guardianflow.toml"} == {
         line.split(" = ")[0] for line in settings
     }
-    assert len(settings) == 16
+    assert len(settings) == 17
 
 
 def test_what_is_there_is_kept_and_named(tmp_path):

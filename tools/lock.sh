@@ -15,5 +15,6 @@ lock() { # lock NAME OPTIONS…
 lock base pyproject.toml --extra onnx --extra openvino "$@"
 lock dev pyproject.toml --extra dev -c requirements/base.lock "$@"
 lock lab pyproject.toml --extra onnx --extra openvino --extra lab --extra dashboard -c requirements/dev.lock "$@"
+lock stack pyproject.toml --extra stack -c requirements/dev.lock "$@"
 lock build --group build -c requirements/dev.lock "$@"
 lock bootstrap --group bootstrap "$@"

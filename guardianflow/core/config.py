@@ -147,6 +147,7 @@ class Settings(BaseSettings):
 
     Attributes:
         mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``. Default ``sqlite:///<work_dir>/mlflow.db``.
+        mlflow_tracking_username: ``MLFLOW_TRACKING_USERNAME``, ``…_PASSWORD``, ``…_TOKEN``: for a server that asks.
         mlflow_s3_endpoint_url: ``MLFLOW_S3_ENDPOINT_URL``, for artifacts on SeaweedFS or another S3.
         aws_access_key_id: ``AWS_ACCESS_KEY_ID``; the other three of AWS go by their usual names, too.
         work_dir: ``GUARDIANFLOW_WORK_DIR``. Notebooks, weights and the embedded databases.
@@ -179,6 +180,9 @@ class Settings(BaseSettings):
     )
 
     mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_tracking_username: str | None = Field(None, validation_alias="MLFLOW_TRACKING_USERNAME")
+    mlflow_tracking_password: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_PASSWORD")
+    mlflow_tracking_token: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_TOKEN")
     mlflow_s3_endpoint_url: str | None = Field(None, validation_alias="MLFLOW_S3_ENDPOINT_URL")
     aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
@@ -287,7 +291,7 @@ class Settings(BaseSettings):
         }
 
     def export(self, environment: MutableMapping[str, str] | None = None) -> list[str]:
-        """Hand the S3 settings to libraries that read only the environment (mlflow, boto3).
+        """Hand what opens MLflow and S3 to libraries that read only the environment (mlflow, boto3).
 
         What is set there already stays as it is.
 
@@ -325,6 +329,9 @@ class Settings(BaseSettings):
 
 
 _EXPORTED = (
+    "mlflow_tracking_username",
+    "mlflow_tracking_password",
+    "mlflow_tracking_token",
     "mlflow_s3_endpoint_url",
     "aws_access_key_id",
     "aws_secret_access_key",
@@ -428,7 +435,8 @@ def _explain(error: ValidationError, cls: type[Settings], origins: Mapping[str, 
     for item in error.errors():
         key = str(item["loc"][0]) if item["loc"] else "settings"
         name = fields.get(key, key)
-        shown = "(hidden)" if name.startswith("aws_") else repr(mask_secrets(str(item.get("input"))))
+        secret = name.startswith(("aws_", "mlflow_tracking_p", "mlflow_tracking_t"))
+        shown = "(hidden)" if secret else repr(mask_secrets(str(item.get("input"))))
         message = item["msg"].removeprefix("Value error, ")
         parts.append(f"{name} = {shown} (from {origins.get(name, SettingOrigin.DEFAULT)}): {message}")
     return "; ".join(parts) + ". `guardianflow doctor` shows where each value comes from."

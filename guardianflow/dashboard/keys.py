@@ -98,25 +98,28 @@ class Keys:
         self._database = database
         self._clock = clock or (lambda: datetime.now(UTC))
 
-    def create(self, name: str, role: str, *, by: str) -> tuple[Key, str]:
+    def create(self, name: str, role: str, *, by: str, token: str | None = None) -> tuple[Key, str]:
         """Make a key.
 
         Args:
             name: Who will hold it; never given twice, since the ledger names it.
             role: One of :data:`ROLES`.
             by: Who makes it.
+            token: ``gf_<16 hex digits>_<64 hex digits>``, made elsewhere. Default: a new one.
 
         Returns:
             The key, and its token: it can't be shown again.
 
         Raises:
-            InputError: An unknown role, a name that is not allowed or was given before.
+            InputError: An unknown role, a name that is not allowed or was given before, no such token.
         """
         name = validate_name(name, "key name")
         if role not in ROLES:
             raise InputError(f"there is no role {role!r}; roles: {', '.join(f'{key} ({ROLES[key]})' for key in ROLES)}")
-        key = Key(secrets.token_hex(8), name, role, self._clock().astimezone(UTC), by)
-        secret = secrets.token_hex(32)
+        match = _TOKEN.fullmatch(token or f"gf_{secrets.token_hex(8)}_{secrets.token_hex(32)}")
+        if match is None:
+            raise InputError("a key's token is gf_, 16 hex digits, _, 64 hex digits")
+        key, secret = Key(match[1], name, role, self._clock().astimezone(UTC), by), match[2]
         row = {field: getattr(key, field) for field in ("id", "name", "role", "created", "created_by")}
         try:
             with self._database.write() as connection:

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -164,7 +165,8 @@ class MlflowRegistry:
         self._ask(lambda: self.client.log_text(run_id, mlmodel.text, f"{mlmodel.folder}/MLmodel"))
         self._ask(lambda: self._create_model(name))
         source = f"runs:/{run_id}/{mlmodel.folder}"
-        created = self._ask(lambda: self.client.create_model_version(name, source, run_id=run_id, tags=dict(tags)))
+        create = self.client.create_model_version  # it is there at once: no file is copied that one could wait for
+        created = self._ask(partial(create, name, source, run_id=run_id, tags=dict(tags), await_creation_for=0))
         return str(created.version)
 
     def delete_version(self, name: str, version: str) -> None:

@@ -141,7 +141,7 @@ def make_file(path: Path) -> None:
 
 
 def make_tables(uri: str) -> None:
-    """Make MLflow's tables in an empty PostgreSQL database: all of them or none, one process at a time.
+    """Make MLflow's tables in a PostgreSQL database, or bring them up to date: all or none, one process at a time.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: We may not make tables there, say.
@@ -149,7 +149,7 @@ def make_tables(uri: str) -> None:
     engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
     with engine.connect() as connection, connection.begin():
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        if _revision(connection) is None:
+        if _revision(connection) != latest_revision():
             _migrate(connection)
 
 

@@ -22,7 +22,7 @@ __all__ = ["VERBS", "command", "program", "search_path", "typed"]
 VERBS = (
     "init", "doctor", "demo", "train", "infer", "quant", "wrap", "scan", "run", "register", "promote", "rollback",
     "compare", "reject", "delete", "download", "history", "list", "runs", "metrics", "eval", "scenario",
-    "alerts", "batch", "optimize", "keys", "api", "dashboard", "lab", "sweep", "study",
+    "alerts", "batch", "optimize", "keys", "api", "dashboard", "lab", "stack", "sweep", "study",
 )  # fmt: skip
 """Of the command line; what follows the program's name in a command, and in no sentence."""
 

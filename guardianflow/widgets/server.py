@@ -20,6 +20,9 @@ from guardianflow.widgets.page import SERVED
 __all__ = ["serve_pages"]
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+VISITORS = "GUARDIANFLOW_PAGES_TOKEN"
+"""In the environment: what a visitor must know (``/?token=…``, or typed on ``/login``). No kernel gets it."""
+
 _FORGOTTEN_S = 180
 _CONTENT_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
@@ -70,16 +73,18 @@ def serve_pages(
         InputError: Address and port can't be had.
     """
     port = _free(host, port)
+    token = os.environ.pop(VISITORS, "")
     os.environ.update({**kernel_environment(settings), SERVED: "1"})  # of this process, and so of every kernel
-    pages = _Pages(config=_config(host, port))
+    pages = _Pages(config=_config(host, port, token))
     pages.on_start = lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}") if on_start else None
     pages.initialize([str(notebook_folder("reports"))])
     with evaluating(settings, evaluate_every_s):
         pages.start()
 
 
-def _config(host: str, port: int) -> Config:
+def _config(host: str, port: int, token: str) -> Config:
     config = Config()
+    config.Voila.token = token
     config.Voila.ip, config.Voila.port, config.Voila.port_retries = host, port, 0
     config.Voila.open_browser = True  # see _Pages.launch_browser
     config.Voila.log_level = "WARN"

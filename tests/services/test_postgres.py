@@ -7,8 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.services import postgres
-from tests.services.postgres import PostgresServer, copy_programs, find_programs, packaged_programs
+from guardianflow.stack import postgres
+from guardianflow.stack.postgres import copy_programs, find_programs, packaged_programs
+from tests.services.postgres import PostgresServer
 
 pytestmark = pytest.mark.services
 

@@ -108,13 +108,26 @@ class ProcessTree:
 
 
 def marked(variable: str, value: str) -> list[int]:
-    """Processes with a variable in the environment they were started with (Linux)."""
+    """Processes with a variable in the environment they were started with."""
+    if not LINUX:
+        return _marked_by_psutil(variable, value)
     wanted = f"{variable}={value}".encode()
     found = []
-    for folder in _PROC.glob("[0-9]*") if LINUX else ():
+    for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if wanted in (folder / "environ").read_bytes().split(b"\0") and _state(int(folder.name)) not in "ZX":
                 found.append(int(folder.name))
+    return found
+
+
+def _marked_by_psutil(variable: str, value: str) -> list[int]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(variable) == value and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
     return found
 
 

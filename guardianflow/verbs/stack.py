@@ -1,0 +1,146 @@
+"""Verbs about the team's stack: stack init, up, check, down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from guardianflow.verbs.frame import Json, verb
+
+if TYPE_CHECKING:
+    from guardianflow.stack.native import Seen
+
+__all__ = ["stack_app"]
+
+stack_app = typer.Typer(
+    name="stack",
+    help="The team's stack: PostgreSQL, SeaweedFS, MLflow, API and pages, without Docker, from docker-compose.yml.",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of docker-compose.yml and .env.")]
+_COLUMNS = ("service", "state", "port", "process", "restarts", "note")
+
+
+@stack_app.command("init")
+@verb
+def init(folder: Folder = Path(), json: Json = False) -> None:
+    """Make docker-compose.yml where it is missing, and .env with new passwords."""
+    from guardianflow.console import print_json, say
+    from guardianflow.stack.preparing import init_stack
+    from guardianflow.text.command_lines import command, typed
+
+    written = init_stack(folder)
+    if json:
+        print_json({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        say(f"wrote     {path}")
+    say("nothing was missing" if not written else "the passwords are in .env; nobody else can read it, git ignores it")
+    say(f"start it  {typed(command('stack', 'up'))}   (with Docker: docker compose up -d --build)")
+
+
+@stack_app.command("up")
+@verb
+def up(
+    folder: Folder = Path(),
+    timeout: Annotated[int, typer.Option(metavar="SECONDS", help="How long to wait for all.", min=1)] = 300,
+    json: Json = False,
+) -> None:
+    """Start the services that don't run, and wait until each is well; they go on until `stack down`."""
+    from guardianflow.console import print_json, print_table, say
+    from guardianflow.stack.compose import read_stack
+    from guardianflow.stack.native import up as start
+
+    stack = read_stack(folder)
+
+    def tell(row: Seen) -> None:
+        say(f"{row.name:<10}{row.state}{f': {row.note}' if row.note else ''}")
+
+    seen = start(stack, timeout_s=timeout, on_change=tell)
+    if json:
+        print_json({"services": [row.to_dict() for row in seen]})
+        return
+    print_table(_COLUMNS, _rows(seen))
+    for line in _doors(stack.bind, stack.environment):
+        say(line)
+
+
+@stack_app.command("check")
+@verb
+def check(folder: Folder = Path(), json: Json = False) -> None:
+    """Walk the running stack, with Docker or without: a run, its artifact, a promotion, a figure, a page, each door."""
+    from guardianflow.console import print_json, print_table, say
+    from guardianflow.stack.check import Step, check_stack
+    from guardianflow.stack.compose import read_stack
+
+    def tell(step: Step) -> None:
+        say(f"{'ok  ' if step.ok else 'FAIL'}  {step.name}")
+
+    steps = check_stack(read_stack(folder), on_step=tell)
+    if json:
+        print_json({"ok": all(step.ok for step in steps), "steps": [step.to_dict() for step in steps]})
+    else:
+        rows = [("ok" if step.ok else "FAIL", step.name, f"{step.seconds:.1f} s", step.said) for step in steps]
+        print_table(("", "what was tried", "time", "what was seen"), rows)
+    if not all(step.ok for step in steps):
+        raise typer.Exit(1)
+
+
+@stack_app.command("down")
+@verb
+def down(folder: Folder = Path(), json: Json = False) -> None:
+    """End every service; what they have stored stays."""
+    from guardianflow.console import print_json, say
+    from guardianflow.stack.compose import read_stack
+    from guardianflow.stack.native import down as stop
+
+    stack = read_stack(folder)
+    killed = stop(stack)
+    if json:
+        print_json({"killed": killed})
+    else:
+        say(f"the stack is down{f'; {killed} processes had outlived it and were ended' if killed else ''}; "
+            f"what it stored is in {stack.home}")  # fmt: skip
+
+
+@stack_app.command("secrets", hidden=True)
+@verb
+def secrets(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+    """A step of docker-compose.yml: certificates, and MLflow's login file."""
+    from guardianflow.console import say
+    from guardianflow.stack.preparing import make_secrets
+
+    for path in make_secrets(folder):
+        say(f"wrote {path}")
+
+
+@stack_app.command("prepare", hidden=True)
+@verb
+def prepare() -> None:
+    """A step of docker-compose.yml: databases, roles, the bucket, our tables."""
+    from guardianflow.console import say
+    from guardianflow.stack.preparing import prepare as make
+
+    for line in make() or ["nothing was missing"]:
+        say(line)
+
+
+def _rows(seen: list[Seen]) -> list[tuple[object, ...]]:
+    return [
+        (row.name, row.state, ", ".join(map(str, row.ports)), row.pid or "", row.restarts or "", row.note)
+        for row in seen
+    ]
+
+
+def _doors(bind: str, environment: object) -> list[str]:
+    values = dict(environment)  # type: ignore[call-overload]
+    host = "127.0.0.1" if bind in {"0.0.0.0", "::"} else bind  # noqa: S104 - compared with
+    return [
+        f"the pages   http://{host}:{values['PAGES_PORT']}/?token=…   (GUARDIANFLOW_PAGES_TOKEN in .env)",
+        f"MLflow      http://{host}:{values['MLFLOW_PORT']}   (MLFLOW_TRACKING_USERNAME and …_PASSWORD in .env)",
+        f"the API     http://{host}:{values['API_PORT']}/api/health   (keys: STACK_OWNER_KEY in .env)",
+        "every guardianflow command in this folder uses the stack now; look at it: guardianflow stack check",
+    ]
