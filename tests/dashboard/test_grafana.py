@@ -279,11 +279,14 @@ def test_the_data_sources_hold_no_secret_and_are_those_that_the_dashboards_name(
     sources = yaml.safe_load((folder / "datasources/guardianflow.yaml").read_text("utf-8"))["datasources"]
     assert {each["uid"] for each in sources} == {each.source for each in QUERIES}
     for each in sources:
-        asked = (each["url"], each["jsonData"]["sslmode"], *each["secureJsonData"].values())
-        assert asked == ("$GRAFANA_DB_HOST", "$GRAFANA_DB_SSLMODE", "$GRAFANA_DB_PASSWORD")
         assert (each["user"], each["editable"]) == ("grafana", False)
+        assert each["secureJsonData"] == {"password": "$GRAFANA_DB_PASSWORD"}
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["grafana"]
+    assert set(re.findall(r"\$(\w+)", json.dumps(sources))) <= set(service["environment"])
     (provider,) = yaml.safe_load((folder / "dashboards/guardianflow.yaml").read_text("utf-8"))["providers"]
-    assert provider["options"] == {"path": "/var/lib/grafana/dashboards"}
+    mounted = dict(volume.split(":")[:2] for volume in service["volumes"])
+    assert mounted["./grafana/dashboards"] == provider["options"]["path"]
+    assert mounted["./grafana/provisioning"] == "/etc/grafana/provisioning"
 
 
 # --- the queries ----------------------------------------------------------------------------------------------------
