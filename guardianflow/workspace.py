@@ -31,6 +31,9 @@ work_dir = "{DEFAULT_WORK_DIR}"
 # instead of the one of this version, and so on. What lies in notebooks/ is executed only if you name it here.
 # templates = "templates"
 
+# Your own logins (MLFLOW_TRACKING_TOKEN, keys, passwords) go to a server that is named here or in {ENV_FILE} once
+# you have agreed to it: `guardianflow doctor --trust`.
+
 # MLflow: left out, an SQLite file in work_dir; else a server.    (MLFLOW_TRACKING_URI)
 # mlflow_tracking_uri = "http://mlflow.example:5000"
 

@@ -31,6 +31,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from guardianflow.core.agreements import NamedServer, logins_beside, server_of
 from guardianflow.exceptions import ConfigError
 
 __all__ = [
@@ -203,6 +204,7 @@ class Settings(BaseSettings):
     gate_override_actors: Annotated[list[str], NoDecode] = Field(default_factory=list)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _files: dict[str, Path | None] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **values: Any) -> None:
         _refuse_unknown(values, type(self), "Settings() has no argument")
@@ -211,6 +213,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_explain(error, type(self), _find_origins(type(self), values))) from error
         self._origins.update(_find_origins(type(self), values))
+        self._files.update({SettingOrigin.DOTENV: find_env_file(), SettingOrigin.TOML: find_config_file()})
         for name in ("work_dir", "experiments_base", "templates"):
             if getattr(self, name) is not None:
                 self._fix(name, _absolute(getattr(self, name), self._base_of(name)))
@@ -281,8 +284,30 @@ class Settings(BaseSettings):
         )
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
+    def named_servers(self) -> list[NamedServer]:
+        """The servers elsewhere that a file of the folder names."""
+        return [named for name in _KEYS if (named := self._named(name)) is not None]
+
+    def require_agreement(self, name: str) -> None:
+        """Make sure that the user has agreed to a server, where a file names it and logins of his would be sent there.
+
+        Args:
+            name: ``mlflow_tracking_uri``, ``mlflow_s3_endpoint_url`` or ``database_url``.
+
+        Raises:
+            ConfigError: He has not; the message has the command.
+        """
+        if (named := self._named(name)) is not None:
+            named.require()
+
     def as_environment(self) -> dict[str, str]:
-        """The environment, secrets included, in which other processes have exactly these settings."""
+        """The environment, secrets included, in which other processes have exactly these settings.
+
+        Raises:
+            ConfigError: As :meth:`require_agreement`: those processes could not tell who has named a server.
+        """
+        for name in _KEYS:
+            self.require_agreement(name)
         values = {env: getattr(self, name) for name, env in env_names(type(self)).items()}
         return {
             env: value.get_secret_value() if isinstance(value, SecretStr) else _as_text(value)
@@ -300,7 +325,12 @@ class Settings(BaseSettings):
 
         Returns:
             The names that were written.
+
+        Raises:
+            ConfigError: As :meth:`require_agreement`.
         """
+        for name in ("mlflow_tracking_uri", "mlflow_s3_endpoint_url"):
+            self.require_agreement(name)
         target = os.environ if environment is None else environment
         written = []
         for name in _EXPORTED:
@@ -310,7 +340,29 @@ class Settings(BaseSettings):
                 continue
             target[env] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             written.append(env)
+            if target is os.environ and (file := self._file_of(name)):
+                _handed[env, target[env]] = file
         return written
+
+    def _named(self, name: str) -> NamedServer | None:
+        url, file = getattr(self, name) or "", self._file_of(name)
+        server = server_of(url)
+        if file is None or not server:
+            return None
+        env = env_names(type(self))
+        files = {env[key]: self._file_of(key) for key in _KEYS[name] if getattr(self, key) is not None}
+        others = [f"{key} of {at}" for key, at in files.items() if at not in (None, file)]
+        own = [key for key, at in files.items() if at == file]
+        given = {key: value for key, value in os.environ.items() if files.get(key) is None}
+        return NamedServer(file, env[name], mask_secrets(server), (*others, *logins_beside(name, url, given, own)))
+
+    def _file_of(self, name: str) -> Path | None:
+        """The file that a value stands in; ``None`` where whoever started us gave it."""
+        origin, env = self.origins[name], env_names(type(self))[name]
+        if origin == SettingOrigin.ENV:
+            return _handed.get((env, os.environ.get(env, "")))
+        file = self._files.get(origin)
+        return file.resolve() if file else None
 
     def _fix(self, name: str, value: object) -> None:
         self.__dict__[name] = value
@@ -328,16 +380,11 @@ class Settings(BaseSettings):
         return file.parent if file else here
 
 
-_EXPORTED = (
-    "mlflow_tracking_username",
-    "mlflow_tracking_password",
-    "mlflow_tracking_token",
-    "mlflow_s3_endpoint_url",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_default_region",
-)
+_LOGIN = ("mlflow_tracking_username", "mlflow_tracking_password", "mlflow_tracking_token")
+_S3_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_KEYS = {"mlflow_tracking_uri": _LOGIN, "mlflow_s3_endpoint_url": _S3_KEYS, "database_url": ()}
+_EXPORTED = (*_LOGIN, "mlflow_s3_endpoint_url", *_S3_KEYS, "aws_default_region")
+_handed: dict[tuple[str, str], Path] = {}  # what we put into this process's environment: the file that it came from
 
 
 def env_names(cls: type[Settings] = Settings) -> dict[str, str]:

@@ -91,6 +91,7 @@ def check_s3(settings: Settings) -> list[Check]:
     endpoint = settings.mlflow_s3_endpoint_url
     if not endpoint:
         return [Check("s3", "skip", "no MLFLOW_S3_ENDPOINT_URL; artifacts are files")]
+    settings.require_agreement("mlflow_s3_endpoint_url")
     if not is_installed("boto3"):
         return [Check("s3", "fail", f"{endpoint} is set, but boto3 is missing", "pip install 'guardianflow[s3]'")]
     import boto3

@@ -76,7 +76,7 @@ class VersionFiles:
         """
         import mlflow
 
-        settings = Settings().model_copy(update={"mlflow_tracking_uri": mlflow.get_tracking_uri()})
+        settings = Settings(mlflow_tracking_uri=mlflow.get_tracking_uri())  # named by whoever asks, not by a file
         version = asked_version(config, folder)
         files = cls(MlflowRegistry(settings), ModelCache(settings.work_dir / "models"))
         return version, files.local(version)

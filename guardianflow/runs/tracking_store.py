@@ -79,11 +79,13 @@ def look_at_store(settings: Settings, *, timeout_s: float = 10.0) -> StoreState:
         timeout_s: Limit in seconds for reaching a database.
 
     Raises:
-        ConfigError: It is no store, a damaged one, one of another version, or we may not use it.
+        ConfigError: It is no store, a damaged one, one of another version, or we may not use it; or the user hasn't
+            agreed to it.
         MissingDependencyError: The database's driver is not installed.
         TrackingUnavailableError: It doesn't answer.
     """
     uri = settings.mlflow_tracking_uri
+    settings.require_agreement("mlflow_tracking_uri")
     scheme = _scheme(uri)
     if scheme not in _SCHEMES:
         raise ConfigError(

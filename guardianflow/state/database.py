@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from guardianflow._imports import require
-from guardianflow.core.config import mask_secrets
+from guardianflow.core.agreements import server_of
+from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.exceptions import (
     ConfigError,
     ConflictError,
@@ -82,6 +83,7 @@ class Database:
         key = (os.getpid(), url)  # a forked child must not share its parent's connections
         with cls._guard:
             if key not in cls._open:
+                _require_agreement(url)
                 engine = _create_engine(url)
                 try:
                     upgrade(engine)
@@ -178,6 +180,12 @@ class Database:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=Database.forget_parent)
+
+
+def _require_agreement(url: str) -> None:
+    """Refuse a server that a file of the current folder names, and that the user's logins may not go to."""
+    if server_of(url) and (settings := Settings()).database_url == url:
+        settings.require_agreement("database_url")
 
 
 def _create_engine(url: str) -> Engine:

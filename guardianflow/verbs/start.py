@@ -34,12 +34,23 @@ def init(
 
 
 @verb
-def doctor(json: Json = False) -> None:
+def doctor(
+    trust: Annotated[
+        bool,
+        Option("--trust", help="First agree to the servers that this folder's files name: your logins may go there."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show every setting and where it came from, and check what the product needs."""
+    from guardianflow.core.agreements import agree
     from guardianflow.core.config import Settings
     from guardianflow.doctor import examine, render
 
-    report = examine(Settings())
+    settings = Settings()
+    for named in settings.named_servers() if trust else ():
+        agree(named)
+        say(f"agreed: {named.file} may have {named.variable} = {named.server}")
+    report = examine(settings)
     if json:
         print_json(report.to_dict())
     else:

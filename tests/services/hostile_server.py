@@ -102,6 +102,13 @@ def relays(port: int) -> Callable[[str, bytes], Iterator[bytes]]:
     return answer
 
 
+def redirects_to(other: str) -> Callable[[str, bytes], Iterator[bytes]]:
+    def answer(url: str, request: bytes) -> Iterator[bytes]:
+        yield f"HTTP/1.1 307 Elsewhere\r\nLocation: {other}/\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+
+    return answer
+
+
 MANNERS = (
     drips, drips_head, floods, floods_line, floods_head, floods_refusal, goes_on, bomb, lies, redirects,
     redirects_flooding, says_nothing,
