@@ -26,8 +26,10 @@ from guardianflow.execution.executors import RunOutcome, kernel_environment
 from guardianflow.execution.reaping import reap_runs
 from guardianflow.execution.worker import ENTRYPOINT, GO, error_from, order_of, outcome_from, said_in
 from guardianflow.machine.system import get_gpu_metrics, usable_cores
-from guardianflow.processes.interrupts import signals_wait
-from guardianflow.processes.memory_watch import MemoryWatch, memory_limit
+from guardianflow.processes.control_group import ControlGroup
+from guardianflow.processes.interrupts import send_to_group, signals_wait
+from guardianflow.processes.keeper import kept
+from guardianflow.processes.process_watch import ProcessWatch, memory_limit
 from guardianflow.runs.tracking_store import open_store
 from guardianflow.scenario.experiment_design import RunPlan
 from guardianflow.scenario.factory import KINDS
@@ -189,7 +191,7 @@ class _Worker:
     plan: RunPlan
     device: str = ""
     process: subprocess.Popen[str] | None = None
-    watch: MemoryWatch | None = None
+    watch: ProcessWatch | None = None
     run_id: str = ""
     kill_at: float = float("inf")
 
@@ -200,8 +202,7 @@ class _Worker:
         process = self.process
         if process is not None and process.poll() is None:
             self.kill_at = min(self.kill_at, time.monotonic() + _PATIENCE_S)
-            with contextlib.suppress(OSError):
-                process.send_signal(signum)
+            send_to_group(process.pid, signum)
 
 
 class LocalPool(Pool):
@@ -286,11 +287,12 @@ class LocalPool(Pool):
         return min(self._devices, key=taken.count)
 
     def _start(self, worker: _Worker, printed: IO[bytes]) -> subprocess.Popen[str]:
-        environment = {**os.environ, **kernel_environment(self.settings)}
+        group = ControlGroup()
+        environment = {**os.environ, **kernel_environment(self.settings), **group.environment}
         if worker.device:
             environment["CUDA_VISIBLE_DEVICES"] = worker.device
         process = subprocess.Popen(
-            [sys.executable, *ENTRYPOINT],
+            kept([sys.executable, *ENTRYPOINT], if_alone=signal.SIGTERM, patience_s=_PATIENCE_S),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=printed,
@@ -300,7 +302,7 @@ class LocalPool(Pool):
             start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on
         )
         with self._changed:
-            worker.process, worker.watch = process, MemoryWatch(process.pid)
+            worker.process, worker.watch = process, ProcessWatch(process.pid, kept=True, group=group)
         if self._cancelled.is_set():  # between its slot and its start
             worker.end(signal.SIGTERM)
         return process
@@ -353,7 +355,7 @@ class LocalPool(Pool):
     def _kill(self, worker: _Worker) -> None:
         with self._changed:
             if worker.watch is not None:
-                worker.watch.end_leftovers()
+                worker.watch.end()
 
     def _end(self, signum: int) -> None:
         for worker in list(self._running):

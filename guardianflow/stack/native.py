@@ -27,7 +27,7 @@ import psutil
 from guardianflow.exceptions import ConfigError, GuardianFlowError, InputError, RunFailedError
 from guardianflow.files.process_lock import process_lock
 from guardianflow.files.run_folder import write_json
-from guardianflow.processes.supervision.tree import die_with_parent, marked
+from guardianflow.processes.tree import die_with_parent, marked
 from guardianflow.stack import postgres
 from guardianflow.stack.compose import Service, Stack, read_stack
 

@@ -153,6 +153,27 @@ def test_a_signal_takes_the_kernels_children_along(notebooks, output, tmp_path):
     assert marked_processes(tmp_path) == []
 
 
+@pytest.mark.parametrize("how", ["the process", "the kernel's parent"])
+def test_a_kill_takes_the_kernels_children_along(notebooks, output, tmp_path, how):
+    theirs = how != "the process"
+    options = {
+        "template": str(notebooks / "leaves_children.ipynb"),
+        "output": str(output),
+        "parameters": {"folder": str(tmp_path), "wait": True, "parent": "SIGKILL" if theirs else ""},
+        "cwd": str(tmp_path),
+        "html": False,
+    }
+    with running(options) as run:
+        if theirs:
+            assert run.answer()["result"]["status"] == "killed"
+            assert len((tmp_path / "pids").read_text().split()) == 3
+        else:
+            wait_for((tmp_path / "began").exists)
+            run.process.kill()
+            run.process.wait()
+        wait_for(lambda: marked_processes(tmp_path) == [], 10)
+
+
 def test_after_a_kill_of_the_process_the_file_is_whole_and_the_kernel_gone(notebooks, output, saved, tmp_path):
     options = {
         "template": str(notebooks / "sleeps.ipynb"),

@@ -169,8 +169,11 @@ def test_a_kernel_deaf_to_signals_is_killed_after_the_grace(notebooks, output, s
     assert not is_running(pids[0])
 
 
-def test_nothing_that_the_notebook_started_is_left_behind(notebooks, output, tmp_path):
-    execute_notebook(notebooks / "leaves_children.ipynb", output, parameters={"folder": str(tmp_path)}, html=False)
+@pytest.mark.parametrize("parent", ["", "SIGSTOP"])
+def test_nothing_that_the_notebook_started_is_left_behind(notebooks, output, tmp_path, parent):
+    """Not even what bears no mark, in a notebook that halts its kernel's parent."""
+    asked = {"folder": str(tmp_path), "parent": parent}
+    execute_notebook(notebooks / "leaves_children.ipynb", output, parameters=asked, html=False)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 3
     assert [pid for pid in pids if is_running(pid)] == []

@@ -159,5 +159,5 @@ def test_frames_survive_being_torn():
 
 
 def test_job_keeps_names_that_are_no_utf8():
-    job = Job(["a\udcff"], "/", {"한글": "값"}, "/f", 1, 2, 3, 4, 5, ["s"], "", True, 7)
+    job = Job(["a\udcff"], "/", {"한글": "값"}, "/f", 1, 2, 3, 4, 5, ["s"], "", True)
     assert Job.from_bytes(job.to_bytes()) == job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from guardianflow.exceptions import InputError, RunFailedError, RunInterruptedError
+from guardianflow.processes.control_group import ControlGroup
 from guardianflow.processes.interrupts import signals_raise, signals_wait
 from guardianflow.processes.supervision.direct import DirectLink
 from guardianflow.processes.supervision.link import SupervisorLink
@@ -179,7 +181,8 @@ def test_flood_is_bounded_in_memory_and_in_the_log(script):
 
     def slowly(_name: str, chunk: bytes) -> None:
         count[0] += len(chunk)
-        held.append(supervisors[0].memory_info().rss)
+        with contextlib.suppress(psutil.Error):  # all is said, and the rest is on its way
+            held.append(supervisors[0].memory_info().rss)
         time.sleep(0.02)
 
     started = lambda pid: supervisors.append(psutil.Process(pid).parent())  # noqa: E731
@@ -392,7 +395,7 @@ class Foreign(SupervisedProcess):
 
     def _make_link(self) -> SupervisorLink:
         code = (
-            "import guardianflow.processes.supervision.tree as tree; tree.LINUX = tree._CHILDREN_FILE = False;"
+            "import guardianflow.processes.tree as tree; tree.LINUX = tree.CHILDREN_KNOWN = False;"
             "from guardianflow.processes.supervision.supervisor import main; main()"
         )
         return SupervisorLink(self._job, program=[sys.executable, "-P", "-c", code])
@@ -454,15 +457,73 @@ def test_killed_supervisor_takes_everything_along(script):
     assert ended.remarks
 
 
-def test_killed_parent_takes_everything_along(script, tmp_path):
-    program = tmp_path / "parent.py"
+def daemon_lives(pid_file: Path) -> bool:
+    """Whether the daemon that ``turns_on_its_supervisor.py`` let go of is there; it bears no mark."""
+    with contextlib.suppress(psutil.Error):
+        daemon = psutil.Process(int(pid_file.read_text()))
+        return daemon.name() == "sleep" and daemon.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.mark.parametrize("way", ["halt", "halt-again-and-again", "hold"])
+def test_timeout_holds_though_the_script_stops_its_supervisor(script, tmp_path, way):
+    ended = script("turns_on_its_supervisor.py", way, str(tmp_path / "pid"), limits={"timeout_s": 1}).run()
+    assert (ended.exit_code, ended.signal, ended.stopped) == (None, "SIGKILL", "timeout")
+    assert ended.reason.startswith("it took longer than 1 s and was ended; allow it more with --timeout")
+    assert ended.wall_s < 5
+    assert script.printed() == script.log() == b"before\nafter\n"
+    assert not daemon_lives(tmp_path / "pid")
+
+
+def test_memory_limit_holds_though_the_script_holds_its_supervisor(script, tmp_path):
+    limits = {"timeout_s": 15, "memory_mb": 200}
+    ended = script("turns_on_its_supervisor.py", "hold-and-take-memory", str(tmp_path / "pid"), limits=limits).run()
+    assert ended.stopped == "out_of_memory"
+    assert "more than the 200 MB that they may take" in ended.reason
+    assert not daemon_lives(tmp_path / "pid")
+
+
+@pytest.mark.parametrize("way", ["kill", "kill-the-keeper", "kill-both"])
+def test_daemon_without_an_environment_ends_though_the_script_kills_its_supervisor(script, tmp_path, way):
+    if way == "kill-both" and not (group := ControlGroup()).environment:
+        pytest.skip("as root, or where a control group was delegated")
+    elif way == "kill-both":
+        group.remove()
+    ended = script("turns_on_its_supervisor.py", way, str(tmp_path / "pid"), limits={"timeout_s": 15}).run()
+    assert (ended.exit_code, ended.stopped) == (None, "terminated")
+    assert ended.wall_s < 10
+    assert not daemon_lives(tmp_path / "pid")
+
+
+def test_without_control_groups_the_keeper_ends_the_daemon(script, tmp_path, monkeypatch):
+    monkeypatch.setattr("guardianflow.processes.control_group._made", lambda: None)
+    script("turns_on_its_supervisor.py", "kill", str(tmp_path / "pid"), limits={"timeout_s": 15}).run()
+    assert not daemon_lives(tmp_path / "pid")
+
+
+def test_killed_parent_takes_everything_along_though_the_supervisor_is_halted(script, tmp_path):
+    words = [str(PROGRAMS / "turns_on_its_supervisor.py"), "nothing", str(tmp_path / "pid")]
+    parent, supervisor = start_parent(script, tmp_path, words)
+    wait_for(lambda: (tmp_path / "pid").exists() and daemon_lives(tmp_path / "pid"))
+    parent.send_signal(signal.SIGSTOP)  # or it would wake the supervisor
+    supervisor.suspend()
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not left_of(script.mark))
+    wait_for(lambda: not daemon_lives(tmp_path / "pid"))
+    wait_for(lambda: not supervisor.is_running())
+
+
+def start_parent(script: Script, folder: Path, words: list[str]) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """A process of its own that runs a script, and the script's supervisor."""
+    program = folder / "parent.py"
     program.write_text(
         textwrap.dedent(f"""
         import os
         from pathlib import Path
         from guardianflow.processes.supervision.process import SupervisedProcess
         SupervisedProcess(
-            [{sys.executable!r}, {str(PROGRAMS / "deaf.py")!r}], cwd=Path({str(script.cwd)!r}),
+            {[sys.executable, *words]!r}, cwd=Path({str(script.cwd)!r}),
             environment=dict(os.environ, {MARK}={script.mark!r}), folder=Path({str(script.folder)!r}),
             on_start=lambda pid: print(pid, flush=True),
         ).run()
@@ -471,12 +532,17 @@ def test_killed_parent_takes_everything_along(script, tmp_path):
     )
     parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    supervisor = psutil.Process(pid).parent()
+    supervisor = psutil.Process(int(parent.stdout.readline())).parent()
+    assert supervisor is not None
+    parent.stdout.close()
+    return parent, supervisor
+
+
+def test_killed_parent_takes_everything_along(script, tmp_path):
+    parent, supervisor = start_parent(script, tmp_path, [str(PROGRAMS / "deaf.py")])
     wait_for(lambda: len(left_of(script.mark)) == 2)
     parent.kill()
     parent.wait()
-    parent.stdout.close()
     wait_for(lambda: not left_of(script.mark))
     wait_for(lambda: not supervisor.is_running())
     assert script.log().count(b"deaf") == 2

@@ -1,4 +1,4 @@
-"""A cell whose backend does what its name says: ``python cell_programs.py KIND SPEC STEP PARENT``."""
+"""A cell whose backend does what its name says: ``python cell_programs.py KIND SPEC STEP``."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ def fill_memory_in_a_child() -> None:
 
 
 def leave_a_child() -> None:
+    """One that no parent, session or environment leads to."""
     if not child:
-        child.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
-        Path("child.pid").write_text(str(child[0].pid))
+        code = "import os; os.setsid(); print(os.getpid(), flush=True); os.execve('/bin/sleep', ['sleep', '600'], {})"
+        code = f"import os; os.fork() or exec({code!r})"
+        with Path("child.pid").open("wb") as file:
+            child.append(subprocess.run([sys.executable, "-c", code], stdout=file, check=True))
+        time.sleep(0.2)
 
 
 def raise_error(error: Exception):
@@ -93,7 +97,7 @@ def open_backend(model: object, *, backend: str, options: object) -> EmptyBacken
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
     opener = open_and_fail if kind == "missing" else open_backend
-    code = main(arguments[-3:], open_backend=opener)
+    code = main(arguments[-2:], open_backend=opener)
     if kind == "good":
         ctypes.string_at(0) if os.environ.get("CRASH_AT_EXIT") else None
     os._exit(code)

@@ -7,11 +7,9 @@ environment; by this mark, and by the tree of parents, nothing of it is left beh
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import uuid
@@ -19,11 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from guardianflow.exceptions import NotFoundError
+from guardianflow.processes.control_group import ControlGroup
 from guardianflow.processes.interrupts import send_to_group
+from guardianflow.processes.process_watch import ProcessWatch
 
 if TYPE_CHECKING:
-    import psutil
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
 __all__ = ["MARK", "THIS_PYTHON", "KernelProcesses", "KernelWorkspace", "check_kernel_name", "kernel_specs"]
@@ -131,12 +132,25 @@ class KernelWorkspace:
 
 
 class KernelProcesses:
-    """A kernel process and everything that it started."""
+    """A kernel process and everything that it started.
+
+    A keeper stands between the two, where there are keepers: it is what is started here, and leads the kernel's group.
+    """
 
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
-        self._seen: list[psutil.Process] = []
-        self.pid: int | None = None
+        self._group: ControlGroup | None = None
+        self._watch: ProcessWatch | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """What was started."""
+        return self._watch.pid if self._watch is not None else None
+
+    def started(self, pid: int | None) -> None:
+        """It is there: its process id, or that of its keeper."""
+        if pid is not None:
+            self._watch = ProcessWatch(pid, kept=True, mark=(MARK, self._id), group=self._group)
 
     def environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         """The kernel's environment: ours, the caller's additions, and the mark."""
@@ -145,85 +159,36 @@ class KernelProcesses:
         env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         outer = os.environ.get(MARK)
         env[MARK] = f"{outer}:{self._id}" if outer else self._id
-        return env
+        self._group = ControlGroup()
+        return {**env, **self._group.environment}
 
     def rss_mb(self) -> float | None:
         """Resident memory of the kernel process in MB (10^6 bytes), ``None`` when it's gone."""
-        import psutil
-
-        if self.pid is None:
+        if self._watch is None:
             return None
         try:
-            return round(psutil.Process(self.pid).memory_info().rss / 1e6, 1)
+            return round(psutil.Process(self._watch.kept()).memory_info().rss / 1e6, 1)
         except psutil.Error:
             return None
 
     def send(self, signum: int) -> None:
         """Signal the kernel's process group, as a terminal would; the kernel alone on Windows."""
-        if self.pid is not None:
-            send_to_group(self.pid, signum)
+        if self._watch is not None:
+            send_to_group(self._watch.pid, signum)
 
-    def remember_children(self) -> None:
-        """Note the tree of processes while the kernel lives; later their parent is gone."""
-        import psutil
-
-        if self.pid is None:
-            return
-        with contextlib.suppress(psutil.Error):
-            self._seen += psutil.Process(self.pid).children(recursive=True)
+    def note(self) -> None:
+        """Look who is there, while the kernel lives."""
+        if self._watch is not None:
+            self._watch.note()
 
     def kill(self) -> None:
         """SIGKILL for the kernel and all that it started, at once."""
-        self.remember_children()
-        if self.pid is not None and hasattr(signal, "SIGKILL"):
-            self.send(signal.SIGKILL)
-        self._end(self._leftovers(), grace_s=0.0)
+        if self._watch is not None:
+            self._watch.end()
 
-    def sweep(self) -> int:
-        """After the kernel's end, stop what it left: SIGTERM, then SIGKILL after 2 s.
-
-        Returns:
-            How many processes were stopped.
-        """
-        found = self._leftovers()
-        self._end(found, grace_s=_LEFTOVER_GRACE_S)
-        # What was being forked meanwhile carries the mark as well.
-        self._end(self._marked(), grace_s=0.0)
-        if found:
-            log.warning("stopped %d process(es) that the notebook had left running", len(found))
-        return len(found)
-
-    def _leftovers(self) -> list[psutil.Process]:
-        alive = {process.pid: process for process in self._seen if process.is_running()}
-        alive |= {process.pid: process for process in self._marked()}
-        return list(alive.values())
-
-    def _marked(self) -> list[psutil.Process]:
-        """Processes whose environment carries our mark, however often they forked."""
-        import psutil
-
-        found = []
-        for process in psutil.process_iter():
-            try:
-                value = process.environ().get(MARK, "") if process.pid != os.getpid() else ""
-            except (psutil.Error, OSError):
-                continue
-            if self._id in value.split(":"):
-                found.append(process)
-        return found
-
-    @staticmethod
-    def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
-        import psutil
-
-        if not processes:
-            return
-        if grace_s:
-            for process in processes:
-                with contextlib.suppress(psutil.Error):
-                    process.terminate()
-            _, processes = psutil.wait_procs(processes, timeout=grace_s)
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(processes, timeout=grace_s or 1.0)
+    def sweep(self) -> None:
+        """After the kernel's end, stop what it left: SIGTERM, then SIGKILL after 2 s."""
+        if self._watch is not None and (found := self._watch.end(grace_s=_LEFTOVER_GRACE_S)):
+            log.warning("stopped %d process(es) that the notebook had left running", found)
+        if self._group is not None:
+            self._group.remove()

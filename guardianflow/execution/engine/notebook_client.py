@@ -28,6 +28,7 @@ from guardianflow.execution.engine.kernel_process import KernelWorkspace, kernel
 from guardianflow.execution.engine.outcome import CellError, CellStatus, NotebookEvent
 from guardianflow.execution.engine.session import NotebookSession
 from guardianflow.files.run_folder import write_text
+from guardianflow.processes.keeper import kept
 
 __all__ = ["NotebookClient", "NotebookState", "write_notebook"]
 
@@ -124,8 +125,16 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
         self._current: int | None = None
 
     def create_kernel_manager(self) -> Any:
-        """A kernel manager on private sockets, for the interpreter that runs now unless told otherwise."""
-        self.km = self.kernel_manager_class(
+        """A kernel manager on private sockets, for the interpreter that runs now unless told otherwise.
+
+        What it starts has a keeper before it.
+        """
+
+        class Kept(self.kernel_manager_class):  # type: ignore[misc, name-defined, unused-ignore]
+            def format_kernel_cmd(self, *arguments: Any, **options: Any) -> list[str]:
+                return kept(super().format_kernel_cmd(*arguments, **options))
+
+        self.km = Kept(
             kernel_name=self.kernel_name,
             kernel_spec_manager=kernel_specs(self.kernel_name),
             log=log,
@@ -152,7 +161,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
                     self.papermill_execute_cells()
                     self.set_widgets_metadata()
                     self.session.closing()
-                    self.session.processes.remember_children()
+                    self.session.processes.note()
             except Exception as error:  # noqa: BLE001 - whatever it is, the notebook must say it
                 self._note_failure_outside_cells(error)
             finally:
@@ -217,7 +226,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc, unused-igno
     def _close_cell(self, cell: Any, index: int, seconds: float) -> None:
         rss_mb = self.session.processes.rss_mb()
         cell.metadata["guardianflow"] = {"seconds": round(seconds, 3), "rss_mb": rss_mb}
-        self.session.processes.remember_children()
+        self.session.processes.note()
         self.nb_man.cell_complete(cell, cell_index=index)
         status = cast(CellStatus, cell.metadata.papermill["status"])
         self.session.cell_ended(

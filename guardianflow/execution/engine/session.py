@@ -33,6 +33,7 @@ Phase = Literal["starting", "idle", "cell", "closing"]
 
 _TERM_GRACE_S = 5.0
 _POLL_S = 0.05
+_NOTE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class NotebookSession:
 
     def kernel_started(self, pid: int | None, cells: int) -> None:
         """The kernel process is there."""
-        self.processes.pid = pid
+        self.processes.started(pid)
         self.emit(NotebookEvent("kernel-started", pid=pid, cells=cells))
 
     def kernel_ready(self) -> None:
@@ -244,12 +245,13 @@ class NotebookSession:
             if limit is not None and self.stop_reason is None and self.seconds >= limit:
                 self.stop("timeout")
             self._escalate()
+            self.processes.note()
 
-    def _until_next(self) -> float | None:
+    def _until_next(self) -> float:
         if self.stop_reason is not None:
             return _POLL_S
         limit = self.options.timeout_s
-        return None if limit is None else max(0.0, limit - self.seconds)
+        return _NOTE_S if limit is None else max(0.0, min(_NOTE_S, limit - self.seconds))
 
     def _escalate(self) -> None:
         """Send what is due. SIGINT goes out once, and only while the cell's code can hear it."""
@@ -263,7 +265,6 @@ class NotebookSession:
             return
         if self._deadlines and time.monotonic() >= self._deadlines[0][0] and self.processes.pid is not None:
             _, signum = self._deadlines.pop(0)
-            self.processes.remember_children()
             if signum < 0:
                 self.processes.kill()
             else:

@@ -19,7 +19,8 @@ from typing import IO
 import psutil
 
 from guardianflow.processes.interrupts import send_to_group
-from guardianflow.processes.memory_watch import MemoryWatch
+from guardianflow.processes.keeper import KILL
+from guardianflow.processes.process_watch import ProcessWatch
 from guardianflow.processes.supervision.frames import INTERRUPT, STARTED, STDERR, STDOUT, Facts, Job
 from guardianflow.processes.supervision.link import Message
 from guardianflow.processes.supervision.output_log import OutputLog
@@ -31,7 +32,6 @@ __all__ = ["DirectLink"]
 _READ_BYTES = 1 << 16
 _POLL_S = 0.05
 _DRAIN_S = 2.0
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class DirectLink:
@@ -41,7 +41,10 @@ class DirectLink:
         pid: The script's, once it runs; 0 before.
         refusal: Why the script could not be started, or empty.
         facts: How the script ended.
+        stopped: Empty: nobody keeps a limit in place of these threads.
     """
+
+    stopped = ""
 
     def __init__(self, job: Job) -> None:
         self.pid = 0
@@ -119,9 +122,6 @@ class DirectLink:
         for _ in range(3):
             self._told.put(b"")
 
-    def sweep(self, variable: str, value: str) -> None:
-        """There is no way to find what was started with this in its environment."""
-
     def complaint(self) -> str:
         """What went wrong here."""
         return "it did not start"
@@ -129,7 +129,7 @@ class DirectLink:
     def facts_of_the_lost(self) -> Facts:
         """What is known of a script that doesn't end."""
         return self._facts(
-            None, "terminated", 0.0, MemoryWatch(self.pid), wall_s=time.monotonic() - self._began, hopeless=1
+            None, "terminated", 0.0, ProcessWatch(self.pid), wall_s=time.monotonic() - self._began, hopeless=1
         )
 
     def _read(self, kind: bytes, pipe: IO[bytes]) -> None:
@@ -149,10 +149,10 @@ class DirectLink:
             self._changed.notify_all()
 
     def _watch(self, process: subprocess.Popen[bytes], readers: list[threading.Thread]) -> None:
-        watch = MemoryWatch(process.pid)
+        watch = ProcessWatch(process.pid)
         stopped, held = self._until_the_end(process, watch)
         wall = time.monotonic() - self._began
-        watch.end_leftovers()
+        watch.end()
         for reader in readers:
             reader.join(_DRAIN_S)  # whoever else holds the pipe is not waited for
         for written in self._logs.values():
@@ -162,7 +162,7 @@ class DirectLink:
             self._over = True
             self._changed.notify_all()
 
-    def _until_the_end(self, process: subprocess.Popen[bytes], watch: MemoryWatch) -> tuple[str, float]:
+    def _until_the_end(self, process: subprocess.Popen[bytes], watch: ProcessWatch) -> tuple[str, float]:
         stopped, held, due = "", 0.0, float("inf")
         steps: list[tuple[signal.Signals, float]] = []
         while True:
@@ -186,7 +186,7 @@ class DirectLink:
             if now >= due:
                 number, grace = steps[0]
                 steps = steps[1:] or steps
-                if number in {signal.SIGTERM, _KILL}:
+                if number in {signal.SIGTERM, KILL}:
                     watch.signal(number)
                 else:
                     send_to_group(process.pid, number)
@@ -195,11 +195,11 @@ class DirectLink:
     def _steps(self, stopped: str) -> list[tuple[signal.Signals, float]]:
         """Signals, and how long each has; where there is no such signal, SIGTERM, which ends it."""
         interrupt = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)
-        steps = [(signal.SIGTERM, self._job.terminate_grace_s), (_KILL, _POLL_S)]
+        steps = [(signal.SIGTERM, self._job.terminate_grace_s), (KILL, _POLL_S)]
         return [(interrupt, self._job.interrupt_grace_s), *steps] if stopped == "interrupted" else steps
 
     def _facts(
-        self, code: int | None, stopped: str, held_mb: float, watch: MemoryWatch, *, wall_s: float, hopeless: int = 0
+        self, code: int | None, stopped: str, held_mb: float, watch: ProcessWatch, *, wall_s: float, hopeless: int = 0
     ) -> Facts:
         return Facts(
             exit_code=code if code is not None and code >= 0 else None,

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from guardianflow.processes.supervision.frames import Job
-from guardianflow.processes.supervision.tree import ProcessTree
+from guardianflow.processes.tree import ProcessTree
 
 __all__ = ["Ending"]
 

@@ -41,7 +41,6 @@ class Job:
     secrets: list[str]
     live: str
     forward: bool
-    parent: int
 
     def to_bytes(self) -> bytes:
         """As a supervisor reads it; names that are no valid UTF-8 survive."""

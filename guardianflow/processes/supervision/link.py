@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from guardianflow.exceptions import RunFailedError
+from guardianflow.processes.control_group import ControlGroup
 from guardianflow.processes.supervision.frames import (
     COULD_NOT_START,
     ENDED,
@@ -26,8 +27,8 @@ from guardianflow.processes.supervision.frames import (
     Frames,
     Job,
 )
+from guardianflow.processes.supervision.guard import Guard
 from guardianflow.processes.supervision.streams import widen
-from guardianflow.processes.supervision.tree import marked
 
 __all__ = ["PROGRAM", "SupervisorLink"]
 
@@ -65,6 +66,8 @@ class SupervisorLink:
         self.refusal = ""
         self.facts: Facts | None = None
         self._job = job
+        self._group = ControlGroup()
+        self._guard: Guard | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -74,6 +77,11 @@ class SupervisorLink:
         self._began = 0.0
         self._seen = {STDOUT: 0, STDERR: 0}
         self._listener = threading.Thread(target=self._listen, daemon=True, name="guardianflow-supervisor")
+
+    @property
+    def stopped(self) -> str:
+        """Which limit was kept at this end, since the supervisor could not; empty where none was."""
+        return self._guard.stopped if self._guard is not None else ""
 
     def start(self) -> None:
         """Start the supervisor, and the script through it.
@@ -89,11 +97,13 @@ class SupervisorLink:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 bufsize=0,
+                env={**os.environ, **self._group.environment},
                 start_new_session=True,  # Ctrl-C reaches this process alone, and it passes it on
             )
         except OSError as error:
             raise RunFailedError(f"{self._program[0]} can't be started to supervise the script: {error}") from error
         self._began = time.monotonic()
+        self._guard = Guard(self._job, self._process.pid, self._group, lambda: self.facts is not None)
         self._listener.start()
 
     def receive(self, timeout_s: float) -> Message | None:
@@ -111,15 +121,18 @@ class SupervisorLink:
     def close(self) -> None:
         """Let go of it, which makes it end whatever is left, and see it gone."""
         self._closed = True
-        process = self._process
-        if process is None:
+        process, guard = self._process, self._guard
+        if process is None or guard is None:
+            self._group.remove()
             return
         with contextlib.suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GONE_S if self.facts is None else None)
-        if process.returncode is None:
+            process.wait(_GONE_S)
+        guard.close()
+        if process.returncode is None or self.facts is None:
             self.kill()
+        self._group.remove()
         self._listener.join(_GONE_S)
         if not self._listener.is_alive() and process.stdout is not None:
             process.stdout.close()
@@ -129,23 +142,10 @@ class SupervisorLink:
             self._errors.close()
 
     def kill(self) -> None:
-        """End a supervisor that doesn't do it, and the script's group with it."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
+        """End a supervisor that doesn't do it, and all that it was to end."""
+        if self._process is not None and self._guard is not None:
+            self._guard.end()
             self._process.wait()
-        if self.pid and self.facts is None:
-            with contextlib.suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    @staticmethod
-    def sweep(variable: str, value: str) -> None:
-        """Kill what was started with this in its environment: all that the script started, but for a few."""
-        deadline = time.monotonic() + _GONE_S
-        while (found := marked(variable, value)) and time.monotonic() < deadline:
-            for pid in found:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(_LOOK_AGAIN_S)
 
     def complaint(self) -> str:
         """What the supervisor itself had to complain of, once it is closed."""
@@ -154,7 +154,7 @@ class SupervisorLink:
 
     def facts_of_the_lost(self) -> Facts:
         """What is known of a script whose supervisor was killed."""
-        return Facts(
+        lost = Facts(
             signal=signal.SIGKILL,
             stopped="terminated",
             reason=_LOST if self._was_killed() else f"its supervisor failed, and it was ended: {self.complaint()}",
@@ -163,6 +163,7 @@ class SupervisorLink:
             stderr_bytes=self._seen[STDERR],
             remarks=["its supervisor was lost: time and memory are not known, and the logs may lack their end"],
         )
+        return self._guard.told(lost) if self._guard is not None else lost
 
     def _was_killed(self) -> bool:
         return self._process is not None and self._process.returncode == -signal.SIGKILL
@@ -192,7 +193,8 @@ class SupervisorLink:
         if kind == COULD_NOT_START:
             self.refusal = json.loads(payload)["error"]
         elif kind == ENDED:
-            self.facts = Facts(**json.loads(payload))
+            facts = Facts(**json.loads(payload))
+            self.facts = self._guard.told(facts) if self._guard is not None else facts
         elif kind == STARTED:
             self.pid = json.loads(payload)["pid"]
             self._messages.put((kind, str(self.pid).encode("ascii")))

@@ -130,20 +130,18 @@ class SupervisedProcess:
         self.ended: Ended | None = None
         self._limits = limits
         self._folder = Path(folder).absolute()
-        self._mark = secrets_module.token_hex(16)
         self._on_output = on_output
         self._on_start = on_start
         self._on_tick = on_tick
         self._job = Job(
             argv=[os.fspath(word) for word in argv],
             cwd=str(Path(cwd).absolute()),
-            environment={**environment, MARKER: self._mark},
+            environment={**environment, MARKER: secrets_module.token_hex(16)},
             folder=str(self._folder),
             **asdict(limits),
             secrets=list(secrets),
             live=str(Path(live).absolute()) if live else "",
             forward=on_output is not None,
-            parent=os.getpid(),
         )
 
     def run(self) -> Ended:
@@ -164,7 +162,7 @@ class SupervisedProcess:
         finally:
             with signals_wait():
                 link.close()  # the supervisor ends whatever is left when it sees this
-                if link.pid:
+                if link.pid or link.stopped:
                     self._conclude(link)
         if self.ended is None:
             raise RunFailedError(link.refusal or f"the script's supervisor gave up: {link.complaint()}")
@@ -219,7 +217,6 @@ class SupervisedProcess:
         facts = link.facts
         if facts is None:
             link.kill()
-            link.sweep(MARKER, self._mark)
             for name in _STREAMS.values():
                 OutputLog.recover(self._folder / f"{name}.log")
             facts = link.facts_of_the_lost()

@@ -19,6 +19,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from guardianflow.processes.keeper import keep
 from guardianflow.processes.supervision.ending import Ending
 from guardianflow.processes.supervision.frames import (
     COULD_NOT_START,
@@ -33,11 +34,12 @@ from guardianflow.processes.supervision.frames import (
 )
 from guardianflow.processes.supervision.output_log import OutputLog
 from guardianflow.processes.supervision.streams import Backlog, LiveCopy, ScriptStream, widen
-from guardianflow.processes.supervision.tree import LINUX, ProcessTree, adopt_orphans, die_with_parent
+from guardianflow.processes.tree import LINUX, ProcessTree, adopt_orphans, die_with_parent
 
 _SAMPLE_S = 0.25 if LINUX else 1.0  # elsewhere all processes of the machine are searched
 _PAUSE_S, _SHORT_PAUSE_S = 0.005, 0.001
 _MUCH = 256 * 1024
+_PATIENCE_S = 10.0
 _LIVE_PATIENCE_S, _LIVE_PATIENCE_STOPPED_S = 10.0, 1.0
 _MB = 1e6
 _SIGTERM = 0
@@ -58,6 +60,7 @@ class Supervisor:
         self._adopts = adopts
         self._control = control
         self._report = report
+        self._parent = os.getppid()
         self._parent_gone = False
         self._sending = memoryview(b"")
         self._status: int | None = None
@@ -92,7 +95,6 @@ class Supervisor:
         self._pid = pid
         self._tree = ProcessTree(pid, adopts=self._adopts)
         self._ending = Ending(self.job, self._tree)
-        self._sending = memoryview(frame(STARTED, {"pid": pid}))
         loader = threading.Thread(target=self._load_redaction, daemon=True)
         self._streams = streams
         loader.start()
@@ -137,6 +139,7 @@ class Supervisor:
                 )
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 raise RefusalError(_why_not(error, job)) from error
+        os.write(self._report, frame(STARTED, {"pid": process.pid}))  # the pipe is empty, and this is known at once
         process.returncode = 0  # waiting for it is ours, not that of Popen
         self._backlog = Backlog()
         return process.pid, [
@@ -199,7 +202,7 @@ class Supervisor:
                 self._lose_parent()
         while self._told:
             word = self._told.pop(0)
-            if word == _SIGTERM and os.getppid() != self.job.parent:  # sent by the system when it died
+            if word == _SIGTERM and os.getppid() != self._parent:  # sent by the system when it died
                 self._lose_parent()
             else:
                 self._end("interrupted" if word == INTERRUPT[0] else "terminated")
@@ -368,6 +371,7 @@ def _read_exactly(fd: int, size: int) -> bytes:
 
 def main() -> int:
     """Run what stdin asks for."""
+    keep(if_alone=signal.SIGTERM, patience_s=_PATIENCE_S, grace_s=0.0)
     control, report = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -378,9 +382,6 @@ def main() -> int:
         size = int.from_bytes(_read_exactly(control, 4), "big")
         job = Job.from_bytes(_read_exactly(control, size))
     except EOFError:  # whoever started us is gone again
-        return 1
-    die_with_parent(signal.SIGTERM)
-    if os.getppid() != job.parent:
         return 1
     Supervisor(job, control, report, adopts=adopts).run()
     return 0

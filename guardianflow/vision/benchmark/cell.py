@@ -1,4 +1,4 @@
-"""What runs inside the process of one cell: ``python -m guardianflow.vision.benchmark.cell SPEC.json STEP PARENT``.
+"""What runs inside the process of one cell: ``python -m guardianflow.vision.benchmark.cell SPEC.json STEP``.
 
 ``prepare`` exports the model, ``measure`` opens it and measures. A result is written once, whole, at the end;
 a process that dies before leaves none, and who started it
@@ -27,8 +27,6 @@ from guardianflow.vision.model_artifacts import ModelFile
 
 __all__ = ["main"]
 
-_PDEATHSIG = 1
-_SIGKILL = 9
 _MEMORY_TYPES = {"MemoryError", "OutOfMemoryError", "_ArrayMemoryError"}
 _MEMORY_WORDS = (
     "out of memory", "bad_alloc", "bad allocation", "can't allocate memory", "cannot allocate memory",
@@ -67,13 +65,12 @@ def main(
     """Run one step of a cell.
 
     Args:
-        arguments: File of the specification, step, and the process id of who started us.
+        arguments: File of the specification, and step.
         open_backend: Default: that of the catalogue.
         prepare_model: Default: that of the exports.
     """
-    file, step, parent = sys.argv[1:] if arguments is None else arguments
+    file, step = sys.argv[1:] if arguments is None else arguments
     faulthandler.enable()
-    _end_with(int(parent))
     _be_the_first_to_go()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec = CellSpec.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
@@ -155,17 +152,6 @@ def _leave(code: int) -> int:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     return code
-
-
-def _end_with(parent: int) -> None:
-    """Die when who started us does: a benchmark that was killed leaves no cell behind (Linux)."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(1)
 
 
 def _be_the_first_to_go() -> None:

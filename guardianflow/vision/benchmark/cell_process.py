@@ -22,7 +22,9 @@ from typing import Any
 
 from guardianflow.exceptions import InputError
 from guardianflow.files.run_folder import write_json
-from guardianflow.processes.memory_watch import MemoryWatch, memory_limit
+from guardianflow.processes.control_group import ControlGroup
+from guardianflow.processes.keeper import kept
+from guardianflow.processes.process_watch import ProcessWatch, memory_limit
 from guardianflow.vision.backends.catalog import BACKENDS
 from guardianflow.vision.benchmark.cell_results import CellProgress, CellResult, CellSpec
 
@@ -157,15 +159,17 @@ class _Watched:
     _last: CellProgress = field(default_factory=lambda: CellProgress("start"))
 
     def run(self) -> _Ended:
+        group = ControlGroup()
         with (self.folder / LOG_FILE).open("ab") as log_file:
             process = subprocess.Popen(
-                [*self.program, str(self.folder / SPEC_FILE), self.step, str(os.getpid())],
+                kept([*self.program, str(self.folder / SPEC_FILE), self.step], grace_s=0.0),
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **group.environment},
                 start_new_session=True,  # Ctrl-C reaches this process alone, and it ends the cell
             )
-        watch = MemoryWatch(process.pid)
+        watch = ProcessWatch(process.pid, kept=True, group=group)
         try:
             stopped, reason = self._watch(process, watch)
         except BaseException:
@@ -174,12 +178,12 @@ class _Watched:
         if stopped:
             _end(process, watch)
         else:
-            watch.end_leftovers()
+            watch.end()
         self._report()
         tail = _tail(self.folder / LOG_FILE)
         return _Ended(process.returncode, stopped, reason, self._last.step, watch.peak_mb, tail)
 
-    def _watch(self, process: subprocess.Popen[bytes], watch: MemoryWatch) -> tuple[str, str]:
+    def _watch(self, process: subprocess.Popen[bytes], watch: ProcessWatch) -> tuple[str, str]:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_S)
@@ -216,12 +220,12 @@ class _Watched:
                 self.on_progress(self._last)
 
 
-def _end(process: subprocess.Popen[bytes], watch: MemoryWatch) -> None:
+def _end(process: subprocess.Popen[bytes], watch: ProcessWatch) -> None:
     """SIGTERM to all of it, and SIGKILL to what is left after a while."""
     watch.signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_S)
-    watch.end_leftovers()
+    watch.end()
     process.wait()
 
 

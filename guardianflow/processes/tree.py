@@ -1,4 +1,4 @@
-"""The processes below a supervisor, whoever their parent was before it ended.
+"""The processes below this one, whoever their parent was before it ended.
 
 A child subreaper adopts what a script's children leave behind when they fork twice; so all that a script ever
 started is a descendant, and when there is no child left, nothing is.
@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["ProcessTree", "adopt_orphans", "die_with_parent", "marked"]
+__all__ = [
+    "CHILDREN_KNOWN",
+    "LINUX",
+    "ProcessTree",
+    "adopt_orphans",
+    "descendants",
+    "die_with_parent",
+    "first_child",
+    "marked",
+]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,14 +68,14 @@ class ProcessTree:
 
     def living(self) -> list[int]:
         """Their process ids; those that have ended and were not waited for don't count."""
-        if _CHILDREN_FILE:
-            return [pid for pid in _descendants(os.getpid()) if _state(pid) not in "ZX"]
+        if CHILDREN_KNOWN:
+            return [pid for pid in descendants(os.getpid()) if _state(pid) not in "ZX"]
         return self._living_by_psutil()
 
     def memory_mb(self) -> float:
         """Resident memory of all of them now, MB; pages that they share count in each."""
-        if _CHILDREN_FILE:
-            held = sum(_resident(pid) for pid in _descendants(os.getpid()))
+        if CHILDREN_KNOWN:
+            held = sum(_resident(pid) for pid in descendants(os.getpid()))
         else:
             import psutil
 
@@ -131,12 +140,24 @@ def _marked_by_psutil(variable: str, value: str) -> list[int]:
     return found
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """The ids of all below a process, a parent before its children."""
+    if not CHILDREN_KNOWN:
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
+        return
     waiting = [pid]
     while waiting:
         for child in _children(waiting.pop()):
             yield child
             waiting.append(child)
+
+
+def first_child(pid: int) -> int:
+    """Of those that a process has now, the one that was there first; 0: none, or it can't be told (Linux only)."""
+    return next(iter(_children(pid)), 0)
 
 
 def _children(pid: int) -> list[int]:
@@ -163,4 +184,4 @@ def _resident(pid: int) -> int:
         return 0
 
 
-_CHILDREN_FILE = LINUX and Path(f"/proc/self/task/{os.getpid()}/children").exists()
+CHILDREN_KNOWN = LINUX and Path(f"/proc/self/task/{os.getpid()}/children").exists()
