@@ -10,7 +10,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from guardianflow import __version__
 from guardianflow.core.metrics import MetricRecord
 from guardianflow.core.registry import ModelVersion
 from guardianflow.files.run_folder import write_text
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.scenes.scenes import SceneConfig, generate_images
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def picture_of(page: Path) -> Path | None:
     if browser is None:
         return None
     picture = page.with_suffix(".png")
-    with tempfile.TemporaryDirectory() as profile:
+    with ScratchFolder("browser") as profile:
         flags = [
             "--headless",
             "--disable-gpu",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -38,6 +37,8 @@ def kept(
     argv: Sequence[str], *, if_alone: signal.Signals = KILL, patience_s: float = 0.0, grace_s: float = 2.0
 ) -> list[str]:
     """A command with its keeper before it, to be started by this process; the options are those of :func:`keep`."""
+    import shutil  # here: a keeper begins in a moment
+
     if not CHILDREN_KNOWN or shutil.which(argv[0]) is None:  # whoever starts it says better that it isn't there
         return list(argv)
     return [
@@ -105,6 +106,10 @@ class _Keeper:
                 os.kill(self._child, signal.SIGCONT)  # one that was halted would not see it
         self._end_all(grace_s if self._status is not None else 0.0)
         self._group.leave()
+        if os.getppid() != self._parent:  # it had no time to remove its own
+            from guardianflow.files.scratch import sweep_scratch  # here: a keeper begins in a moment
+
+            sweep_scratch()
         self._end_likewise()
 
     def _end_all(self, grace_s: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from guardianflow.core.config import Settings, sqlite_path
 from guardianflow.exceptions import GuardianFlowError, NotFoundError, TrackingUnavailableError
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.registry.mlmodel import MLmodel
 from guardianflow.runs.mlflow_runs import local_folder, make_client, pages
 from guardianflow.runs.tracking_store import explain_failure
@@ -88,8 +88,8 @@ class MlflowRegistry:
                 _require_store(root)
             yield _within(root, artifact, missing)
             return
-        with tempfile.TemporaryDirectory(prefix="guardianflow-") as folder:
-            found = self._ask(lambda: self._download(run, artifact, folder), gone=missing)
+        with ScratchFolder("registry") as scratch:
+            found = self._ask(lambda: self._download(run, artifact, str(scratch)), gone=missing)
             if not Path(found).exists():
                 raise NotFoundError(missing)
             yield Path(found)

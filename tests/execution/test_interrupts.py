@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,7 +155,7 @@ def test_a_signal_takes_the_kernels_children_along(notebooks, output, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["the process", "the kernel's parent"])
-def test_a_kill_takes_the_kernels_children_along(notebooks, output, tmp_path, how):
+def test_a_kill_takes_the_kernels_children_and_its_sockets_along(notebooks, output, tmp_path, monkeypatch, how):
     theirs = how != "the process"
     options = {
         "template": str(notebooks / "leaves_children.ipynb"),
@@ -163,15 +164,19 @@ def test_a_kill_takes_the_kernels_children_along(notebooks, output, tmp_path, ho
         "cwd": str(tmp_path),
         "html": False,
     }
-    with running(options) as run:
-        if theirs:
-            assert run.answer()["result"]["status"] == "killed"
-            assert len((tmp_path / "pids").read_text().split()) == 3
-        else:
-            wait_for((tmp_path / "began").exists)
-            run.process.kill()
-            run.process.wait()
-        wait_for(lambda: marked_processes(tmp_path) == [], 10)
+    with tempfile.TemporaryDirectory(prefix="gf") as temporary, monkeypatch.context() as patch:
+        patch.setenv("TMPDIR", temporary)
+        with running(options) as run:
+            if theirs:
+                assert run.answer()["result"]["status"] == "killed"
+                assert len((tmp_path / "pids").read_text().split()) == 3
+            else:
+                wait_for((tmp_path / "began").exists)
+                assert len(list(Path(temporary).glob("*/*/kernel.json"))) == 1
+                run.process.kill()
+                run.process.wait()
+            wait_for(lambda: marked_processes(tmp_path) == [], 10)
+            wait_for(lambda: not list(Path(temporary).glob("*/*")), 10)
 
 
 def test_after_a_kill_of_the_process_the_file_is_whole_and_the_kernel_gone(notebooks, output, saved, tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from guardianflow.adapters.finished_runs.mlflow_source import MAX_VALUE, SourceRun, whole
 from guardianflow.exceptions import InputError
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.text.printable import printable
 
 __all__ = ["read_database"]
@@ -42,7 +42,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         if any(side.stat().st_size for side in beside):
             # Somebody writes to it, or was killed while writing. To read what is in the journal, SQLite must
             # write: it does so in a copy.
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guardianflow-")))
+            folder = stack.enter_context(ScratchFolder("import"))
             path = _copied(path, beside, folder)
             uri = path.as_uri()
         else:

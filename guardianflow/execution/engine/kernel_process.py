@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from guardianflow.exceptions import NotFoundError
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.processes.control_group import ControlGroup
 from guardianflow.processes.interrupts import send_to_group
 from guardianflow.processes.process_watch import ProcessWatch
@@ -101,10 +99,8 @@ class KernelWorkspace:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="gfk-"))
-        if len(os.fsencode(self.folder)) > _LONGEST_SOCKET_FOLDER and Path("/tmp").is_dir():  # noqa: S108
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = Path(tempfile.mkdtemp(prefix="gfk-", dir="/tmp"))
+        self._scratch = ScratchFolder("kernel", longest=_LONGEST_SOCKET_FOLDER)
+        self.folder = self._scratch.path
         self.log_path = self.folder / "kernel.log"
 
     def manager_options(self) -> dict[str, Any]:
@@ -128,7 +124,7 @@ class KernelWorkspace:
 
     def close(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._scratch.close()
 
 
 class KernelProcesses:

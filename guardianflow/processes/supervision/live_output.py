@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
-import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.processes.supervision.streams import widen
 
 __all__ = ["VARIABLE", "LiveOutput", "live_folder"]
@@ -49,11 +48,13 @@ class LiveOutput:
         self._targets = dict(zip(_NAMES, (stdout, stderr), strict=True))
         self._threads: list[threading.Thread] = []
         self._stop: tuple[int, int] | None = None
+        self._scratch: ScratchFolder | None = None
 
     def __enter__(self) -> Self:
         if not hasattr(os, "mkfifo"):
             return self
-        self.folder = Path(tempfile.mkdtemp(prefix="guardianflow-live-"))
+        self._scratch = ScratchFolder("live")
+        self.folder = self._scratch.path
         try:
             self._stop = os.pipe()
             for name, target in self._targets.items():
@@ -108,7 +109,8 @@ class LiveOutput:
             for thread in self._threads:
                 thread.join()  # as long as a terminal that is held (Ctrl-S) takes; Ctrl-C ends it
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self._scratch is not None:
+                self._scratch.close()
             if not any(thread.is_alive() for thread in self._threads):
                 os.close(reader)
             self._threads, self._stop = [], None

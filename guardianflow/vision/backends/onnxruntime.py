@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._imports import require
 from guardianflow.exceptions import InputError, ModelFileError
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.vision.backends._base import Backend, BackendInfo, BackendOptions, check_images, check_open, one_line
 from guardianflow.vision.backends.buffers import OutputBuffers, pad_batch
 from guardianflow.vision.backends.nvidia import driver_problem, gpu_index
@@ -57,8 +57,8 @@ class OnnxRuntimeBackend(Backend):
             msg = f"model {model.path} takes batches of {model.batch}, not of {options.batch}; export it again"
             raise InputError(msg)
         provider = self._choose(options.device)
-        with tempfile.TemporaryDirectory(prefix="guardianflow-ort-") as folder:
-            optimised = Path(folder) / "optimised.onnx" if model.precision != "fp32" else None
+        with ScratchFolder("onnxruntime") as folder:
+            optimised = folder / "optimised.onnx" if model.precision != "fp32" else None
             self._session: Any = self._open(model, provider, optimised)
             active = self._session.get_providers()[0]
             executed, computed = self._read_back(model, optimised, active)

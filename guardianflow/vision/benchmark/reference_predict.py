@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.vision._ultralytics import import_ultralytics
 from guardianflow.vision.backends._base import BackendInfo
 from guardianflow.vision.benchmark.cell_results import REFERENCE
@@ -64,7 +64,7 @@ class UltralyticsPredict:
             self._options["quantize"] = 16
         self._rows: list[StageRow] = []
         self._wall_s = 0.0
-        self._scratch = tempfile.TemporaryDirectory(prefix="guardianflow-reference-")
+        self._scratch = ScratchFolder("reference")
 
     @property
     def info(self) -> BackendInfo:
@@ -125,7 +125,7 @@ class UltralyticsPredict:
             for image in chunk:
                 yield from self._model.predict(image, **self._options)
             return
-        listing = Path(self._scratch.name) / "images.txt"
+        listing = self._scratch.path / "images.txt"
         listing.write_text("\n".join(paths), encoding="utf-8")
         yield from self._model.predict(str(listing), stream=True, batch=self.config.batch, **self._options)
 
@@ -133,7 +133,7 @@ class UltralyticsPredict:
         """Let go of the model."""
         self._model = None
         with contextlib.suppress(OSError):
-            self._scratch.cleanup()
+            self._scratch.close()
 
     def __enter__(self) -> Self:
         return self
