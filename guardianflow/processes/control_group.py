@@ -16,7 +16,7 @@ __all__ = ["ControlGroup", "JoinedGroup"]
 _VARIABLE = "GUARDIANFLOW_CONTROL_GROUP"
 _EMPTY_S = 2.0
 _PAUSE_S = 0.01
-_PROCESSES, _KILL = "cgroup.procs", "cgroup.kill"
+_PROCESSES, _KILL, _FREEZE = "cgroup.procs", "cgroup.kill", "cgroup.freeze"
 
 
 class ControlGroup:
@@ -39,6 +39,14 @@ class ControlGroup:
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 (self._folder / _KILL).write_text("1", encoding="ascii")
+
+    def thaw(self) -> bool:
+        """Let them go on where they were frozen; whether they were."""
+        frozen = [group / _FREEZE for group in self._groups() if 1 in _numbers_in(group / _FREEZE)]
+        for file in frozen:
+            with contextlib.suppress(OSError):
+                file.write_text("0", encoding="ascii")
+        return bool(frozen)
 
     def remove(self) -> None:
         """Remove it; the system lets go of the last that died in it a moment later."""

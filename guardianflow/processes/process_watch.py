@@ -99,7 +99,9 @@ class ProcessWatch:
         return first_child(self.pid) if self._kept else self.pid
 
     def wake(self, pid: int) -> bool:
-        """Let a process go on that was halted; whether it was, or is held by a debugger."""
+        """Let a process go on that was halted or frozen; whether it was, or is held by a debugger."""
+        if self._group is not None and self._group.thaw():
+            return True
         with contextlib.suppress(psutil.Error, OSError):
             if (state := psutil.Process(pid).status()) == psutil.STATUS_STOPPED:
                 os.kill(pid, signal.SIGCONT)
@@ -172,7 +174,7 @@ class ProcessWatch:
             return True
         if self._root is None or not hasattr(os, "getpgid") or os.getpgid(process.pid) != self.pid:
             return False
-        return bool(process.create_time() >= self._root.create_time())
+        return self._root.is_running() or not psutil.pid_exists(self.pid)  # else the group is another's with its id
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -465,8 +465,16 @@ def daemon_lives(pid_file: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("way", ["halt", "halt-again-and-again", "hold"])
+def needs_a_control_group(needed: bool) -> None:
+    group = ControlGroup()
+    group.remove()
+    if needed and not group.environment:
+        pytest.skip("control groups (version 2) are had as root, or where one was delegated")
+
+
+@pytest.mark.parametrize("way", ["halt", "halt-again-and-again", "hold", "freeze"])
 def test_timeout_holds_though_the_script_stops_its_supervisor(script, tmp_path, way):
+    needs_a_control_group(way == "freeze")
     ended = script("turns_on_its_supervisor.py", way, str(tmp_path / "pid"), limits={"timeout_s": 1}).run()
     assert (ended.exit_code, ended.signal, ended.stopped) == (None, "SIGKILL", "timeout")
     assert ended.reason.startswith("it took longer than 1 s and was ended; allow it more with --timeout")
@@ -483,12 +491,9 @@ def test_memory_limit_holds_though_the_script_holds_its_supervisor(script, tmp_p
     assert not daemon_lives(tmp_path / "pid")
 
 
-@pytest.mark.parametrize("way", ["kill", "kill-the-keeper", "kill-both"])
+@pytest.mark.parametrize("way", ["kill", "kill-the-keeper", "kill-both", "kill-from-another-group"])
 def test_daemon_without_an_environment_ends_though_the_script_kills_its_supervisor(script, tmp_path, way):
-    if way == "kill-both" and not (group := ControlGroup()).environment:
-        pytest.skip("as root, or where a control group was delegated")
-    elif way == "kill-both":
-        group.remove()
+    needs_a_control_group(way in {"kill-both", "kill-from-another-group"})
     ended = script("turns_on_its_supervisor.py", way, str(tmp_path / "pid"), limits={"timeout_s": 15}).run()
     assert (ended.exit_code, ended.stopped) == (None, "terminated")
     assert ended.wall_s < 10

@@ -20,6 +20,7 @@ __all__ = ["Guard"]
 _LOOK_S = 0.25
 _BEYOND_S = 6.0
 _GONE_S = 5.0
+_SILENT_S = 15.0
 _LATE = "its supervisor was halted or held, and the limit was kept from outside"
 
 
@@ -30,16 +31,17 @@ class Guard:
         job: Has the limits.
         pid: What was started: the supervisor's keeper, or the supervisor where there are no keepers.
         group: Their control group.
-        has_ended: Whether the supervisor has said how the script ended.
+        silent_s: How long the supervisor has said nothing though somebody listens, s; ``None`` when it has said how the
+            script ended.
 
     Attributes:
         stopped: Which limit was kept from here: ``"timeout"``, ``"out_of_memory"``, or empty.
     """
 
-    def __init__(self, job: Job, pid: int, group: ControlGroup, has_ended: Callable[[], bool]) -> None:
+    def __init__(self, job: Job, pid: int, group: ControlGroup, silent_s: Callable[[], float | None]) -> None:
         self.stopped = ""
         self._job = job
-        self._has_ended = has_ended
+        self._silent_s = silent_s
         self._began = time.monotonic()
         self._held_mb = 0.0
         self._supervisor = 0
@@ -93,10 +95,9 @@ class Guard:
     def _take_over(self) -> None:
         """End all that the script started. A supervisor that can go on then says what there was."""
         self._watch.end(but={self._supervisor})
-        held_until = time.monotonic() + _GONE_S
-        while not self._has_ended() and not self._off.wait(_LOOK_S / 10):
-            if not self._is_held():
-                held_until = time.monotonic() + _GONE_S
-            elif time.monotonic() > held_until:
+        since = time.monotonic()
+        while (silent := self._silent_s()) is not None and not self._off.wait(_LOOK_S / 10):
+            patience = _GONE_S if self._is_held() else _SILENT_S
+            if min(silent, time.monotonic() - since) > patience:
                 self._watch.end()
                 return

@@ -75,6 +75,7 @@ class SupervisorLink:
         self._complaint = ""
         self._briefed = threading.Event()
         self._began = 0.0
+        self._heard = 0.0
         self._seen = {STDOUT: 0, STDERR: 0}
         self._listener = threading.Thread(target=self._listen, daemon=True, name="guardianflow-supervisor")
 
@@ -102,8 +103,8 @@ class SupervisorLink:
             )
         except OSError as error:
             raise RunFailedError(f"{self._program[0]} can't be started to supervise the script: {error}") from error
-        self._began = time.monotonic()
-        self._guard = Guard(self._job, self._process.pid, self._group, lambda: self.facts is not None)
+        self._began = self._heard = time.monotonic()
+        self._guard = Guard(self._job, self._process.pid, self._group, self._silent_s)
         self._listener.start()
 
     def receive(self, timeout_s: float) -> Message | None:
@@ -168,6 +169,12 @@ class SupervisorLink:
     def _was_killed(self) -> bool:
         return self._process is not None and self._process.returncode == -signal.SIGKILL
 
+    def _silent_s(self) -> float | None:
+        """How long it has said nothing though we listen; ``None`` when it has said how the script ended."""
+        if self.facts is not None:
+            return None
+        return 0.0 if self._messages.qsize() else time.monotonic() - self._heard
+
     def _write(self, data: bytes) -> None:
         if self._process is not None and self._process.stdin is not None:
             view = memoryview(data)
@@ -185,6 +192,7 @@ class SupervisorLink:
         self._write(len(job).to_bytes(4, "big") + job)  # here, since no signal can cut it short
         self._briefed.set()
         while data := pipe.read(_READ_BYTES):
+            self._heard = time.monotonic()
             for kind, payload in frames.feed(data):
                 self._take(kind, payload)
         self._messages.put(None)
