@@ -100,21 +100,20 @@ class _Walk:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._host = "127.0.0.1" if stack.bind in {"0.0.0.0", "::"} else stack.bind  # noqa: S104 - compared with
         port = stack.need
         self._urls = {
-            "mlflow": f"http://{self._host}:{port('MLFLOW_PORT')}",
-            "api": f"http://{self._host}:{port('API_PORT')}",
-            "pages": f"http://{self._host}:{port('PAGES_PORT')}",
-            "s3": f"http://{self._host}:{port('S3_PORT')}",
-            "filer": f"http://{self._host}:{port('SEAWEEDFS_FILER_PORT')}",
+            "mlflow": f"http://{stack.host}:{port('MLFLOW_PORT')}",
+            "api": f"http://{stack.host}:{port('API_PORT')}",
+            "pages": f"http://{stack.host}:{port('PAGES_PORT')}",
+            "s3": f"http://{stack.host}:{port('S3_PORT')}",
+            "filer": f"http://{stack.host}:{port('SEAWEEDFS_FILER_PORT')}",
         }
         password = port("GUARDIANFLOW_DB_PASSWORD")
         self._settings = Settings(
             mlflow_tracking_uri=self._urls["mlflow"],
             mlflow_tracking_username=stack.environment.get("MLFLOW_TRACKING_USERNAME") or "guardianflow",
             mlflow_tracking_password=port("MLFLOW_TRACKING_PASSWORD"),
-            database_url=f"postgresql://guardianflow:{password}@{self._host}:{port('POSTGRES_PORT')}/guardianflow",
+            database_url=f"postgresql://guardianflow:{password}@{stack.host}:{port('POSTGRES_PORT')}/guardianflow",
             work_dir=stack.home / "check",
             actor="stack check",
         )

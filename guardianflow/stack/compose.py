@@ -104,6 +104,11 @@ class Stack:
     environment: Mapping[str, str] = field(repr=False)
     services: Mapping[str, Service] = field(repr=False)
 
+    @property
+    def host(self) -> str:
+        """Where this machine reaches what is published."""
+        return _HERE if self.bind in {"0.0.0.0", "::"} else self.bind  # noqa: S104 - compared with
+
     def need(self, name: str) -> str:
         """A value of ``.env``.
 

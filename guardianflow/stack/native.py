@@ -338,14 +338,9 @@ class _Kept:
     def _postgres(self) -> tuple[list[str], postgres.Identity]:
         """What the image's entrypoint does: a cluster where there is none, and the server on it."""
         who = postgres.identity()
-        data = next(iter(self.service.volumes.values()))
-        data.parent.mkdir(parents=True, exist_ok=True)
-        if who:
-            for folder in (data.parent, *data.parents):
-                with contextlib.suppress(OSError):
-                    if folder.is_relative_to(self.stack.home):
-                        folder.chmod(0o711)
-        programs = postgres.reachable(postgres.find_programs(), self.stack.home / "programs", who)
+        data = postgres.place_of(next(iter(self.service.volumes.values())), self.stack.home, who)
+        found = postgres.find_programs("initdb", "postgres", "pg_isready")
+        programs = postgres.reachable(found, data.parent / "programs", who)
         self._programs = [programs]
         environment = self.service.environment
         options = environment.get("POSTGRES_INITDB_ARGS", "").split()

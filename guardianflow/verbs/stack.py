@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +13,7 @@ import typer
 from guardianflow.verbs.frame import Json, verb
 
 if TYPE_CHECKING:
+    from guardianflow.stack.compose import Stack
     from guardianflow.stack.native import Seen
 
 __all__ = ["stack_app"]
@@ -21,6 +25,7 @@ stack_app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of docker-compose.yml and .env.")]
+Target = Annotated[Path, typer.Argument(metavar="BACKUP", help="The folder of the backup.")]
 _COLUMNS = ("service", "state", "port", "process", "restarts", "note")
 
 
@@ -64,7 +69,7 @@ def up(
         print_json({"services": [row.to_dict() for row in seen]})
         return
     print_table(_COLUMNS, _rows(seen))
-    for line in _doors(stack.bind, stack.environment):
+    for line in _doors(stack):
         say(line)
 
 
@@ -106,6 +111,41 @@ def down(folder: Folder = Path(), json: Json = False) -> None:
             f"what it stored is in {stack.home}")  # fmt: skip
 
 
+@stack_app.command("backup")
+@verb
+def backup(target: Target, folder: Folder = Path(), json: Json = False) -> None:
+    """Copy databases and artifacts of the running stack; into an earlier backup: what is new."""
+    from guardianflow.console import print_json, say
+    from guardianflow.stack.backup import back_up
+    from guardianflow.stack.compose import read_stack
+    from guardianflow.text.units import file_size
+
+    with _counted(json) as count:
+        copied = back_up(read_stack(folder), target, on_object=count)
+    if json:
+        print_json(copied.to_dict())
+        return
+    say(f"{copied.folder}: three databases and {copied.objects} objects, {file_size(copied.size_bytes)}; "
+        f"{copied.new} objects were fetched now")  # fmt: skip
+    say("the passwords are not in it: keep .env, too, in a safe place")
+
+
+@stack_app.command("restore")
+@verb
+def restore(target: Target, folder: Folder = Path(), json: Json = False) -> None:
+    """Fill an empty, running stack from a backup."""
+    from guardianflow.console import print_json, say
+    from guardianflow.stack.backup import restore as fill
+    from guardianflow.stack.compose import read_stack
+
+    with _counted(json) as count:
+        copied = fill(read_stack(folder), target, on_object=count)
+    if json:
+        print_json(copied.to_dict())
+    else:
+        say(f"restored {copied.objects} objects and three databases of {copied.folder}")
+
+
 @stack_app.command("secrets", hidden=True)
 @verb
 def secrets(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
@@ -128,6 +168,18 @@ def prepare() -> None:
         say(line)
 
 
+@contextlib.contextmanager
+def _counted(json: bool) -> Iterator[Callable[[int], None] | None]:
+    """How many objects were copied so far, on a line that renews itself, where somebody looks."""
+    if json or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("databases …") as line:
+        yield lambda count: line.update(f"{count} objects …")
+
+
 def _rows(seen: list[Seen]) -> list[tuple[object, ...]]:
     return [
         (row.name, row.state, ", ".join(map(str, row.ports)), row.pid or "", row.restarts or "", row.note)
@@ -135,9 +187,8 @@ def _rows(seen: list[Seen]) -> list[tuple[object, ...]]:
     ]
 
 
-def _doors(bind: str, environment: object) -> list[str]:
-    values = dict(environment)  # type: ignore[call-overload]
-    host = "127.0.0.1" if bind in {"0.0.0.0", "::"} else bind  # noqa: S104 - compared with
+def _doors(stack: Stack) -> list[str]:
+    host, values = stack.host, stack.environment
     return [
         f"the pages   http://{host}:{values['PAGES_PORT']}/?token=…   (GUARDIANFLOW_PAGES_TOKEN in .env)",
         f"MLflow      http://{host}:{values['MLFLOW_PORT']}   (MLFLOW_TRACKING_USERNAME and …_PASSWORD in .env)",
