@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fire test-fresh lint types notebooks format bench lab dashboard mlflow lock clean distclean \
-	set-up-base set-up-dev set-up-lab
+	set-up-base set-up-dev set-up-lab set-up-stack stack
 
 ARGS ?=
 BIN := .venv/bin
@@ -51,6 +51,9 @@ lab: set-up-lab ## Open JupyterLab, on copies of the notebooks in guardianflow-w
 dashboard: set-up-lab ## Show the sites, alerts and advice as pages on http://127.0.0.1:8866 (ARGS="--port …")
 	@$(BIN)/guardianflow dashboard $(ARGS)
 
+stack: set-up-stack ## Run the team's stack without Docker: PostgreSQL, SeaweedFS, MLflow, the API, the pages (docs/DEPLOY.md)
+	@$(BIN)/guardianflow stack init && $(BIN)/guardianflow stack up $(ARGS)
+
 mlflow: set-up-base ## Browse runs and models in MLflow's pages on http://127.0.0.1:5000
 	@uri="$$($(BIN)/python -c 'from guardianflow import Settings; print(Settings().mlflow_tracking_uri)')"; \
 	case "$$uri" in \
@@ -79,3 +82,6 @@ set-up-dev:
 
 set-up-lab:
 	@sh tools/setup.sh lab
+
+set-up-stack:
+	@sh tools/setup.sh stack

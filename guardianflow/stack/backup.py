@@ -1,8 +1,8 @@
 """A copy of all that a stack holds, made while it works, and a stack made of it.
 
 PostgreSQL is dumped by its own ``pg_dump``, our state first: what a row of ours names, MLflow and the object store have
-had before. Objects are kept once under their SHA-256, so the next backup into the same folder fetches what is new. The
-manifest is written last: a folder without one is no backup.
+had before. Dumps and objects lie under their SHA-256, so the next backup into the same folder fetches what is new and
+leaves the earlier one whole until the manifest, which is written last, names what belongs to it.
 """
 
 from __future__ import annotations
@@ -70,17 +70,21 @@ def back_up(stack: Stack, folder: str | Path, *, on_object: Callable[[int], None
     try:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / _MANIFEST).is_file():
             raise InputError(f"{folder} holds something else than a backup; name a new folder")
-        (folder / "objects").mkdir(parents=True, exist_ok=True)
+        files = folder / "files"
+        files.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        dumps = {name: _dump(stack, name, folder / f"{name}.dump") for name in DATABASES}
+        dumps = {name: _dump(stack, name, files) for name in DATABASES}
         known = _manifest(folder)["objects"] if (folder / _MANIFEST).is_file() else {}
-        objects, new = _fetch(stack, folder / "objects", known, on_object)
+        objects, new = _fetch(stack, files, known, on_object)
         made = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / _MANIFEST, {"version": __version__, "made": made, "dumps": dumps, "objects": objects})
-        _drop_unused(folder / "objects", {row["sha256"] for row in objects.values()})
+        used = {*dumps.values(), *(row["sha256"] for row in objects.values())}
+        for path in files.rglob("*"):
+            if path.is_file() and path.name not in used:
+                path.unlink()
     except OSError as error:
         raise InputError(f"the backup {folder} can't be written: {error}. What was there is as it was") from error
-    size = sum((folder / f"{name}.dump").stat().st_size for name in DATABASES)
+    size = sum(_place(files, sha256).stat().st_size for sha256 in dumps.values())
     return Copied(folder, len(objects), size + sum(row["size"] for row in objects.values()), new)
 
 
@@ -104,11 +108,11 @@ def restore(stack: Stack, folder: str | Path, *, on_object: Callable[[int], None
     _refuse_full(stack)
     client = _client(stack)
     for count, (key, row) in enumerate(manifest["objects"].items(), 1):
-        client.upload_file(str(_place(folder / "objects", row["sha256"])), BUCKET, key)
+        client.upload_file(str(_place(folder / "files", row["sha256"])), BUCKET, key)
         if on_object is not None:
             on_object(count)
     for name in reversed(DATABASES):  # ours last: as long as it is empty, this can be done again
-        _restore_database(stack, name, folder / f"{name}.dump")
+        _restore_database(stack, name, _place(folder / "files", manifest["dumps"][name]))
     _keep_password(stack)
     prepare(stack.services["prepare"].environment)  # migrations, what Grafana may read, this stack's own key
     size = sum(row["size"] for row in manifest["objects"].values())
@@ -119,10 +123,9 @@ def restore(stack: Stack, folder: str | Path, *, on_object: Callable[[int], None
 
 
 def _dump(stack: Stack, name: str, target: Path) -> str:
-    part = target.with_suffix(".part")
+    part = target / f"{name}.part"
     _run(stack, name, "pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
-    part.replace(target)
-    return hash_file(target)
+    return _keep(part, hash_file(part), target)
 
 
 def _restore_database(stack: Stack, name: str, dump: Path) -> None:
@@ -206,23 +209,21 @@ def _get(client: Any, key: str, target: Path) -> str:
                 digest.update(chunk)
                 file.write(chunk)
             file.close()
-            place = _place(target, digest.hexdigest())
-            place.parent.mkdir(exist_ok=True)
-            Path(file.name).replace(place)
+            return _keep(Path(file.name), digest.hexdigest(), target)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    return digest.hexdigest()
+
+
+def _keep(part: Path, sha256: str, target: Path) -> str:
+    place = _place(target, sha256)
+    place.parent.mkdir(exist_ok=True)
+    part.replace(place)
+    return sha256
 
 
 def _place(folder: Path, sha256: str) -> Path:
     return folder / sha256[:2] / sha256
-
-
-def _drop_unused(folder: Path, used: set[str]) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name not in used:
-            path.unlink()
 
 
 # --- the manifest -----------------------------------------------------------------------------------------------------
@@ -244,9 +245,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check(folder: Path, manifest: Mapping[str, Any]) -> None:
-    wanted = {folder / f"{name}.dump": sha256 for name, sha256 in manifest["dumps"].items()}
-    wanted |= {_place(folder / "objects", row["sha256"]): row["sha256"] for row in manifest["objects"].values()}
-    for path, sha256 in wanted.items():
+    for sha256 in (*manifest["dumps"].values(), *(row["sha256"] for row in manifest["objects"].values())):
+        path = _place(folder / "files", sha256)
         try:
             if hash_file(path) != sha256:
                 raise InputError(f"{path} is not what was backed up; nothing was restored. Take another backup")
