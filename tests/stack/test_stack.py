@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from guardianflow import Reporter
-from guardianflow.processes.supervision.tree import marked
+from guardianflow.processes.tree import marked
 from tests.browser.conftest import START, browser  # noqa: F401 - a fixture
 from tests.test_whole_way import BOUND, CAMERA, MODEL, RULES, SAMPLE, SITE, TRAIN, draw, join, page_text, until
 
