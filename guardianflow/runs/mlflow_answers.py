@@ -1,7 +1,7 @@
-"""The answers that MLflow gets, from its server and from S3, held to the limits of :mod:`guardianflow._answers`.
+"""The answers that MLflow gets, from its server, S3 and a database, held to the limits of :mod:`guardianflow._answers`.
 
-MLflow keeps its HTTP sessions and its S3 clients to itself. Each is taken at the one function that hands it out; what
-MLflow has set on it (retries, keep-alive, certificates) stays.
+MLflow keeps its HTTP sessions, S3 clients and engines to itself. Each is taken at the one function that hands it out;
+what MLflow has set on it (retries, keep-alive, certificates) stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._answers import ANSWER, FILE, AnswerError, LimitedAnswer, asked_for, counted, expect, too_slow
+from guardianflow.state.postgres import watch_server
 
 if TYPE_CHECKING:
     from requests import Response
@@ -25,11 +26,13 @@ _S3_PATIENCE = 3  # times what MLflow's own server gets: it puts the parts of a 
 def limit_answers() -> None:
     """Have every answer that MLflow gets in this process come in time, and fit."""
     from mlflow.store.artifact import s3_artifact_repo
+    from mlflow.store.db import utils as databases
     from mlflow.utils import request_utils
 
     for module, name, limit in (
         (request_utils, "_get_request_session", _limit_session),
         (s3_artifact_repo, "_cached_get_s3_client", _limit_s3),
+        (databases, "create_sqlalchemy_engine", watch_server),
     ):
         setattr(module, name, _then(getattr(module, name), limit))
 

@@ -33,6 +33,7 @@ from guardianflow.runs.tracking_schema import (
     make_tables,
     migrate_file,
 )
+from guardianflow.state.postgres import watch_server
 
 __all__ = ["StoreState", "explain_failure", "look_at_store", "no_mlflow", "open_store"]
 
@@ -99,6 +100,7 @@ def look_at_store(settings: Settings, *, timeout_s: float = 10.0) -> StoreState:
     limit = {"connect_timeout": max(1, int(timeout_s))} if scheme in _TIMED else {}
     with _explained(settings):
         engine = sa.create_engine(uri, poolclass=sa.pool.NullPool, connect_args=limit)
+        watch_server(engine)
         with engine.connect() as connection:
             return _judge(connection, settings, mask_secrets(uri))
 

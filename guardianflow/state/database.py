@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from guardianflow._imports import require
 from guardianflow.core.agreements import server_of
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.exceptions import (
@@ -32,6 +31,7 @@ from guardianflow.exceptions import (
     TrackingUnavailableError,
 )
 from guardianflow.files.process_lock import process_lock
+from guardianflow.state.postgres import postgres_engine
 from guardianflow.state.state_file import back_up, check_file, check_tables, lock_folder, make_whole
 from guardianflow.state.tables import alerts, api_keys, metadata, metric_records, recommendations
 
@@ -200,19 +200,7 @@ def _create_engine(url: str) -> Engine:
     if backend == "sqlite":
         return _sqlite_engine(parsed)
     if backend == "postgresql":
-        require("psycopg", extra="postgres", purpose="a PostgreSQL state database")
-        return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
-            max_overflow=20,
-            connect_args={
-                "connect_timeout": 10,
-                "application_name": "guardianflow",
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
-            },
-        )
+        return postgres_engine(parsed)
     raise ConfigError(
         f"{_SETTING} {mask_secrets(url)!r} is of kind {backend!r}; the state database is SQLite or PostgreSQL. "
         "Use sqlite:////absolute/file.db or postgresql://user:password@host/name."

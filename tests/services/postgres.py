@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -12,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from guardianflow.stack.postgres import Identity, find_programs, identity, make_cluster, reachable
 
@@ -77,6 +81,23 @@ class PostgresServer:
             if self._launch_at(self.port):
                 return
         raise RuntimeError(f"PostgreSQL did not come back:\n{self._log.read_text()[-2000:]}")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """For the block it takes connections and says nothing, as a machine under too much load does."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        server.suspend()  # first, so that it starts no more
+        stopped = [server, *server.children(recursive=True)]
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(stopped):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def url(self, database: str) -> str:
         """The URL of one database."""
