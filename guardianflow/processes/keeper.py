@@ -104,7 +104,9 @@ class _Keeper:
                 break
             with contextlib.suppress(OSError):
                 os.kill(self._child, signal.SIGCONT)  # one that was halted would not see it
-        self._end_all(grace_s if self._status is not None else 0.0)
+        if self._status is None:
+            os.kill(self._child, signal.SIGKILL)
+        self._end_all(grace_s)
         self._group.leave()
         if os.getppid() != self._parent:  # it had no time to remove its own
             from guardianflow.files.scratch import sweep_scratch  # here: a keeper begins in a moment

@@ -66,6 +66,7 @@ def test_what_was_seen_once_is_ended_though_nothing_leads_to_it_any_more(start):
 def test_a_process_that_was_given_the_id_of_another_is_never_hit(start):
     root = start("sleep", "60")
     watch = ProcessWatch(root.pid)
+    time.sleep(0.05)  # starts are told apart by hundredths of a second
     root.kill()
     root.wait()
     for _ in range(50):
@@ -97,3 +98,16 @@ def test_a_keeper_is_as_quiet_as_what_it_keeps(start):
     assert subprocess.run(kept(["sh", "-c", "exit 7"]), check=False).returncode == 7
     with pytest.raises(FileNotFoundError):
         subprocess.run(kept(["no-such-program-there-is"]), check=False)
+
+
+def test_what_is_left_of_a_killed_process_is_told_to_end_before_it_is_killed(start, tmp_path):
+    script = f"cd '{tmp_path}'; trap 'echo told > told; exit' TERM; echo up > up; while :; do sleep 0.05; done"
+    child = f"import subprocess; subprocess.run(['sh', '-c', {script!r}], start_new_session=True)"
+    code = f"import subprocess, sys; from guardianflow.processes.keeper import kept; argv = '-c', {child!r}"
+    code += "; subprocess.run(kept([sys.executable, *argv]))"
+    parent = start(sys.executable, "-c", code)
+    wait_for((tmp_path / "up").exists)
+    keeper = psutil.Process(parent.pid).children()[0]
+    parent.kill()
+    wait_for((tmp_path / "told").exists)
+    wait_for(lambda: not keeper.is_running() or keeper.status() == psutil.STATUS_ZOMBIE)
