@@ -532,6 +532,22 @@ def test_a_preview_runs_nothing(settings: Settings, folder: Path) -> None:
     assert "&lt;" not in preview._repr_html_()
 
 
+def test_where_nothing_was_found_lines_and_a_pattern_that_fits_are_shown(settings: Settings, folder: Path) -> None:
+    text = "for n in range(1, 4):\n    print('round', n, '> error ~', 1 / n, '| token=hunter22222')\n"
+    path = script(folder, "talk.py", text)
+    result = wrapped(settings, folder, path)
+    remark = next(remark for remark in result.remarks if "no metrics were found" in remark)
+    assert "round 1 > error ~ 1.0" in remark
+    assert "round 3 > error" in remark
+    assert "hunter22222" not in remark
+    pattern = remark.split("--metric '")[1].split("'")[0]
+    assert result.to_dict()["metrics"].get("error") is None
+    again = wrapped(settings, folder, path, metric_patterns=[pattern])
+    assert in_mlflow(settings, again.run_id)[1]["error"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    sample = GenericWrapper("people", path, folder, settings=settings).preview(result.folder / "stdout.log")
+    assert pattern in " ".join(sample.remarks)
+
+
 def test_points_reach_the_store_too(settings: Settings, folder: Path) -> None:
     path = script(folder, "t.py", "for i in range(3): print(f'step {i}: loss={1 / (i + 1):.3f}')\n")
     result = wrapped(settings, folder, path)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.wrap.artifacts import ArtifactWatch
+from guardianflow.adapters.wrap.metrics.line_hints import metric_hint
 from guardianflow.adapters.wrap.metrics.lines import MetricLines
 from guardianflow.adapters.wrap.metrics.series import MetricSeries
 from guardianflow.exceptions import InputError
 from guardianflow.processes.supervision.redaction import Redactor
+from guardianflow.processes.supervision.words import end_of_log
 from guardianflow.text.redaction import redact
 
 if TYPE_CHECKING:
@@ -131,4 +133,5 @@ def _metrics_in(
         {"metric": name, "points": seen.count, "first": seen.first, "last": seen.last, "last_step": seen.last_step}
         for name, seen in series.summary().items()
     ]
-    return rows, (*lines.remarks, *series.remarks)
+    hint = "" if rows else metric_hint(Redactor().text(end_of_log(sample)))
+    return rows, (*lines.remarks, *series.remarks, *filter(None, [hint]))

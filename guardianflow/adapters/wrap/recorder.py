@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.metrics.files import GrowingFiles
+from guardianflow.adapters.wrap.metrics.line_hints import metric_hint
 from guardianflow.adapters.wrap.metrics.lines import MetricLines
 from guardianflow.adapters.wrap.metrics.measurement import Measurement
 from guardianflow.adapters.wrap.metrics.series import MetricSeries, Point
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.machine.system import SystemSample, SystemSampler
+from guardianflow.processes.supervision.words import end_of_log
 from guardianflow.runs.tracking import TrackedRun
 
 __all__ = ["LoadRecorder", "MetricRecorder"]
@@ -59,6 +61,7 @@ class MetricRecorder:
         self._sink = sink
         self._lines = {stream: MetricLines(patterns, automatic=automatic) for stream in ("stdout", "stderr")}
         self._files = GrowingFiles(folder, since=time.time(), patterns=files, skip=skip)
+        self._looks = automatic or bool(patterns)
         self._series = MetricSeries()
         self._due = 0.0
         self._stores = True
@@ -78,6 +81,9 @@ class MetricRecorder:
     def remarks(self) -> list[str]:
         """What could not be taken, and why."""
         found = [*self._lines["stdout"].remarks, *self._lines["stderr"].remarks]
+        if self._looks and not self._series.last:
+            logs = "\n".join(end_of_log(self._run.folder / f"{stream}.log") for stream in self._lines)
+            found += filter(None, [metric_hint(logs)])
         return list(dict.fromkeys([*found, *self._files.remarks, *self._series.remarks]))
 
     @property
@@ -87,7 +93,7 @@ class MetricRecorder:
 
     def take_output(self, stream: str, chunk: bytes) -> None:
         """Some of the script's output, in whole lines."""
-        self._series.add(self._lines[stream].feed_fast(chunk), source=stream)
+        self._series.add(self._lines[stream].feed(chunk), source=stream)
 
     def tick(self) -> None:
         """Look at the files, and log what is new; does nothing where the last time was a moment ago."""

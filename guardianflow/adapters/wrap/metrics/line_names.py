@@ -9,122 +9,41 @@ from functools import lru_cache
 
 from guardianflow.core.metrics import legal_metric_name
 
-__all__ = ["is_step_word", "kept_name", "metric_word", "name_before"]
+__all__ = ["FIGURE_WORD", "NAME", "is_figure_word", "is_step_word", "kept_name", "metric_word", "pair_name"]
 
-_STEP_WORDS = frozenset(
-    [
-        "epoch",
-        "epochs",
-        "step",
-        "steps",
-        "iter",
-        "iters",
-        "iteration",
-        "iterations",
-        "global_step",
-        "global_steps",
-        "_step",
-        "batch_idx",
-        "max_epochs",
-        "num_epochs",
-        "total_epochs",
-        "n_epochs",
-        "max_steps",
-        "num_steps",
-        "total_steps",
-        "max_iter",
-        "max_iters",
-        "num_train_epochs",
-        "warmup_steps",
-    ]
-)
-# What stands before a figure and is none: places, moments, identities, settings of the program.
-_NO_METRICS = frozenset(
-    [
-        "eta",
-        "line",
-        "pid",
-        "port",
-        "version",
-        "v_num",
-        "seed",
-        "random_state",
-        "rank",
-        "local_rank",
-        "world_size",
-        "errno",
-        "char",
-        "column",
-        "col",
-        "host",
-        "localhost",
-        "cuda",
-        "device",
-        "http",
-        "https",
-        "file",
-        "imgsz",
-        "img_size",
-        "image_size",
-        "resolution",
-        "maxdets",
-        "progress",
-        "time_stamp",
-        "timestamp",
-        "_timestamp",
-        "ts",
-        "created",
-        "at",
-        "date",
-        "batch_size",
-        "num_workers",
-        "labels_size",
-        "instances",
-        "fraction",
-        "nc",
-        "size",
-        "summary",
-    ]
-)
-# A tight `name:3` is a place (`redis:6379`) rather than a figure, unless the name holds one of these.
-_FIGURE_WORD = re.compile(
+FIGURE_WORD = (
     r"loss|acc|err|map|(?<![a-z])ap|iou|f1|auc|recall|prec|rmse|mae|mse|dice|psnr|ssim|fid|bleu|rouge|ppl|perplex|"
-    r"(?<![a-z])lr|reward|return|score|grad|norm|손실|정확도",
+    r"(?<![a-z])lr|reward|return|score|grad|norm|손실|정확도"
+)
+"""A tight ``name:3`` is a place (``redis:6379``) rather than a figure, unless the name holds one of these."""
+
+# Numbers belong to a name behind `@` (mAP@0.5:0.95), letters in brackets do, too (acc[cls=1]).
+_SIGNS = r"(?:[\w./+\-']++|@\[?[.\d]++:[.\d]++\]?|@|\[[^\W\d][\w .=:@\-]{0,30}\])*+"
+_WORD = rf"(?:[^\W\d_]{_SIGNS}|_[\w./@+\-']{_SIGNS})"
+NAME = rf"(?<![\w/\\~.@$%&?#]){_WORD}(?: {_WORD}){{0,5}}+(?: ?\([\w %/.@:\-]{{1,24}}\))?"
+"""Up to six words that may name a figure."""
+
+_STEP_WORDS = re.compile(
+    r"epoch|epochs|step|steps|iter|iters|iteration|iterations|global_step|global_steps|_step|batch_idx|"
+    r"max_epochs|num_epochs|total_epochs|n_epochs|max_steps|num_steps|total_steps|max_iter|max_iters|"
+    r"num_train_epochs|warmup_steps",
     re.IGNORECASE,
-)
-_QUALIFIERS = frozenset(
-    [
-        "train",
-        "training",
-        "val",
-        "valid",
-        "validation",
-        "test",
-        "testing",
-        "eval",
-        "evaluation",
-        "best",
-        "avg",
-        "average",
-        "mean",
-        "total",
-        "final",
-        "running",
-        "dev",
-        "learning",
-        "epoch",
-        "batch",
-        "top",
-        "box",
-        "cls",
-    ]
-)
-_LEVELS = frozenset(
-    ["INFO", "DEBUG", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL", "TRACE", "NOTE", "NOTICE", "SUCCESS"]
-)
-_WORD = r"[^\W_'][\w./@+\-']*|_[\w./@+\-']+"
-_NAME = re.compile(rf"(?P<name>(?:{_WORD})(?: (?:{_WORD})){{0,5}} ?(?:\([\w %/.\-]{{1,24}}\))?)[\"'\]]?$")
-_BAD_BEFORE = frozenset("/\\~.@$%&?#")
+).fullmatch
+# What stands before a figure and is none: places, moments, identities, settings of the program.
+_NO_METRICS = re.compile(
+    r"eta|line|pid|port|version|v_num|seed|random_state|rank|local_rank|world_size|errno|char|column|col|host|"
+    r"localhost|cuda|device|http|https|file|imgsz|img_size|image_size|resolution|maxdets|progress|time_stamp|"
+    r"timestamp|_timestamp|ts|created|at|date|batch_size|num_workers|labels_size|instances|fraction|nc|size|"
+    r"summary|conf_thresh|iou_thresh",
+    re.IGNORECASE,
+).fullmatch
+_QUALIFIERS = re.compile(
+    r"train|training|val|valid|validation|test|testing|eval|evaluation|best|avg|average|mean|total|final|"
+    r"running|dev|learning|epoch|batch|top|box|cls",
+    re.IGNORECASE,
+).fullmatch
+_LEVELS = re.compile(r"INFO|DEBUG|WARNING|WARN|ERROR|CRITICAL|FATAL|TRACE|NOTE|NOTICE|SUCCESS").fullmatch
+_FILLERS = re.compile(r"for|with|at|of|the|and").fullmatch
 _FILE = re.compile(
     r"\.(py|pyx|ipynb|txt|csv|tsv|json|jsonl|ya?ml|toml|ini|cfg|conf|log|md|html?|xml|pth?|onnx|ckpt|bin|h5|pkl|npz?|"
     r"safetensors|engine|tflite|jpe?g|png|bmp|gif|mp4|avi|zip|gz|tar|cc?|cpp|cu|hh?|hpp|so|sh|java|go|rs|js|ts)$",
@@ -132,12 +51,13 @@ _FILE = re.compile(
 )
 _ERROR_CLASS = re.compile(r"[a-z](Error|Warning|Exception)$")
 _LONGEST = 100
+is_figure_word = re.compile(FIGURE_WORD, re.IGNORECASE).search
 
 
 @lru_cache(maxsize=4_096)
 def is_step_word(name: str) -> bool:
     """Whether a name counts epochs or steps, or says how many there will be, and so is no metric."""
-    return name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].rsplit(" ", 1)[-1].lower() in _STEP_WORDS
+    return _STEP_WORDS(name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].rsplit(" ", 1)[-1]) is not None
 
 
 @lru_cache(maxsize=4_096)
@@ -146,7 +66,7 @@ def metric_word(name: str) -> bool:
     if not any(sign.isalpha() for sign in name) or len(name) > _LONGEST or is_step_word(name):
         return False
     last = name.rsplit(" ", 1)[-1]
-    if name.lower() in _NO_METRICS or last.lower() in _NO_METRICS or last in _LEVELS or " summary" in name:
+    if _NO_METRICS(name) or _NO_METRICS(last) or _LEVELS(last) or " summary" in name:
         return False
     return not _FILE.search(last) and not _ERROR_CLASS.search(last) and not name.startswith("0x")
 
@@ -165,33 +85,21 @@ def kept_name(written: str) -> str:
     return f"{'metric' if legal == 'unnamed' else legal[:200]}-{digest}"
 
 
-def name_before(text: str, sign: str, *, tight_before: bool, tight_after: bool) -> tuple[str, bool] | None:
-    """The name at the end of what stands before ``:`` or ``=``.
+@lru_cache(maxsize=4_096)
+def pair_name(written: str, mark: str, whole: bool) -> str:
+    """The kept name of a figure behind ``:`` or ``=``; empty where none is named.
 
     Args:
-        text: The line up to the sign, from the number before.
-        sign: ``":"`` or ``"="``.
-        tight_before: No blank stands between name and sign.
-        tight_after: No blank stands between sign and number.
-
-    Returns:
-        The name, and whether only a number with a point, an exponent or the like may be its figure;
-        ``None`` where no metric is named.
+        written: The words before the sign.
+        mark: The sign with the blanks around it.
+        whole: The figure has no point and no exponent.
     """
-    found = _NAME.search(text)
-    if found is None:
-        return None
-    before = text[found.start() - 1] if found.start() else ""
-    if (
-        before in _BAD_BEFORE
-        or (before and before in "-'\"" and sign == "=")
-        or (before and before in ":<>!=" and sign == "=")
-    ):
-        return None
-    name = _words(found["name"].strip(" '"), all_of_them=not (sign == "=" and tight_before))
-    if name is None or not metric_word(name) or "://" in name:
-        return None
-    return name, sign == ":" and tight_after and not _FIGURE_WORD.search(name)
+    name = _words(written.strip(" '"), all_of_them=mark[0] != "=")
+    if name is None or not metric_word(name):
+        return ""
+    if whole and mark.endswith(":") and not is_figure_word(name):
+        return ""  # a place: redis:6379
+    return kept_name(name)
 
 
 def _words(name: str, *, all_of_them: bool) -> str | None:
@@ -199,15 +107,15 @@ def _words(name: str, *, all_of_them: bool) -> str | None:
     bracket = name.find("(")
     tail = name[bracket:] if bracket > 0 else ""
     words = (name[:bracket] if bracket > 0 else name).split()
-    while len(words) > 1 and words[0] in _LEVELS:
+    while len(words) > 1 and (_LEVELS(words[0]) or _FILLERS(words[0])):
         words = words[1:]
     if all_of_them and len(words) <= 3:
         kept = words
     else:
         first = len(words) - 1
-        while first > 0 and words[first - 1].lower() in _QUALIFIERS:
+        while first > 0 and _QUALIFIERS(words[first - 1]):
             first -= 1
         kept = words[first:]
-        if all_of_them and not _FIGURE_WORD.search(" ".join(kept)):
+        if all_of_them and not is_figure_word(" ".join(kept)):
             return None
     return " ".join(kept) + (f" {tail}" if tail and name[bracket - 1] == " " else tail)

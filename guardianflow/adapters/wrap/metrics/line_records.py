@@ -16,6 +16,8 @@ __all__ = ["read_record"]
 _DEEPEST = 6
 _MOST_FIGURES = 500
 _STEPS = ("global_step", "step", "_step", "iteration", "iter")
+_COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "AR100s", "AR100m", "AR100l")
+_FIGURE = re.compile(r"[-+]?(?:0|[1-9]\d*)?(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf)")
 _TOKEN = re.compile(
     r"(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
     r"|(?:'(?P<one>(?:[^'\\]|\\.){0,200})'|\"(?P<two>(?:[^\"\\]|\\.){0,200})\")(?P<key>\s*:)?"
@@ -27,7 +29,7 @@ _TOKEN = re.compile(
 def read_record(line: str) -> ToldFigures | None:
     """The record on a line that begins with ``{`` and ends with ``}``; ``None`` where it is none."""
     try:
-        content = json.loads(line)
+        content = json.loads(line if '"' in line else line.replace("'", '"'))
     except RecursionError:
         return ToldFigures([])
     except ValueError:
@@ -61,11 +63,23 @@ def _leaves(content: dict[Any, Any], prefix: str, depth: int) -> Iterator[tuple[
         if isinstance(value, dict):
             if depth < _DEEPEST:
                 yield from _leaves(value, f"{name}.", depth + 1)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            try:
-                yield name, float(value)
-            except OverflowError:
-                continue  # an integer of hundreds of digits is no figure
+        elif isinstance(value, list) and len(value) == len(_COCO) and "coco_eval" in name:  # as DETR logs them
+            said = dict(zip(_COCO, value, strict=True))
+            yield from ((f"{name}/{part}", float(x)) for part, x in said.items() if isinstance(x, float) and x != -1.0)
+        elif (figure := _figure(value)) is not None:
+            yield name, figure
+
+
+def _figure(value: Any) -> float | None:
+    """A number, also one in quotes as fairseq has it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and (not value or not _FIGURE.fullmatch(value)):
+        return None
+    try:
+        return float(value)
+    except (OverflowError, ValueError):
+        return None  # an integer of hundreds of digits, or a lone sign, is no figure
 
 
 def _scanned(line: str) -> Iterator[tuple[str, float]]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 
-from guardianflow.adapters.wrap.metrics.line_names import metric_word
+from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, metric_word
 from guardianflow.adapters.wrap.metrics.measurement import ToldFigures
 
 __all__ = ["LineTable"]
 
-_FIRST = re.compile(
-    r"[ \t|]*(?:epoch|iter|iteration|step|round|class)(?:[ \t]{2,}|\t|[ \t]*\|)[ \t]*[A-Za-z(]", re.IGNORECASE
-)
+_COUNTERS = frozenset(["epoch", "iter", "iteration", "step", "round", "class"])
 _COLUMN = re.compile(r"[A-Za-z(][\w@.:()/\- ]{0,40}")
 _COUNTER = re.compile(r"(\d{1,15})(?:/\d{1,15})?")
 _BAR = re.compile(r":?\s+(?P<percent>\d{1,3})%[\s|━╸╺]|:\s+\d+%$")
 _UNDER_BAR = re.compile(r":[ \t]+\d{1,3}%.*")
 _NO_COLUMNS = frozenset(["images", "labels", "instances", "targets", "size", "img_size", "gpu_mem"])
+_TOTALS = frozenset(["all", "OVERALL", "COMBINED"])
 _LONGEST = 500
 _PATIENCE = 20
 
@@ -28,24 +27,26 @@ class LineTable:
         self.active = False
         self._columns: tuple[list[str], list[str]] = ([], [])
         self._bars = False
+        self._single = False
         self._strange = 0
-
-    @staticmethod
-    def may_begin(line: str) -> bool:
-        """Whether a line looks like column names."""
-        return len(line) <= _LONGEST and _FIRST.match(line) is not None
 
     def begin(self, line: str) -> bool:
         """Read a line of column names; false where it is none."""
-        if not self.may_begin(line):
-            return False
-        text = _UNDER_BAR.sub("", line)
-        self._bars = "|" in text
+        text = _UNDER_BAR.sub("", line) if len(line) <= _LONGEST else ""
+        bars = "|" in text
         text = text.strip(" \t|")
-        wide = [cell.strip() for cell in re.split(r"\|" if self._bars else r"\t|[ ]{2,}", text)]
-        if len(wide) < 3 or not all(_COLUMN.fullmatch(cell) for cell in wide):
+        wide = [cell.strip() for cell in re.split(r"\|" if bars else r"\t|[ ]{2,}", text)]
+        if not all(_COLUMN.fullmatch(cell) for cell in wide):
             return False
-        self._columns = (_named(wide), _named(text.split()))
+        plain = text.split()
+        if not bars and wide[0].lower() not in _COUNTERS:  # a column of names stands without a head
+            wide, plain = ["class", *wide], ["class", *plain]
+        single = wide[0].lower() not in _COUNTERS
+        if single and not any(is_figure_word(cell) for cell in wide):
+            return False
+        if not single and len(wide) < 3:
+            return False
+        self._columns, self._bars, self._single = (_named(wide), _named(plain)), bars, single
         self.active, self._strange = True, 0
         return True
 
@@ -55,7 +56,7 @@ class LineTable:
             return None
         row = self._read(line) if len(line) <= _LONGEST * 2 else None
         self._strange = 0 if row else self._strange + 1
-        self.active = self._strange < _PATIENCE
+        self.active = self._strange < _PATIENCE and not (row and self._single)
         return row
 
     def _read(self, line: str) -> ToldFigures | None:
@@ -65,10 +66,13 @@ class LineTable:
         columns = next((names for names in self._columns if len(names) == len(cells)), None)
         if columns is None:
             return None
+        if self._single:
+            figures = _figures(["", *columns], ["", *cells])
+            return ToldFigures(figures) if len(figures) == len(cells) else None
         first = columns[0].lower()
         counter = _COUNTER.fullmatch(cells[0])
         if first == "class":
-            return ToldFigures(_figures(columns, cells)) if cells[0] == "all" else None
+            return ToldFigures(_figures(columns, cells)) if cells[0] in _TOTALS else None
         if counter is None:
             return None
         # A row under a bar is printed anew with each batch; only the whole epoch's counts.
@@ -81,7 +85,7 @@ def _figures(columns: list[str], cells: list[str]) -> list[tuple[str, float]]:
     for name, cell in zip(columns[1:], cells[1:], strict=True):
         if metric_word(name) and name.lower() not in _NO_COLUMNS and "_" not in cell:
             try:
-                found.append((name, float(cell)))
+                found.append((name, float(cell.rstrip("%"))))
             except ValueError:
                 continue  # 0G, 00:12, 3.4s: no figures
     return found

@@ -1,54 +1,92 @@
 """Measurements out of what a training prints, while it prints.
 
-Recognised are ``name: value`` and ``name=value`` pairs, JSON lines and printed dicts, what progress bars carry
-behind their bars, tables under a line of column names, and the user's own regexes. A value with a percent sign is
-kept as the number that stands there: ``45%`` is 45. A value with a unit of letters (``12GB``, ``3s``), a share
-(``9910/10000``) and a number with thousands separators are none. Which step a figure gets is told in
-:mod:`guardianflow.adapters.wrap.metrics.line_steps`.
+What is recognised stands in one table, :data:`~guardianflow.adapters.wrap.metrics.line_forms.LINE_FORMS`; the
+user's own regexes go before it. A value with a percent sign is kept as the number that stands there: ``45%`` is 45.
+A value with a unit of letters (``12GB``, ``3s``), a share (``9910/10000``) and a number with thousands separators are
+none. Which step a figure gets is told in :mod:`guardianflow.adapters.wrap.metrics.line_steps`.
+
+A training prints the same line again and again with other digits. Where a line's figures stand, its *plan*, is
+therefore looked for once for all lines that differ in their digits alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache
 
-from guardianflow.adapters.wrap.metrics.line_names import kept_name
+from guardianflow.adapters.wrap.metrics.csv_columns import decimal_comma
+from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, PLACES, LineForm
+from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, kept_name, metric_word, pair_name
 from guardianflow.adapters.wrap.metrics.line_patterns import Matched, read_patterns, watched
-from guardianflow.adapters.wrap.metrics.line_plans import NUMBERS, NUMBERS_AND_NAN, LinePlan, plan_line
 from guardianflow.adapters.wrap.metrics.line_records import read_record
-from guardianflow.adapters.wrap.metrics.line_runs import LineRun
 from guardianflow.adapters.wrap.metrics.line_steps import StepClock
 from guardianflow.adapters.wrap.metrics.line_tables import LineTable
-from guardianflow.adapters.wrap.metrics.measurement import MeasuredLines, Measurement
+from guardianflow.adapters.wrap.metrics.measurement import Measurement, ToldFigures
 
 __all__ = ["Measurement", "MetricLines"]
 
 _LINE_LIMIT = 10_000
 _WINDOW = 1 << 18
 _MOST_PLANS = 2_048
-_MOST_RUNS = 256
 _LONGEST_PLANNED = 1_000
 
-# Lines that can hold a figure, found in a whole block at once: sign and number, but no 12:34:56.
-_NUMBER = rb"(?:[-+.0-9]|[nN][aA][nN]|[iI][nN][fF]|(?:torch\.)?tensor\(|(?:np|numpy|jnp)\.|[Aa]rray\()"
-_PAIRS_TEXT = (
-    rb":(?:[ \t]+" + _NUMBER + rb"|(?<![\s\[T][0-9][0-9]:)(?<!:[0-9][0-9]:)" + _NUMBER + rb")|=[ \t]*" + _NUMBER
-)
-_PAIRS = re.compile(_PAIRS_TEXT)
-# … or can tell the step, or begin a table. Slower, therefore only for blocks that hold one of the words.
-_COUNTERS = re.compile(
-    _PAIRS_TEXT
-    + rb"|(?:poch|POCH|tep(?<=[sS]tep)|TEP(?<=STEP)|ter(?<=[iI]ter)(?:ation)?|TER(?<=ITER)(?:ATION)?)"
-    + rb"(?:[\"']?[ \t]*[:=#]?[ \t]*[\[(]?[ \t]*[0-9]|[ \t]{2,}[A-Za-z(]|\t[A-Za-z(]|[ \t]*\|[ \t]*[A-Za-z])"
-)
-_COUNTER_WORDS = (b"poch", b"POCH", b"step", b"Step", b"STEP", b"iter", b"Iter", b"ITER")
-_NAN_WORDS = (b"nan", b"NaN", b"NAN", b"inf", b"Inf", b"INF")
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _OVERLONG = re.compile(rb"([^\n]{%d})[^\n]+" % _LINE_LIMIT)
 _BLANKS = bytes.maketrans(b"\0\b\r", b"  \n")
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_COMMA = re.compile(r"[-+]?0,\d\d")
+_CALL = re.compile(r"\w\([^()]*$")
+_VALIDATES = re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE)
+
+_Span = tuple[int, int]
+_Found = list[tuple[str, float]]
 
 
-Found = list[Measurement | MeasuredLines]
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """Where a figure and the words of its name stand, and how these make a name."""
+
+    form: LineForm
+    names: tuple[_Span, ...]
+    value: _Span
+    mark: str = ""  # the sign of a pair, with the blanks around it
+    whole: bool = False
+    group: str = ""
+
+    def name(self, line: str) -> str:
+        """What it is called in the tracking; empty where the words name no metric."""
+        if self.mark:
+            start, end = self.names[0]
+            return pair_name(line[start:end], self.mark, self.whole)
+        return _name(self.form, self.group, *(line[start:end] for start, end in self.names))
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Where in a line what stands."""
+
+    figures: list[_Figure] = field(default_factory=list)
+    places: dict[str, _Span] = field(default_factory=dict)
+    record: _Span | None = None
+    header: _Span | None = None
+
+    @property
+    def tells(self) -> bool:
+        return bool(self.figures or self.places or self.record or self.header)
+
+    def read(self, line: str) -> _Found:
+        """The figures of a line, by kept name."""
+        found: _Found = []
+        for figure in self.figures:
+            if name := figure.name(line):
+                start, end = figure.value
+                value = _value(line[start:end], name)
+                if value is not None and value != figure.form.void:
+                    found.append((name, value))
+        return found
 
 
 class MetricLines:
@@ -63,20 +101,21 @@ class MetricLines:
             :class:`~guardianflow.adapters.wrap.metrics.line_patterns.LinePattern`. Where one finds a name in a line,
             the same name isn't recognised there once more.
         automatic: Recognise figures without a pattern as well. Steps are recognised either way.
+        forms: The lines that are known.
 
     Raises:
         InputError: A pattern can't be used.
     """
 
-    def __init__(self, patterns: Sequence[str] = (), *, automatic: bool = True) -> None:
+    def __init__(
+        self, patterns: Sequence[str] = (), *, automatic: bool = True, forms: Sequence[LineForm] = LINE_FORMS
+    ) -> None:
         self._patterns = read_patterns(patterns)
         self._automatic = automatic
+        self._forms = forms
         self._clock = StepClock()
         self._table = LineTable()
-        self._plans: dict[str, LinePlan] = {}
-        self._runs: dict[str, LineRun | None] = {}
-        self._last_shape = ""
-        self._numbers = NUMBERS
+        self._plans: dict[bytes, _Plan] = {}
         self._pending = b""
 
     @property
@@ -86,15 +125,7 @@ class MetricLines:
 
     def feed(self, chunk: bytes) -> list[Measurement]:
         """The measurements of the lines that ended with this chunk."""
-        return [
-            each
-            for found in self.feed_fast(chunk)
-            for each in (found.each() if isinstance(found, MeasuredLines) else (found,))
-        ]
-
-    def feed_fast(self, chunk: bytes) -> Found:
-        """The same as :meth:`feed`, with the figures of lines that are alike in columns."""
-        found: Found = []
+        found: list[Measurement] = []
         for start in range(0, len(chunk), _WINDOW):
             piece = chunk[start : start + _WINDOW]
             end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
@@ -109,158 +140,65 @@ class MetricLines:
         """The measurements of a last line that never ended."""
         return self.feed(b"\n") if self._pending else []
 
-    def _read_block(self, block: bytes, found: Found) -> None:
+    def _read_block(self, block: bytes, found: list[Measurement]) -> None:
         block = block.translate(_BLANKS)
         if b"\x1b" in block:
             block = _ANSI.sub(b"", _OVERLONG.sub(rb"\1", block))
-        if self._patterns:
-            with watched():
-                self._read_lines(block, found)
-        else:
-            self._read_candidates(block, found)
+        with watched() if self._patterns else nullcontext():
+            for raw in block.split(b"\n"):
+                if raw:
+                    self._read_line(raw[:_LINE_LIMIT], found)
 
-    def _choose_numbers(self, block: bytes) -> None:
-        # Both split a line without nan alike; the one that knows it is slower.
-        self._numbers = NUMBERS_AND_NAN if any(word in block for word in _NAN_WORDS) else NUMBERS
-
-    def _read_candidates(self, block: bytes, found: Found) -> None:
-        """Read the lines that can hold something; the others cost next to nothing."""
-        size = len(block)
-        position = self._read_run(block, 0, found)
-        if position == size:
+    def _read_line(self, raw: bytes, found: list[Measurement]) -> None:
+        mask = raw.translate(_DIGITS)
+        plan = self._plans.get(mask)
+        if plan is not None and not (plan.tells or self._patterns or self._table.active):
             return
-        self._choose_numbers(block)
-        read = self._read_line
-        search = (_COUNTERS if any(word in block for word in _COUNTER_WORDS) else _PAIRS).search
-        newline = b"\n"
-        while position < size:
-            if self._table.active:
-                start = position
-            else:
-                candidate = search(block, position)
-                if candidate is None:
-                    return
-                start = block.rfind(newline, position, candidate.start()) + 1 or position
-            end = block.find(newline, start)
-            shape = read(block[start : min(end, start + _LINE_LIMIT)].decode("utf-8", "replace"), found)
-            position = end + 1
-            if shape == self._last_shape:  # the second in a row: there may be more
-                position = self._read_run(block, position, found)
-            self._last_shape = shape
-
-    def _read_run(self, block: bytes, position: int, found: Found) -> int:
-        """Read the lines that have the shape of the line before; gives the place behind them."""
-        shape = self._last_shape
-        if not shape:
-            return position
-        if shape not in self._runs:
-            if len(self._runs) >= _MOST_RUNS:
-                self._runs.clear()
-            texts = shape.split("\0")
-            searched = _PAIRS.search("00".join(texts).encode())  # whatever the numbers are, such a line is looked at
-            self._runs[shape] = LineRun.of(plan_line(texts), texts, longest=_LINE_LIMIT) if searched else None
-        run = self._runs[shape]
-        if run is None:
-            return position
-        lines, position = run.read(block, position, self._clock)
-        if lines is not None:
-            found.append(lines)
-        return position
-
-    def _read_lines(self, block: bytes, found: Found) -> None:
-        """Read every line: the user's patterns may match anywhere."""
-        self._choose_numbers(block)
-        for raw in block[:-1].split(b"\n"):
-            if not raw:
-                continue
-            line = raw[:_LINE_LIMIT].decode("utf-8", "replace")
-            matches = [match for pattern in self._patterns for match in pattern.find(line)]
-            if matches or self._table.active or _COUNTERS.search(raw):
-                self._read_line(line, found, matches)
-
-    def _read_line(self, line: str, found: Found, matches: Sequence[Matched] = ()) -> str:
-        """Read a line; gives its shape where the lines of this shape are all read alike, else an empty text."""
-        parts = self._numbers.split(line)
-        shape = "\0".join(parts[::2])
-        plan = self._plans.get(shape) or self._new_plan(shape, parts)
-        if not plan.steady or self._table.active or matches:
-            self._read_closely(line, plan, parts, found, matches)
-            return ""
-        step = self._clock.see_step(parts[plan.step]) if plan.step else self._clock.sticky
+        line = raw.decode("utf-8", "replace")
+        if plan is None:
+            plan = self._new_plan(line, mask)
+        matches = [match for pattern in self._patterns for match in pattern.find(line)] if self._patterns else []
+        row = self._table.row(line) if self._table.active else None
+        told = row or (read_record(line[slice(*plan.record)]) if plan.record else None)
+        if told is None and plan.header and self._table.begin(line[slice(*plan.header)]):
+            return
+        figures = _named(told) if told else plan.read(line)
+        if not (figures or matches or plan.places or told):
+            return
+        step_of = self._steps({} if row else plan.places, line, told, figures)
+        if matches:
+            asked = self._asked(matches, step_of)
+            found += asked
+            names = {measurement.name for measurement in asked}
+            figures = [figure for figure in figures if figure[0] not in names]
         if self._automatic:
-            for figure in plan.figures:
-                number = parts[figure.place]
-                if not figure.tight or not number.isdecimal():
-                    found.append(Measurement(figure.name, float(number), step))
-        return shape if self._automatic and len(shape) <= _LONGEST_PLANNED else ""
+            found += [Measurement(name, value, step_of(name)) for name, value in figures]
 
-    def _new_plan(self, shape: str, parts: list[str]) -> LinePlan:
-        plan = plan_line(parts[::2])
-        if len(shape) <= _LONGEST_PLANNED:
+    def _new_plan(self, line: str, mask: bytes) -> _Plan:
+        plan = _plan_line(line, self._forms)
+        if len(mask) <= _LONGEST_PLANNED:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()  # lines that never repeat; starting anew is cheaper than keeping their order
-            self._plans[shape] = plan
+            self._plans[mask] = plan
         return plan
 
-    def _read_closely(
-        self, line: str, plan: LinePlan, parts: list[str], found: Found, matches: Sequence[Matched]
-    ) -> None:
-        """Read a line that is a row, a record or a header, or whose steps need a thought."""
-        figures: list[tuple[str, float]]
-        row = self._table.row(line) if self._table.active else None
-        record = read_record(line) if plan.record and not row else None
-        told = row or record
+    def _steps(
+        self, places: dict[str, _Span], line: str, told: ToldFigures | None, figures: _Found
+    ) -> Callable[[str], int | None]:
+        """Name → step, from what a line says of its place."""
+        if not places and not told:
+            return self._clock.places("", "")
+        said = {role: line[start:end] for role, (start, end) in places.items()}
         if told:
-            figures, step_of = told.figures, self._steps(told.epoch, told.step)
-        elif self._table.begin(line):
-            return
-        else:
-            figures = [
-                (figure.written, float(parts[figure.place]))
-                for figure in plan.figures
-                if not figure.tight or not parts[figure.place].isdecimal()
-            ]
-            step_of = self._line_steps(plan, parts)
-        asked = self._asked(matches, step_of)
-        found += asked
-        if self._automatic:
-            names = {measurement.name for measurement in asked}
-            found += [
-                Measurement(name, value, step_of(name))
-                for name, value in ((kept_name(written), value) for written, value in figures)
-                if name not in names
-            ]
-
-    def _line_steps(self, plan: LinePlan, parts: list[str]) -> Callable[[str], int | None]:
-        """Name → step, for the figures of a line that has a plan."""
-        total = plan.total
-        if plan.total_place and plan.total_place < len(parts):
-            total = self._clock.whole(parts[plan.total_place]) or 0
-        epoch = parts[plan.epoch] if plan.epoch else ""
-        step = parts[plan.step] if plan.step else ""
-        return self._steps(epoch, step, parts[plan.bar] if plan.bar else "", total)
-
-    def _steps(self, epoch: str, step: str, counter: str = "", total: int = 0) -> Callable[[str], int | None]:
-        """Name → step, from what a line says of its epoch, its step and a counter."""
-        clock = self._clock
-        of_epoch = clock.see_epoch(epoch) if epoch else None
-        if step:
-            of_step = clock.see_step(step)
-            return lambda _name: of_step
-        count = clock.whole(counter) if counter else None
-        if count is not None:
-            passed = clock.see_bar(count, total)
-            return lambda name: clock.on_bar(name, count, total, passed=passed)
-        if epoch:
-            return lambda name: clock.of_epoch(name, epoch, of_epoch)
-        sticky = clock.sticky
-        return lambda _name: sticky
+            said |= {role: text for role, text in (("epoch", told.epoch), ("step", told.step)) if text}
+        phase = said.pop("phase", "") or (figures[0][0] if figures else "")
+        return self._clock.places(**{"epoch": "", "step": "", **said}, training=not _VALIDATES.match(phase))
 
     def _asked(self, matches: Sequence[Matched], step_of: Callable[[str], int | None]) -> list[Measurement]:
         """What the user's patterns found; a step that a pattern found goes before the line's."""
         asked: list[Measurement] = []
         for match in matches:
-            own = self._steps(match.epoch, match.step) if match.epoch or match.step else step_of
+            own = self._clock.places(match.epoch, match.step) if match.epoch or match.step else step_of
             for written, text in match.figures:
                 name = kept_name(written)
                 try:
@@ -269,3 +207,82 @@ class MetricLines:
                     continue
                 asked.append(Measurement(name, value, own(name), True))
         return asked
+
+
+def _named(told: ToldFigures) -> _Found:
+    return [(kept_name(name), value) for name, value in told.figures]
+
+
+def _plan_line(line: str, forms: Sequence[LineForm]) -> _Plan:
+    """Where in a line what stands, for all lines that differ in their digits alone."""
+    plan = _Plan()
+    rest, closed = line, False
+    for form in forms:
+        if (closed and not form.tells_places) or (form.counted and not plan.places):
+            continue
+        matches = form.match(rest)
+        for match in matches:
+            _take(plan, form, match, closed=closed)
+        if matches:
+            closed = closed or form.whole
+            rest = _without(rest, matches)
+    places = plan.places
+    if "step" in places and "total" in places and "epoch" in places and "count" not in places:
+        places["count"] = places.pop("step")  # Epoch [3/10], Step [100/600]
+    plan.figures.sort(key=lambda figure: figure.value)
+    return plan
+
+
+def _take(plan: _Plan, form: LineForm, match: re.Match[str], *, closed: bool) -> None:
+    """Note what one match says."""
+    spans = {group: match.span(group) for group, text in match.groupdict().items() if text is not None}
+    for role in PLACES:
+        if role in spans:
+            plan.places.setdefault(role, spans[role])
+    if closed:
+        return
+    plan.record = spans.get("record", plan.record)
+    plan.header = spans.get("header", plan.header)
+    if "sign" in spans:
+        if _is_figure(match):
+            mark = match["blank"] + match["sign"] + match["gap"]
+            plan.figures.append(_Figure(form, (spans["name"],), spans["value"], mark, whole=match["value"].isdecimal()))
+    elif "value" in spans:
+        names = form.parts or (("name",) if "name" in spans else ())
+        plan.figures.append(_Figure(form, tuple(spans[part] for part in names), spans["value"]))
+    plan.figures += [_Figure(form, (), spans[group], group=group) for group in form.metrics if group in spans]
+
+
+def _is_figure(match: re.Match[str]) -> bool:
+    """Whether what stands before a pair lets it be one: no option (--lr=3), no argument (Linear(in_features=784."""
+    start, line = match.start("name"), match.string
+    before = line[start - 1] if start else " "
+    if match["sign"] == "=" and (before in "-'\"<>!=" or (before == ":" and not match["blank"])):
+        return False
+    return not _CALL.search(line[max(0, start - 400) : start])
+
+
+def _without(line: str, matches: Sequence[re.Match[str]]) -> str:
+    """A line with blanks that belong to no word where something was taken."""
+    pieces, at = [], 0
+    for match in matches:
+        pieces += [line[at : match.start()], "\0" * (match.end() - match.start())]
+        at = match.end()
+    return "".join([*pieces, line[at:]])
+
+
+@lru_cache(maxsize=4_096)
+def _name(form: LineForm, group: str, *texts: str) -> str:
+    """The kept name of a figure; empty where the words name none."""
+    if form.parts:
+        words = {part: form.words.get(text, text) for part, text in zip(form.parts, texts, strict=True)}
+        return kept_name(form.named.format(**words))
+    name = group or form.named or texts[0].strip()
+    return kept_name(name) if metric_word(name) else ""
+
+
+def _value(text: str, name: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # 0,345; a list such as 1,2 is none
+        return decimal_comma(text, ",") if is_figure_word(name) or _COMMA.match(text) else None

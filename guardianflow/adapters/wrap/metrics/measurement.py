@@ -1,16 +1,13 @@
-"""What is read out of a training's output: single figures, and the figures of many lines that are alike."""
+"""What is read out of a training's output and files: single figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["MeasuredLines", "Measurement", "ToldFigures"]
+__all__ = ["Measurement", "ToldFigures"]
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One figure that a training gave.
 
     Attributes:
@@ -23,28 +20,7 @@ class Measurement:
     name: str
     value: float
     step: int | None = None
-    asked: bool = field(default=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredLines:
-    """The figures of lines that follow each other and have the same names; at least one line and one name.
-
-    Attributes:
-        names: Different names, in the order of the line.
-        columns: For each name its figures, one a line.
-        steps: The step of each line.
-    """
-
-    names: tuple[str, ...]
-    columns: tuple[Sequence[float], ...]
-    steps: Sequence[int | None]
-
-    def each(self) -> Iterator[Measurement]:
-        """Figure by figure, line by line."""
-        for step, *values in zip(self.steps, *self.columns, strict=True):
-            for name, value in zip(self.names, values, strict=True):
-                yield Measurement(name, value, step)
+    asked: bool = False
 
 
 class ToldFigures(NamedTuple):

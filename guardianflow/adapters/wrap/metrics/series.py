@@ -12,10 +12,10 @@ they are taken, they are thinned evenly among themselves at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from guardianflow.adapters.wrap.metrics.measurement import MeasuredLines, Measurement
+from guardianflow.adapters.wrap.metrics.measurement import Measurement
 
 __all__ = ["MetricSeries", "Point", "SeriesSummary"]
 
@@ -131,13 +131,10 @@ class MetricSeries:
             self._waiting -= len(curve.waiting)
             del self._curves[name]
 
-    def add(self, measurements: Iterable[Measurement | MeasuredLines], *, source: str) -> None:
+    def add(self, measurements: Iterable[Measurement], *, source: str) -> None:
         """Take measurements of one source: ``"stdout"``, ``"stderr"``, or any other text for a file."""
         curves = self._curves
         for measurement in measurements:
-            if isinstance(measurement, MeasuredLines):
-                self._add_lines(measurement, source)
-                continue
             name = measurement.name
             curve = curves.get(name)
             if curve is None or curve.source != source:
@@ -157,38 +154,6 @@ class MetricSeries:
                 curve.left_out += 1
             elif not (curve.foreign and step in curve.handed):
                 self._keep(curve, step, value)
-
-    def _add_lines(self, lines: MeasuredLines, source: str) -> None:
-        """The same as figure by figure: the names don't touch each other as long as there is room for all."""
-        most = len(lines.names) * min(len(lines.steps), self._most_waiting + 1)
-        if self._waiting + most > _MOST_WAITING:
-            self.add(lines.each(), source=source)
-            return
-        for name, values in zip(lines.names, lines.columns, strict=True):
-            curve = self._curves.get(name)
-            if curve is None or curve.source != source:
-                curve = self._curve(name, curve, source, asked=False)
-            if curve is not None:
-                self._add_column(curve, values, lines.steps)
-
-    def _add_column(self, curve: _Curve, values: Sequence[float], steps: Sequence[int | None]) -> None:
-        before, size = curve.count, len(values)
-        if not before:
-            curve.first = values[0]
-        curve.count = before + size
-        place, strides = -before % curve.stride, 0
-        while place < size:
-            strides += 1
-            step = steps[place]
-            if step is None:
-                step = before + place + 1
-            if not (curve.foreign and step in curve.handed):
-                self._keep(curve, step, values[place])
-            place += 1
-            place += -(before + place) % curve.stride  # which may have become longer
-        curve.left_out += size - strides
-        step = steps[-1]
-        curve.last, curve.last_step = values[-1], curve.count if step is None else step
 
     def take(self) -> list[Point]:
         """New points since the last time, at most 5,000 a call; what is left comes with the next."""
