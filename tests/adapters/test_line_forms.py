@@ -46,7 +46,7 @@ def test_a_row_goes_by_where_digits_stand_and_not_by_which(form) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "7", " ", "loss", "(", '{"', " {'", "epoch 1 ", "| ", "a=", "=True", "http", "1%|", "step ", ": 1", "Train: 1 "],
+    ["7", " ", "loss", "(", '{"', " {'", "epoch 1 ", "| ", "a=", "=True", "http", "1%|", "step ", ": 1", "Train: 1 "],
 )
 def test_no_line_takes_long(piece) -> None:
     ends = ["", "://", " (1)", "%| = : { | Epoch( maxDets= macro avg accuracy .py: it [ True"]
