@@ -16,6 +16,7 @@ import optuna
 from guardianflow.core.config import Settings, mask_secrets, sqlite_url
 from guardianflow.exceptions import ConfigError, GuardianFlowError, SchemaTooNewError, TrackingUnavailableError
 from guardianflow.state.database import Database
+from guardianflow.state.postgres import watch_server
 
 __all__ = ["open_storage"]
 
@@ -61,6 +62,8 @@ def _open(settings: Settings, database: Database) -> optuna.storages.BaseStorage
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
     raw = url.replace("{", "{{").replace("}", "}}")  # Optuna takes it for a format
     storage = optuna.storages.RDBStorage(raw, options, skip_compatibility_check=True)
+    watch_server(storage.engine)
+    storage.engine.dispose()  # it has made its tables over a connection that isn't watched
     current = storage.get_current_version()
     if current not in storage.get_all_versions():
         raise SchemaTooNewError(f"the studies were written by a newer Optuna (schema {current}); install that one here")

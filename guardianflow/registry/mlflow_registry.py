@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -32,6 +33,7 @@ T = TypeVar("T")
 _GONE = "RESOURCE_DOES_NOT_EXIST"
 # An SQL store's "database is locked" and its lost race for a first row: gone a moment later.
 _TRANSIENT = ("TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
+_SAID_GONE = re.compile(r"\b404 Client Error|\(404\) when calling|\(NoSuchKey\)")  # by a store over HTTP, or by S3
 _PAUSES = (0.05, 0.2, 0.5)
 
 
@@ -213,7 +215,7 @@ def _code(error: Exception) -> str:
 
 def _is_gone(error: Exception) -> bool:
     status = getattr(getattr(error, "response", None), "status_code", None)  # an artifact asked for over HTTP
-    return _code(error) == _GONE or status == 404 or "404 Client Error" in str(error)
+    return _code(error) == _GONE or status == 404 or bool(_SAID_GONE.search(str(error)))
 
 
 def _lost_version(name: str, version: str) -> str:

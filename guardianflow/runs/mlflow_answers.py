@@ -6,6 +6,7 @@ what MLflow has set on it (retries, keep-alive, certificates) stays.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import cache, partial, wraps
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from requests import Response
 
 __all__ = ["limit_answers"]
+
+log = logging.getLogger(__name__)
 
 _S3_PATIENCE = 3  # times what MLflow's own server gets: it puts the parts of a large file together
 
@@ -34,7 +37,10 @@ def limit_answers() -> None:
         (s3_artifact_repo, "_cached_get_s3_client", _limit_s3),
         (databases, "create_sqlalchemy_engine", watch_server),
     ):
-        setattr(module, name, _then(getattr(module, name), limit))
+        if (make := getattr(module, name, None)) is None:
+            log.warning("this MLflow has no %s.%s: what it is answered has no limits", module.__name__, name)
+        else:
+            setattr(module, name, _then(make, limit))
 
 
 def _then(make: Callable[..., Any], limit: Callable[[Any], None]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from guardianflow._answers import FILE, AnswerError, Limit, LimitedAnswer, counted
 from guardianflow.core.config import Settings
-from guardianflow.exceptions import TrackingUnavailableError
+from guardianflow.exceptions import NotFoundError, TrackingUnavailableError
 from guardianflow.registry.mlflow_registry import MlflowRegistry
 from guardianflow.runs.mlflow_runs import MlflowRuns, make_client, pages
 from tests.services import hostile_server as hostile
@@ -90,6 +90,22 @@ def test_a_download_ends_in_time_and_leaves_nothing(
         assert time.monotonic() - began < 30
         assert server.sent < 500e6
     assert list(tmp_path.glob("guardianflow-*/*")) == []
+
+
+@pytest.mark.parametrize("at", [f"mlflow-artifacts:/1/{RUN}", "s3://bucket/1"])
+def test_a_file_that_is_gone_is_told_from_a_store_that_does_not_answer(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(url: str, request: bytes) -> Iterator[bytes]:
+        body = b"{}" if b"list-type" not in request else b"<ListBucketResult></ListBucketResult>"
+        status = b"200 OK" if b"?path=" in request or b"list-type" in request else b"404 Not Found"
+        yield b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+
+    with HostileServer(with_artifacts(at, answers)) as server:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", server.url)
+        registry = MlflowRegistry(settings_of(server, tmp_path))
+        with pytest.raises(NotFoundError, match=r"has no artifact 'weights/best\.pt'"):
+            registry.artifact(RUN, "weights/best.pt").__enter__()
 
 
 def test_an_unpacked_answer_may_only_be_so_large() -> None:
