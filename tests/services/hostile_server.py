@@ -66,7 +66,7 @@ def goes_on(url: str, request: bytes) -> Iterator[bytes]:
 
 def bomb(url: str, request: bytes) -> Iterator[bytes]:
     """A hundred kilobytes that unpack to a hundred megabytes."""
-    body = gzip.compress(_MB * 100)
+    body = gzip.compress(_MB) * 100
     yield _HEAD + f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
