@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _SHORT = 12
+NO_MEASUREMENT = "no measurement fits; `guardianflow train` and `guardianflow infer` make some"
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,10 @@ def metrics_table(frame: pd.DataFrame) -> Listed:
         "source": itemgetter("source"),
         "tags": lambda item: " ".join(f"{key}={value}" for key, value in (item["tags"] or {}).items()),
     }
-    return _listed(items, columns, items, "no measurement fits")
+    return _listed(items, columns, items, NO_MEASUREMENT)
 
 
-def figures_table(frame: pd.DataFrame, *, empty: str) -> Listed:
+def figures_table(frame: pd.DataFrame, *, empty: str = NO_MEASUREMENT) -> Listed:
     """Figures of groups, trends or comparisons: labels that tell nothing apart are left out for people."""
     import json
 

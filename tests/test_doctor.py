@@ -234,7 +234,7 @@ def test_the_state_database_reports_its_schema(database_url):
     check_database(settings)  # a file: nothing there yet
     from guardianflow.state.database import Database
 
-    Database.open(settings.database_url)
+    Database.open(settings.database_url).make()
     (check,) = check_database(settings)
 
     assert check.status == "ok"

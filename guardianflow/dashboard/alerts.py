@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -213,15 +214,17 @@ class AlertEngine:
         """
         moment = moment_of("now", now or self._clock()) or datetime.now(UTC)
         database = self.store.database
-        with database.lock("alert rules"):
+        with database.lock("alert rules") if database.is_there() else nullcontext():  # without figures nothing begins
             with database.read() as connection:
                 opened = _select(connection, alerts.c.open_key.is_not(None))
                 champions = _champions(connection)
                 found = {rule.name: _findings(connection, rule, moment) for rule in self.rules.rules}
             remarks = [text for rule in self.rules.rules for text in _unknown(rule, found[rule.name])]
             changes = _compare(self.rules, opened, champions, found, moment)
-            with database.write() as connection:
-                _write(connection, changes, moment)
+            if changes != _Changes():
+                with database.write() as connection:
+                    _write(connection, changes, moment)
+            with database.read() as connection:
                 touched = sa.or_(alerts.c.open_key.is_not(None), alerts.c.id.in_(list(changes.closed)))
                 result = _select(connection, touched)
         removed = [f"alert {alert_id}" for alert_id, reason in changes.closed.items() if reason == "rule_removed"]

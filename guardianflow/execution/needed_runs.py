@@ -112,11 +112,8 @@ class NeededRuns:
     def _trials(self) -> Iterator[str]:
         """Of each study the best trial, and those that its sweeps are not done with."""
         from guardianflow.execution.studies import Studies
-        from guardianflow.execution.study_storage import STUDIES_FILE
         from guardianflow.execution.sweep_result import best_of
 
-        if self._database.is_sqlite and not (self._settings.work_dir / STUDIES_FILE).exists():
-            return  # nobody swept here, and asking would make one
         studies = Studies(self._settings)
         for study in map(studies.get, studies.names()):
             rows = study.rows()

@@ -65,7 +65,7 @@ class Pool(ABC):
         if at_once < 1:
             raise InputError(f"at least one plan must run at a time, not {at_once}; leave --at-once out for one")
         open_store(settings)  # not each worker for itself, all at once
-        Database.open(settings.database_url)
+        Database.open(settings.database_url).make()
         self.settings = settings
         self.slots = at_once
         self._on_run = on_run

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from guardianflow.core.config import Settings
@@ -197,8 +198,10 @@ class _Pruning:
         self.database = Database.open(self.settings.database_url)
         self.records = RunRecords(self.database)
         self._root = self.settings.runs_dir
-        self._artifacts = RunArtifacts(self.settings)
-        self._mlflow = MlflowRuns(self.settings)
+
+    @cached_property
+    def _artifacts(self) -> RunArtifacts:
+        return RunArtifacts(self.settings)
 
     def measure(self, record: RunRecord) -> PrunableRun | None:
         """What of a run is there to go; ``None`` where nothing is."""
@@ -246,7 +249,7 @@ class _Pruning:
 
     def _remove(self, record: RunRecord, run: PrunableRun) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._mlflow.send(Operation("tags", run.run_id, {"tags": {f"{TAG}pruned": now}}))
+        MlflowRuns(self.settings).send(Operation("tags", run.run_id, {"tags": {f"{TAG}pruned": now}}))
         Evaluations(self.settings).forget(run.run_id, record.folder)
         for part in PARTS[record.kind]:
             if part.folder:

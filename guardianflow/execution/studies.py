@@ -56,6 +56,7 @@ class Studies:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._database = Database.open(settings.database_url)
         self._storage = open_storage(settings)
 
@@ -101,6 +102,7 @@ class Studies:
         Raises:
             InputError: The study has another design.
         """
+        self._storage = open_storage(self._settings, makes=True)
         with self._database.lock(_lock_of(scenario.study), timeout_s=_LOCK_SECONDS):
             known = self._find(scenario.study)
             if known is not None:

@@ -28,8 +28,12 @@ _opened: dict[tuple[int, str, Path], optuna.storages.BaseStorage] = {}
 _guard = threading.Lock()
 
 
-def open_storage(settings: Settings) -> optuna.storages.BaseStorage:
-    """The storage of all studies, made where there is none yet; the same one within a process.
+def open_storage(settings: Settings, *, makes: bool = False) -> optuna.storages.BaseStorage:
+    """The storage of all studies; the same one within a process. Where none is yet, an empty one in memory.
+
+    Args:
+        settings: Where it is.
+        makes: Make it, where it isn't there yet.
 
     Raises:
         ConfigError: The file can't be read.
@@ -41,9 +45,18 @@ def open_storage(settings: Settings) -> optuna.storages.BaseStorage:
     with _guard:
         if key not in _opened:
             database = Database.open(settings.database_url)
+            if not makes and not _is_there(settings, database):
+                return optuna.storages.InMemoryStorage()
             with _explained(settings, database), database.lock("studies", timeout_s=2 * _BUSY_SECONDS):
                 _opened[key] = _open(settings, database)
         return _opened[key]
+
+
+def _is_there(settings: Settings, database: Database) -> bool:
+    if database.is_sqlite:
+        return (settings.work_dir / STUDIES_FILE).exists()
+    with database.read() as connection:
+        return bool(connection.exec_driver_sql(f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL").scalar())
 
 
 def _open(settings: Settings, database: Database) -> optuna.storages.BaseStorage:

@@ -140,11 +140,8 @@ class MlflowRegistry:
         return str(found.run_id or "")
 
     def models_with(self, aliases: Collection[str]) -> list[str]:
-        """The models that have one of some aliases, by name; none where the embedded MLflow wasn't made yet."""
-        place = sqlite_path(self._settings.mlflow_tracking_uri)
-        if place is not None and not place.exists():
-            return []
-        found = self._ask(lambda: list(self.client.search_registered_models(max_results=1000)))
+        """The models that have one of some aliases, by name."""
+        found = self._find(lambda: list(self.client.search_registered_models(max_results=1000)))
         return sorted(model.name for model in found if not set(aliases).isdisjoint(model.aliases))
 
     def versions(self, name: str) -> list[Any]:
@@ -159,7 +156,7 @@ class MlflowRegistry:
 
     def sources(self) -> list[str]:
         """Of every version of every model, whoever entered it: the run and the place that its file came from."""
-        found = self._ask(lambda: list(pages(self.client.search_model_versions)))
+        found = self._find(lambda: list(pages(self.client.search_model_versions)))
         return [f"{item.run_id or ''} {item.source or ''}" for item in found]
 
     def create_version(self, name: str, run_id: str, mlmodel: MLmodel, *, tags: Mapping[str, str]) -> str:
@@ -193,6 +190,11 @@ class MlflowRegistry:
         except Exception as error:
             if _code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def _find(self, call: Callable[[], list[Any]]) -> list[Any]:
+        """What a search finds: nothing where the embedded MLflow wasn't made yet, which asking it would do."""
+        place = sqlite_path(self._settings.mlflow_tracking_uri)
+        return [] if place is not None and not place.exists() else self._ask(call)
 
     def _ask(self, call: Callable[[], T], *, gone: str | None = None) -> T:
         for pause in (*_PAUSES, None):

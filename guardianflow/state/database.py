@@ -1,7 +1,8 @@
 """The engine of our own state: registry ledger, run records, metrics.
 
 One URL decides: ``sqlite:///…`` (WAL, every write transaction ``BEGIN IMMEDIATE``, 30 s busy
-timeout) or ``postgresql://…``. Opening a database brings its schema up to date under a lock; a
+timeout) or ``postgresql://…``. A database that isn't there yet reads as an empty one, and is made by the first
+change: who only looks leaves nothing behind. Opening one that is there brings its schema up to date under a lock; a
 schema that is newer than this code is refused. The tables are in :mod:`guardianflow.state.tables`.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import threading
 import time
@@ -34,10 +34,9 @@ from guardianflow.files.process_lock import process_lock
 from guardianflow.state.postgres import postgres_engine
 from guardianflow.state.state_file import back_up, check_file, check_tables, lock_folder, make_whole
 from guardianflow.state.tables import alerts, api_keys, metadata, metric_records, recommendations
+from guardianflow.text.remarks import remark
 
 __all__ = ["HEAD", "VERSION_TABLE", "Database", "alerts", "api_keys", "metadata", "metric_records", "recommendations"]
-
-log = logging.getLogger(__name__)
 
 HEAD = "0004"
 """The migration this code expects. A constant, so that opening a current database needs no Alembic."""
@@ -54,7 +53,7 @@ _SETTING = "GUARDIANFLOW_DATABASE_URL"
 
 
 class Database:
-    """An open state database whose schema is the one this code expects.
+    """A state database whose schema is the one this code expects, or the place where the first change makes it.
 
     Use :meth:`open`; it returns the same object for the same URL within a process.
 
@@ -69,10 +68,11 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.url = _shown(engine)
+        self._is_there = False
 
     @classmethod
     def open(cls, url: str) -> Database:
-        """Connect and bring the schema up to date.
+        """Connect and bring the schema up to date; where nothing is yet, nothing is made.
 
         Raises:
             ConfigError: The URL can't be used, its folder can't be written, the file can't be what it was (empty,
@@ -84,19 +84,39 @@ class Database:
         with cls._guard:
             if key not in cls._open:
                 _require_agreement(url)
-                engine = _create_engine(url)
+                database = cls(_create_engine(url))
                 try:
-                    upgrade(engine)
+                    database.is_there()
                 except BaseException:
-                    engine.dispose()
+                    database.engine.dispose()
                     raise
-                cls._open[key] = cls(engine)
+                cls._open[key] = database
             return cls._open[key]
 
     @property
     def is_sqlite(self) -> bool:
         """Whether this is the embedded default."""
         return self.engine.dialect.name == "sqlite"
+
+    def is_there(self) -> bool:
+        """Whether it was made, by whomever; then its schema is up to date."""
+        if not self._is_there and _is_made(self.engine):
+            upgrade(self.engine)
+            self._is_there = True
+        return self._is_there
+
+    def make(self) -> None:
+        """Make it, where it isn't there yet; whatever changes something does this by itself.
+
+        Raises:
+            ConfigError: Its folder can't be written, or we may not make tables there.
+        """
+        if self.is_there():
+            return
+        if self.is_sqlite:
+            _make_file(self.engine.url)
+        upgrade(self.engine)
+        self._is_there = True
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -107,6 +127,7 @@ class Database:
         Raises:
             TrackingUnavailableError: The server went away, or the file stayed locked for 30 s.
         """
+        self.make()
         with _explained(self.engine), self.engine.connect() as connection, connection.begin():
             yield connection
 
@@ -120,8 +141,12 @@ class Database:
         options: dict[str, Any] = {"guardianflow_read": True}
         if not self.is_sqlite:
             options["isolation_level"] = "REPEATABLE READ"
-        with _explained(self.engine), self.engine.connect() as connection:
+        is_there = self.is_there()
+        engine = _NOTHING if self.is_sqlite and not is_there else self.engine
+        with _explained(self.engine), engine.connect() as connection:
             connection.execution_options(**options)
+            if not is_there:
+                _show_empty_tables(connection)
             yield connection
             connection.rollback()
 
@@ -135,6 +160,7 @@ class Database:
         Raises:
             ConflictError: Somebody else held it for all of ``timeout_s``.
         """
+        self.make()
         digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
         if self.is_sqlite:
             folder = lock_folder(Path(str(self.engine.url.database)))
@@ -178,6 +204,9 @@ class Database:
             database.engine.dispose(close=False)
 
 
+_NOTHING = sa.create_engine("sqlite://", poolclass=sa.NullPool)
+"""A database in memory, another one with each connection: what is read where no file is yet."""
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=Database.forget_parent)
 
@@ -214,6 +243,21 @@ def _sqlite_engine(url: URL) -> Engine:
             "Use sqlite:////absolute/file.db."
         )
     path = Path(url.database).expanduser().absolute()
+    check_file(path)
+    return _file_engine(url, path)
+
+
+def _is_made(engine: Engine) -> bool:
+    if engine.dialect.name == "sqlite":
+        path = Path(str(engine.url.database))
+        check_file(path)  # one that was there and is gone isn't a place for a new one
+        return path.exists()
+    with _explained(engine), engine.connect() as connection:
+        return _revision(connection) is not None
+
+
+def _make_file(url: URL) -> None:
+    path = Path(str(url.database))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -221,28 +265,32 @@ def _sqlite_engine(url: URL) -> Engine:
             f"the folder of the state database can't be made: {path.parent} ({error.strerror}). "
             "Set GUARDIANFLOW_WORK_DIR to a folder you may write."
         ) from error
-    check_file(path)
-    if not path.exists():
-        make_whole(path, lambda draft: _fill(url, draft))
-    return _file_engine(url, path)
+    make_whole(path, lambda draft: _fill(url, draft))
+
+
+def _show_empty_tables(connection: Connection) -> None:
+    """Our tables, empty, for this transaction alone: in memory, or as PostgreSQL's temporary tables."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL search_path = pg_temp")
+    metadata.create_all(connection, checkfirst=False)
 
 
 def _fill(url: URL, draft: Path) -> None:
-    engine = _file_engine(url, draft)
+    engine = _file_engine(url, draft, is_draft=True)
     try:
         upgrade(engine)
     finally:
         engine.dispose()
 
 
-def _file_engine(url: URL, path: Path) -> Engine:
+def _file_engine(url: URL, path: Path, *, is_draft: bool = False) -> Engine:
     engine = sa.create_engine(
         url.set(database=str(path)),
         max_overflow=20,
         connect_args={"timeout": BUSY_SECONDS},
     )
 
-    checked = [] if path.exists() and path.stat().st_size else [path]  # a draft has nothing yet
+    checked = [path] if is_draft else []  # a draft has nothing yet
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, _record: Any) -> None:
@@ -380,7 +428,10 @@ def _migrate(connection: Connection) -> None:
             f"written by a newer GuardianFlow; this one knows up to {HEAD!r}. "
             "Upgrade with `pip install --upgrade guardianflow`, or set GUARDIANFLOW_DATABASE_URL to another database."
         )
-    if current is not None and connection.dialect.name == "sqlite":
-        copy = back_up(Path(str(connection.engine.url.database)), current)
-        log.warning("the state database goes from schema %s to %s; as it was, it is kept as %s", current, HEAD, copy)
+    if current is not None:
+        said = f"the state database {_shown(connection.engine)} goes from schema {current} to {HEAD}; "
+        if connection.dialect.name == "sqlite":
+            remark(f"{said}as it was, it is kept as {back_up(Path(str(connection.engine.url.database)), current)}")
+        else:
+            remark(f"{said}an older GuardianFlow can't open it from now on")
     command.upgrade(config, "head")

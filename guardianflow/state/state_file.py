@@ -160,7 +160,8 @@ def _what_was_there(path: Path) -> str:
     if _has_content(Path(f"{path}-wal")):
         return f"it is gone, and its journal {path.name}-wal, which holds a part of it, is still there"
     locks = lock_folder(path)
-    if locks.is_dir() and any(item.name != _NEW_LOCK for item in locks.glob("*.lock")):
+    locked = locks.is_dir() and any(item.name != _NEW_LOCK for item in locks.glob("*.lock"))
+    if locked and not path.exists():  # or another process has just made it
         return f"it is gone: {locks.name} beside it says that models were registered in it"
     return ""
 

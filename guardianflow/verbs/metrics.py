@@ -50,11 +50,11 @@ def _where(*, start: str | None, end: str | None, run: str | None = None, **labe
     return cast("Labelled", {**labels, **times, "run_id": full_run_id(run) if run else None})
 
 
-def _show(frame: Any, *, as_json: bool, empty: str = "no measurement fits", **more: Any) -> None:
+def _show(frame: Any, *, as_json: bool, **more: Any) -> None:
     from guardianflow import listing
     from guardianflow.console import print_json, print_table
 
-    table = listing.figures_table(frame, empty=empty)
+    table = listing.figures_table(frame)
     if as_json:
         print_json({**more, "rows": table.items})
     else:

@@ -184,6 +184,7 @@ def test_a_sqlite_url_leads_back_to_its_file_whatever_the_folder_is_called(works
 def test_the_state_database_is_created_in_a_folder_with_difficult_letters(workspace):
     settings = Settings(work_dir=workspace / "50%41 #1 현장?")
     opened = Database.open(settings.database_url)
+    opened.make()
     opened.close()
 
     assert (settings.work_dir / "guardianflow.db").is_file()

@@ -10,9 +10,9 @@ from guardianflow.state.database import Database
 
 
 def open_at_once(url: str, barrier: Barrier) -> None:
-    """Open a database at the same moment as the others."""
+    """Open a database at the same moment as the others, and make it where it isn't there yet."""
     barrier.wait(60)
-    Database.open(url)
+    Database.open(url).make()
 
 
 def hold_lock_and_die(url: str, name: str, held: Event) -> None:

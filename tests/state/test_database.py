@@ -34,6 +34,7 @@ SPAWN = multiprocessing.get_context("spawn")
 @pytest.fixture
 def database(database_url):
     opened = Database.open(database_url)
+    opened.make()
     yield opened
     opened.close()
 
@@ -96,7 +97,9 @@ def test_eight_processes_open_a_fresh_database_at_the_same_moment(database_url):
 
 
 def test_opening_a_current_database_is_fast_and_loads_no_alembic(database_url):
-    Database.open(database_url).close()
+    made = Database.open(database_url)
+    made.make()
+    made.close()
     code = (
         "import sys, time\n"
         "from guardianflow.state.database import Database\n"
@@ -128,7 +131,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(postgres_url):
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE gf_run_records (x INTEGER)"))
     with pytest.raises(Exception, match="gf_run_records"):
-        Database.open(postgres_url)
+        Database.open(postgres_url).make()
     assert tables_of(engine) == {"gf_run_records"}
     engine.dispose()
 
@@ -142,7 +145,9 @@ def test_mlflow_may_live_in_the_same_postgresql_database(
 
     if first == "ours":
         url = postgres_url
-        Database.open(url).close()
+        made = Database.open(url)
+        made.make()
+        made.close()
         client = MlflowClient(url, url)  # makes its tables beside ours
     else:
         url = postgres_server.url(postgres_server.create(template=mlflow_postgres_template))
@@ -294,7 +299,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
 def test_a_folder_that_can_not_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/sub.*GUARDIANFLOW_WORK_DIR"):
-        Database.open(f"sqlite:///{tmp_path}/file/sub/state.db")
+        Database.open(f"sqlite:///{tmp_path}/file/sub/state.db").make()
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path):

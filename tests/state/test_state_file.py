@@ -24,7 +24,9 @@ from tests.registry.registry_world import World
 
 
 def open_(path: Path) -> Database:
-    return Database.open(f"sqlite:///{path}")
+    database = Database.open(f"sqlite:///{path}")
+    database.make()
+    return database
 
 
 @pytest.fixture
