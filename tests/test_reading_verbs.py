@@ -148,7 +148,10 @@ def test_the_api_and_the_pages_leave_nothing(place: Path) -> None:
 def test_the_first_change_makes_it_whole(database_url: str) -> None:
     database = Database.open(database_url)
     with database.read() as connection:
-        found = [connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() for table in metadata.tables.values()]
+        found = [
+            connection.execute(sa.select(sa.func.count()).select_from(table)).scalar()
+            for table in metadata.tables.values()
+        ]
     assert found == [0] * len(metadata.tables)
     assert not database.is_there()
     with database.write():

@@ -2,7 +2,7 @@
 
 The checks run side by side, each with its own time limit, so a server that is dead costs
 :data:`NETWORK_SECONDS` and not a minute. Nothing is changed: no workspace, no MLflow database and no
-folder is made (a PostgreSQL state database gets its tables, as with any other command).
+folder is made, and no database is migrated.
 """
 
 from __future__ import annotations

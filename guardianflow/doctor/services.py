@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import urllib.request
+from glob import escape
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from guardianflow._imports import is_installed
@@ -10,10 +13,12 @@ from guardianflow.core.config import Settings, mask_secrets, sqlite_path
 from guardianflow.doctor.machine import installed_version
 from guardianflow.doctor.report import Check
 from guardianflow.runs.tracking_store import look_at_store
+from guardianflow.state.soundness import Soundness, look_through_file
 
 __all__ = ["DATABASE_ADVICE", "MLFLOW_ADVICE", "S3_ADVICE", "check_database", "check_mlflow", "check_s3"]
 
 _SOCKET_SECONDS = 3.0
+_LOOK_SECONDS = 3.0
 
 MLFLOW_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI; without it MLflow is a file in the work folder."
 
@@ -32,7 +37,24 @@ def check_mlflow(settings: Settings) -> list[Check]:
     if state.schema == "older":
         detail = f"{where} has the schema of an older MLflow than {ours}"
         return [Check("mlflow", "warn", detail, "The next run migrates it, after a copy beside it.")]
-    return [Check("mlflow", "ok", f"{where} holds {state.runs} runs ({ours})")]
+    path = sqlite_path(settings.mlflow_tracking_uri)
+    found = look_through_file(path, seconds=_LOOK_SECONDS) if path else Soundness()
+    return [_sound("mlflow", f"{where} holds {state.runs} runs ({ours})", found, path)]
+
+
+def _sound(name: str, detail: str, found: Soundness, path: Path | None) -> Check:
+    """Whether a database that can be opened is damaged all the same."""
+    if not found.damage:
+        return Check(name, "ok", detail + (f"; no time or right to look through {found.unseen}" * bool(found.unseen)))
+    if found.indexes_only:
+        advice = "Stop what works with it, copy it, then make its indexes anew: "
+        advice += f"`sqlite3 {shlex.quote(str(path))} REINDEX`." if path else "REINDEX TABLE, as its owner."
+    elif path is None:
+        advice = "Whoever keeps the server: look at its disk, copy what can be read (pg_dump), restore a backup."
+    else:
+        advice = f"Stop what works with it, copy {path.name}* away, then put a copy from before in its place"
+        advice += " (*.backup beside it is one)." if any(path.parent.glob(f"{escape(path.name)}.*.backup")) else "."
+    return Check(name, "fail", f"{detail}; it is damaged: {found.damage}", advice)
 
 
 def _mlflow_server(uri: str) -> Check:
@@ -67,20 +89,20 @@ DATABASE_ADVICE = "Start the server, or correct GUARDIANFLOW_DATABASE_URL; witho
 
 
 def check_database(settings: Settings) -> list[Check]:
-    """Open the state database, unless it is a file that the first run makes."""
+    """Look at the state database, without making or migrating it."""
     from guardianflow.state.database import HEAD, Database
-    from guardianflow.state.state_file import check_file
 
     path = sqlite_path(settings.database_url)
-    if path is not None and not path.exists():
-        check_file(path)  # one that was there and is gone isn't made anew
-        return [Check("database", "ok", f"embedded; {path} is made by the first run")]
+    schema, found = Database.look(settings.database_url, seconds=_LOOK_SECONDS)
     where = f"embedded; {path}" if path else mask_secrets(settings.database_url)
-    damage = Database.open(settings.database_url).damage()
-    if damage:
-        advice = "Put a copy of it back (*.backup beside it is one); it works as far as it can be read."
-        return [Check("database", "fail", f"{where} is damaged: {damage}", advice)]
-    return [Check("database", "ok", f"{where} (schema {HEAD})")]
+    if schema is None:
+        return [Check("database", "ok", f"{where} is made by the first run")]
+    if schema != HEAD and not found.damage:
+        advice = "The next command migrates it" + (
+            ", after a copy beside it." if path else "; then no older one opens it."
+        )
+        return [Check("database", "warn", f"{where} has the schema {schema} of an older GuardianFlow", advice)]
+    return [_sound("database", f"{where} (schema {schema})", found, path)]
 
 
 S3_ADVICE = "Start the store, or correct MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."

@@ -22,11 +22,11 @@ import sqlalchemy as sa
 
 from guardianflow.core.config import sqlite_url
 from guardianflow.exceptions import ConfigError
+from guardianflow.state.soundness import connect_reading
 from guardianflow.text.remarks import remark
 
 __all__ = [
     "TABLES",
-    "connect_reading",
     "installed_mlflow",
     "known_revisions",
     "latest_revision",
@@ -90,31 +90,6 @@ def _migrations() -> Path:
     if found is None or found.origin is None:
         raise ConfigError("mlflow is not installed; install GuardianFlow again")
     return Path(found.origin).parent / "store" / "db_migrations"
-
-
-def connect_reading(path: Path, timeout_s: float) -> sqlite3.Connection:
-    """A connection to an SQLite file that only reads; where a crash left a journal, SQLite must put it right first.
-
-    Raises:
-        sqlite3.Error: It can't be opened.
-    """
-    try:
-        return _connect(path, "ro", timeout_s)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            raise
-        return _connect(path, "rw", timeout_s)
-
-
-def _connect(path: Path, mode: str, timeout_s: float) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout_s, check_same_thread=False)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def make_file(path: Path) -> None:

@@ -25,7 +25,6 @@ from guardianflow.exceptions import ConfigError, GuardianFlowError, MissingDepen
 from guardianflow.runs.delivery import brief
 from guardianflow.runs.tracking_schema import (
     TABLES,
-    connect_reading,
     installed_mlflow,
     known_revisions,
     latest_revision,
@@ -34,6 +33,7 @@ from guardianflow.runs.tracking_schema import (
     migrate_file,
 )
 from guardianflow.state.postgres import watch_server
+from guardianflow.state.soundness import connect_reading, says_of_pages
 
 __all__ = ["StoreState", "explain_failure", "look_at_store", "no_mlflow", "open_store"]
 
@@ -203,24 +203,11 @@ def _look_at_file(settings: Settings, timeout_s: float) -> StoreState:
             "sqlite://", creator=lambda: connect_reading(path, timeout_s), poolclass=sa.pool.NullPool
         )
         with engine.connect() as connection:
-            _check_pages(connection.connection.driver_connection)
+            pages: Any = connection.connection.driver_connection
+            # For a moment: whoever opens a store of gigabytes doesn't wait for all of it.
+            if (said := says_of_pages(pages, time.monotonic() + _CHECK_S)) not in (None, "ok"):
+                raise sqlite3.DatabaseError(f"database disk image is malformed: {said}")
             return _judge(connection, settings, str(path))
-
-
-def _check_pages(database: Any) -> None:
-    """Look for broken pages, for a moment: whoever opens a store of gigabytes doesn't wait for all of it."""
-    deadline = time.monotonic() + _CHECK_S
-    database.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-    try:
-        found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        found = "ok"
-    finally:
-        database.set_progress_handler(None, 0)
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"database disk image is malformed: {' '.join(str(found).split())}")
 
 
 def _judge(connection: sa.Connection, settings: Settings, where: str) -> StoreState:

@@ -27,27 +27,18 @@ from guardianflow.exceptions import (
     ConflictError,
     GuardianFlowError,
     InputError,
-    SchemaTooNewError,
     TrackingUnavailableError,
 )
 from guardianflow.files.process_lock import process_lock
 from guardianflow.state.postgres import postgres_engine
-from guardianflow.state.state_file import back_up, check_file, check_tables, lock_folder, make_whole
+from guardianflow.state.schema_upgrade import HEAD, VERSION_TABLE, require_known, revision, upgrade
+from guardianflow.state.soundness import Soundness, connect_reading, look_through_file, look_through_server
+from guardianflow.state.state_file import check_file, check_tables, lock_folder, make_whole
 from guardianflow.state.tables import alerts, api_keys, metadata, metric_records, recommendations
-from guardianflow.text.remarks import remark
 
 __all__ = ["HEAD", "VERSION_TABLE", "Database", "alerts", "api_keys", "metadata", "metric_records", "recommendations"]
 
-HEAD = "0004"
-"""The migration this code expects. A constant, so that opening a current database needs no Alembic."""
-
-VERSION_TABLE = "guardianflow_version"
-"""Not Alembic's default: in a database shared with MLflow, ``alembic_version`` is MLflow's."""
-
 BUSY_SECONDS = 30
-_LOOKED_THROUGH = 500_000_000  # bytes; a second or two
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_LOCK = 0x67_66_6C_77  # advisory-lock key: "gflw"
 _LOCK_TIMEOUTS = ("55P03", "57014")
 _SETTING = "GUARDIANFLOW_DATABASE_URL"
 
@@ -98,10 +89,29 @@ class Database:
         """Whether this is the embedded default."""
         return self.engine.dialect.name == "sqlite"
 
+    @classmethod
+    def look(cls, url: str, *, seconds: float) -> tuple[str | None, Soundness]:
+        """Its schema, ``None`` where it isn't there yet, and what it can tell of its damage; nothing is changed.
+
+        Args:
+            url: Where it is.
+            seconds: How long to look.
+
+        Raises:
+            ConfigError, SchemaTooNewError, TrackingUnavailableError: As :meth:`open`.
+        """
+        engine = _create_engine(url)
+        try:
+            with _explained(engine):
+                return _look(engine, seconds)
+        finally:
+            engine.dispose()
+
     def is_there(self) -> bool:
         """Whether it was made, by whomever; then its schema is up to date."""
         if not self._is_there and _is_made(self.engine):
-            upgrade(self.engine)
+            with _explained(self.engine):
+                upgrade(self.engine, self.url)
             self._is_there = True
         return self._is_there
 
@@ -115,7 +125,8 @@ class Database:
             return
         if self.is_sqlite:
             _make_file(self.engine.url)
-        upgrade(self.engine)
+        with _explained(self.engine):
+            upgrade(self.engine, self.url)
         self._is_there = True
 
     @contextlib.contextmanager
@@ -176,19 +187,6 @@ class Database:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
             yield
 
-    def damage(self) -> str:
-        """What SQLite finds wrong in its own file; empty where it is sound, too large to look through, or a server.
-
-        Raises:
-            ConfigError: It is too damaged to be looked through.
-        """
-        path = Path(str(self.engine.url.database))
-        if not self.is_sqlite or path.stat().st_size > _LOOKED_THROUGH:
-            return ""
-        with self.read() as connection:
-            said = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-        return "" if said == "ok" else " ".join(said.split())
-
     def close(self) -> None:
         """Give the connections back; the next :meth:`open` connects anew."""
         with self._guard:
@@ -247,13 +245,34 @@ def _sqlite_engine(url: URL) -> Engine:
     return _file_engine(url, path)
 
 
+def _look(engine: Engine, seconds: float) -> tuple[str | None, Soundness]:
+    path = Path(str(engine.url.database))
+    reading, soundness = engine, Soundness()
+    if engine.dialect.name == "sqlite":
+        if not path.exists():
+            return None, soundness
+        reading = sa.create_engine("sqlite://", creator=lambda: connect_reading(path, seconds), poolclass=sa.NullPool)
+        soundness = look_through_file(path, seconds=seconds)
+        if soundness.damage:
+            return HEAD, soundness
+    with reading.connect() as connection:
+        if reading is not engine:
+            _check_ours(connection.connection.cursor(), path)
+        found = revision(connection)
+    if found not in (None, HEAD):
+        require_known(str(found), _shown(engine))
+    if reading is engine and found == HEAD:
+        soundness = look_through_server(engine, seconds=seconds)
+    return found, soundness
+
+
 def _is_made(engine: Engine) -> bool:
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
         check_file(path)  # one that was there and is gone isn't a place for a new one
         return path.exists()
     with _explained(engine), engine.connect() as connection:
-        return _revision(connection) is not None
+        return revision(connection) is not None
 
 
 def _make_file(url: URL) -> None:
@@ -278,7 +297,8 @@ def _show_empty_tables(connection: Connection) -> None:
 def _fill(url: URL, draft: Path) -> None:
     engine = _file_engine(url, draft, is_draft=True)
     try:
-        upgrade(engine)
+        with _explained(engine):
+            upgrade(engine, _shown(engine))
     finally:
         engine.dispose()
 
@@ -382,56 +402,3 @@ def _explain(error: sa.exc.DBAPIError, engine: Engine, waiting_for: str) -> Guar
     ):
         return TrackingUnavailableError(f"{where} can't be used: {said}. {advice}")
     return None
-
-
-def upgrade(engine: Engine) -> None:
-    """Apply the migrations that this database lacks, one process at a time.
-
-    Raises:
-        ConfigError: It is no database, or we may not make tables in it.
-        SchemaTooNewError: The database is newer than this code.
-        TrackingUnavailableError: The database doesn't answer.
-    """
-    with _explained(engine):
-        with engine.connect() as connection:
-            connection.execution_options(guardianflow_read=True)
-            if _revision(connection) == HEAD:
-                return
-        with engine.connect() as connection, connection.begin():
-            if engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            if _revision(connection) != HEAD:  # another process may have been faster
-                _migrate(connection)
-
-
-def _revision(connection: Connection) -> str | None:
-    if not sa.inspect(connection).has_table(VERSION_TABLE):
-        return None
-    found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
-    return None if found is None else str(found)
-
-
-def _migrate(connection: Connection) -> None:
-    """Run the migrations inside the caller's transaction: all of them, or none."""
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    current = _revision(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
-        raise SchemaTooNewError(
-            f"the state database {_shown(connection.engine)} has schema {current!r}, "
-            f"written by a newer GuardianFlow; this one knows up to {HEAD!r}. "
-            "Upgrade with `pip install --upgrade guardianflow`, or set GUARDIANFLOW_DATABASE_URL to another database."
-        )
-    if current is not None:
-        said = f"the state database {_shown(connection.engine)} goes from schema {current} to {HEAD}; "
-        if connection.dialect.name == "sqlite":
-            remark(f"{said}as it was, it is kept as {back_up(Path(str(connection.engine.url.database)), current)}")
-        else:
-            remark(f"{said}an older GuardianFlow can't open it from now on")
-    command.upgrade(config, "head")

@@ -41,20 +41,20 @@ class PostgresServer:
         self._password = secrets.token_hex(8)
         # Neither pytest's tmp_path nor a TMPDIR of root's own: closed to the other user that root must become.
         place = "/tmp" if os.geteuid() == 0 else None
-        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-", dir=place))
-        self._log = self._folder / "server.log"
+        self.folder = Path(tempfile.mkdtemp(prefix="guardianflow-pg-", dir=place))
+        self._log = self.folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: Identity = identity()
         if self._identity:  # PostgreSQL refuses to run as root
-            os.chown(self._folder, self._identity["user"], self._identity["group"])
-        self._programs = reachable(programs, self._folder / "programs", self._identity)
+            os.chown(self.folder, self._identity["user"], self._identity["group"])
+        self._programs = reachable(programs, self.folder / "programs", self._identity)
         self.port = 0
 
     def start(self) -> None:
         """Make the cluster and start the server; returns when it answers."""
         try:
-            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-            data = self._folder / "data"
+            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-sync"]
+            data = self.folder / "data"
             make_cluster(self._programs, data, password=self._password, who=self._identity, options=options)
             self._launch()
         except BaseException:
@@ -70,7 +70,7 @@ class PostgresServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def restart(self) -> None:
         """As an administrator does it in a hurry: connections are cut off, the same port answers again."""
@@ -133,13 +133,13 @@ class PostgresServer:
             "fsync": "on" if self._durable else "off",
             "max_connections": 200,
         }
-        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
+        command = [str(self._programs / "postgres"), "-D", str(self.folder / "data")]
         for key, value in settings.items():
             command += ["-c", f"{key}={value}"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                cwd=self._folder,
+                cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours runs yet

@@ -18,7 +18,7 @@ from guardianflow.cli import app
 from guardianflow.core.config import Settings
 from guardianflow.doctor.services import check_database
 from guardianflow.exceptions import ConfigError, NotFoundError, SchemaTooNewError, TrackingUnavailableError
-from guardianflow.state import database as module
+from guardianflow.state import schema_upgrade
 from guardianflow.state.database import HEAD, Database
 from tests.registry.registry_world import World
 
@@ -153,10 +153,10 @@ def test_a_database_in_use_by_a_killed_process_is_whole(state):
 
 
 def test_a_creation_that_is_killed_leaves_no_empty_file(tmp_path, monkeypatch):
-    def dies(_: object) -> None:
+    def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_migrate", dies)
+    monkeypatch.setattr(schema_upgrade, "_migrate", dies)
     with pytest.raises(KeyboardInterrupt):
         open_(tmp_path / "guardianflow.db")
     assert everything(tmp_path) == {}
@@ -211,6 +211,34 @@ def test_a_migration_keeps_a_copy_first(older, caplog):
     empty(older)
     with pytest.raises(ConfigError, match=rf"the newest that GuardianFlow made is {copy.name}"):
         open_(older)
+
+
+def test_an_older_schema_is_looked_at_as_it_is_and_never_changed_without_a_word(older, monkeypatch):
+    before = everything(older.parent)
+    (check,) = check_database(Settings(work_dir=older.parent))
+    assert (check.status, "schema 0001 of an older GuardianFlow" in check.detail) == ("warn", True)
+    assert "after a copy" in check.advice
+    assert everything(older.parent) == before
+    monkeypatch.setenv("GUARDIANFLOW_WORK_DIR", str(older.parent))
+    answer = json.loads(CliRunner().invoke(app, ["list", "runs", "--json"]).stdout)
+    assert f"goes from schema 0001 to {HEAD}; as it was, it is kept as" in answer["remarks"][0]
+    open_(older).close()
+
+
+@pytest.mark.services
+def test_who_migrates_a_server_is_told(postgres_url, monkeypatch, caplog):
+    from alembic import command
+
+    with monkeypatch.context() as patched:
+        upgrade = command.upgrade
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        made = Database.open(postgres_url)
+        made.make()
+        made.close()
+    (check,) = check_database(Settings(database_url=postgres_url))
+    assert (check.status, "no older one opens it" in check.advice) == ("warn", True)
+    Database.open(postgres_url).close()
+    assert f"goes from schema 0001 to {HEAD}; an older GuardianFlow can't open it" in caplog.text
 
 
 def test_a_migration_that_fails_leaves_the_old_schema_and_its_copy(older):
