@@ -7,9 +7,8 @@ SIGTERM.
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
+import traceback
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -18,7 +17,8 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
 from guardianflow import __version__
-from guardianflow.text.command_lines import typed
+from guardianflow.console import log_to_stderr
+from guardianflow.text.printable import visible
 
 __all__ = ["VERBS", "app", "load_verb", "main"]
 
@@ -130,21 +130,14 @@ for _name, (_, _line) in VERBS.items():
 
 def main() -> NoReturn:
     """Entry point of the ``guardianflow`` command."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(levelname)s %(message)s"))
-    logging.basicConfig(level=os.environ.get("GUARDIANFLOW_LOG", "WARNING").upper(), handlers=[handler])
+    log_to_stderr()
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # noqa: BLE001 - a fault of ours: all of it, but nothing that a terminal obeys
+        sys.exit(visible(traceback.format_exc()))
     sys.exit(0)
-
-
-class _Formatter(logging.Formatter):
-    """Log lines whose commands can be typed here."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return typed(super().format(record))
 
 
 def _version(value: bool) -> None:

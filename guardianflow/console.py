@@ -1,8 +1,14 @@
-"""What the command line shows: tables, progress, JSON. Data goes to stdout, everything else to stderr."""
+"""What the command line shows: tables, progress, JSON. Data goes to stdout, everything else to stderr.
+
+Whatever it shows may have been written by others, so nothing but our own colours and bars reaches the terminal as a
+control sequence. With ``--json`` the text is exact, for JSON has an escape for each of its characters.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 import threading
 import time
@@ -12,14 +18,29 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.text.command_lines import typed
+from guardianflow.text.printable import in_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn
 
     from guardianflow.core.config import Settings
     from guardianflow.runs.run_records import RunRecord
 
-__all__ = ["ProgressWatch", "ago", "err", "out", "print_json", "print_lines", "print_table", "progress_line", "say"]
+__all__ = [
+    "ProgressWatch",
+    "ago",
+    "err",
+    "log_to_stderr",
+    "note_column",
+    "out",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "progress_line",
+    "put",
+    "say",
+]
 
 POLL_S = 0.5
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -41,7 +62,28 @@ def err() -> Console:
 
 def say(text: str) -> None:
     """A message for people, on stderr; its commands can be typed here."""
-    err().print(typed(text), markup=False, soft_wrap=True)
+    err().print(typed(visible(text)), markup=False, soft_wrap=True)
+
+
+def put(text: str) -> None:
+    """A line of data on stdout, as it is but for what is invisible."""
+    out().print(visible(text), markup=False, soft_wrap=True)
+
+
+def log_to_stderr() -> None:
+    """Show what is logged, and what other packages warn of: a line each, with commands that can be typed here."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=os.environ.get("GUARDIANFLOW_LOG", "WARNING").upper(), handlers=[handler])
+    logging.captureWarnings(True)
+
+
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return typed(visible(super().formatMessage(record).strip(), kept="\t"))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        return visible(super().formatException(ei))
 
 
 def print_json(value: Any) -> None:
@@ -51,7 +93,7 @@ def print_json(value: Any) -> None:
     remarks = made_remarks()
     if remarks and isinstance(value, dict):
         value = {**value, "remarks": [*value.get("remarks", ()), *remarks]}
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.write(in_json(json.dumps(value, ensure_ascii=False, indent=2, default=str)) + "\n")
     sys.stdout.flush()
 
 
@@ -66,16 +108,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", justify="left")
+        table.add_column(Text(visible(column)), overflow="fold", justify="left")
     for row in rows:
-        table.add_row(
-            *(cell if isinstance(cell, Text) else Text("" if cell is None else typed(str(cell))) for cell in row)
-        )
+        table.add_row(*(Text("" if cell is None else typed(visible(cell))) for cell in row))
     console = out()
     if not console.is_terminal:
         console.width = max(console.width, 200)  # a file or a pipe has no edge to wrap at
     if title:
-        console.print(Text(title, style="bold"))
+        console.print(Text(visible(title), style="bold"))
     console.print(table)
 
 
@@ -83,7 +123,7 @@ def print_lines(pairs: Iterable[tuple[str, str]]) -> None:
     """Names and what belongs to them on stdout, nothing cut or broken: what stands there may be a command."""
     console = out()
     for name, text in pairs:
-        console.print(f"{name:<38}  {text}", markup=False, soft_wrap=True)
+        console.print(visible(f"{name:<38}  {text}"), markup=False, soft_wrap=True)
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
@@ -101,6 +141,18 @@ def progress_line(state: Mapping[str, Any], *, seconds: float) -> str:
     """Where a run stands, in one line; what there is nothing to say of leaves no gap."""
     parts = (f"{state['unit']} {state['done']}/{state['total']}", state["note"], f"{seconds:.0f} s")
     return " · ".join(part for part in parts if part)
+
+
+def note_column(name: str) -> ProgressColumn:
+    """A column of a progress bar that shows a field of its task as text: what stands there may be of a script."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Note(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(visible(task.fields[name], kept=""))
+
+    return Note()
 
 
 class ProgressWatch:
@@ -149,20 +201,17 @@ class ProgressWatch:
             self._print_lines(records, run_id)
 
     def _draw_bar(self, records: Any, run_id: str, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
+        columns = (note_column("unit"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note_column("note"))
         with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(self._label or "starting the kernel", total=None, note="")
+            task = progress.add_task("", total=None, note="", unit=self._label or "starting the kernel")
             while not self._stop.wait(POLL_S):
                 state = self._read(records, run_id)
                 if state:
                     progress.update(
                         task, completed=state["done"] + state.get("part", 0), total=state["total"], note=state["note"],
-                        description=self._label or f"{state['unit']}s",
+                        unit=self._label or f"{state['unit']}s",
                     )  # fmt: skip
 
     def _print_lines(self, records: Any, run_id: str) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from guardianflow.text.printable import visible
+
 __all__ = [
     "ConfigError",
     "ConflictError",
@@ -62,6 +64,10 @@ class GuardianFlowError(Exception):
     """Root of all errors that GuardianFlow raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message; what others wrote into it (a server, a file) can't do more than be read."""
+        return visible(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows, by its own protocol."""

@@ -15,7 +15,6 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -33,6 +32,7 @@ from pydantic_settings import (
 
 from guardianflow.core.agreements import NamedServer, logins_beside, server_of
 from guardianflow.exceptions import ConfigError
+from guardianflow.text.printable import escape
 
 __all__ = [
     "CONFIG_FILE",

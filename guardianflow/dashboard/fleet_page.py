@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from html import escape
 
 from guardianflow.dashboard.page_frame import (
     advice_text,
@@ -20,6 +19,7 @@ from guardianflow.dashboard.page_frame import (
 )
 from guardianflow.dashboard.site_states import Advice, CameraState, Figure, Reason, SiteState, State
 from guardianflow.text.messages import ago, counted, moment, say
+from guardianflow.text.printable import escape
 
 __all__ = ["fleet_content", "fleet_html", "headline"]
 

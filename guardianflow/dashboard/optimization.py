@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.core.config import Settings
@@ -21,6 +20,7 @@ from guardianflow.scenario.factory import plan_run
 from guardianflow.scenario.schema import OptimizationScenario
 from guardianflow.state.database import Database
 from guardianflow.text.names import validate_name
+from guardianflow.text.printable import escape
 from guardianflow.text.units import duration
 from guardianflow.views.result_page import Table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from html import escape
 from typing import Any
 
 import yaml
@@ -15,6 +14,7 @@ from guardianflow.dashboard.fleet import is_hint
 from guardianflow.dashboard.page_frame import action_text, bound_text, metric_name, paragraphs, pill, shown
 from guardianflow.dashboard.recommendations import Recommendation, State
 from guardianflow.text.messages import ago, counted, moment, say, span
+from guardianflow.text.printable import escape
 
 __all__ = ["alerts_html", "done_html", "headline", "recommendation_html"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from html import escape
 from typing import Any
 
 from guardianflow.core.metrics import CATALOGUE
 from guardianflow.dashboard.site_states import Advice, Reason, Trend
 from guardianflow.text.messages import MESSAGES, ago, moment, say, span
+from guardianflow.text.printable import escape
 from guardianflow.views.result_page import format_metric
 
 __all__ = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from html import escape
 
 from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.registry import ModelEvent, ModelRegistry, ModelState, ModelVersion
@@ -18,6 +17,7 @@ from guardianflow.registry.evaluations import EvaluationRow, Evaluations
 from guardianflow.registry.evidence_search import EvidenceSearch
 from guardianflow.registry.gate import Check, Verdict, make_gate
 from guardianflow.text.messages import ago, counted, moment, say
+from guardianflow.text.printable import escape
 
 __all__ = [
     "ModelStand", "evidence_of", "headline", "heard", "ledger_html", "model_stand", "verdict_html", "versions_html",

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from html import escape
 from pathlib import Path
 
 from guardianflow.core.config import Settings, mask_secrets
@@ -16,7 +15,7 @@ from guardianflow.dashboard.page_frame import figures_html, metric_name, paragra
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.state.database import Database
 from guardianflow.text.messages import counted, moment, say, span
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import escape, printable
 
 __all__ = ["FollowedRun", "follow", "headline", "run_html", "running"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 
 import sqlalchemy as sa
 
@@ -19,6 +18,7 @@ from guardianflow.exceptions import GuardianFlowError
 from guardianflow.state.database import Database
 from guardianflow.state.tables import model_states
 from guardianflow.text.messages import say
+from guardianflow.text.printable import escape
 
 __all__ = ["start_content"]
 

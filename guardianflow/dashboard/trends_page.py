@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from html import escape
 from itertools import pairwise
 from statistics import median
 
@@ -12,6 +11,7 @@ from guardianflow.core.metrics import CATALOGUE
 from guardianflow.dashboard.page_frame import bound_text, dead_html, metric_name, paragraphs, pill, shown
 from guardianflow.dashboard.trends import SPANS, Line, Trends
 from guardianflow.text.messages import counted, moment, say, span
+from guardianflow.text.printable import escape
 
 __all__ = ["headline", "lines_html"]
 

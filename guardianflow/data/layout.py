@@ -7,7 +7,6 @@ written: where a folder of images is a link, its labels lie beside the link.
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -20,7 +19,7 @@ from guardianflow.data.paths import as_prefix
 from guardianflow.exceptions import DatasetError
 from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import escape, printable
 
 __all__ = ["SPLITS", "Dataset", "label_path"]
 
@@ -97,13 +96,13 @@ class Dataset(Row):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(name)}</td>"
-            f"<td>{'<br>'.join(html.escape(printable(self.relative_name(source))) for source in sources)}</td></tr>"
+            f"<tr><td>{escape(name)}</td>"
+            f"<td>{'<br>'.join(escape(printable(self.relative_name(source))) for source in sources)}</td></tr>"
             for name, sources in self.splits.items()
         )
-        names = html.escape(", ".join(self.names[:20]) + (" …" if len(self.names) > 20 else ""))
+        names = escape(", ".join(self.names[:20]) + (" …" if len(self.names) > 20 else ""))
         return (
-            f"<p><b>{html.escape(printable(self.yaml_path))}</b><br>{len(self.names)} classes: {names}</p>"
+            f"<p><b>{escape(printable(self.yaml_path))}</b><br>{len(self.names)} classes: {names}</p>"
             f"<table><tr><th>split</th><th>images in</th></tr>{rows}</table>"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from guardianflow.exceptions import DatasetError, ParameterError
 from guardianflow.text.plain import Row, plain
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import escape, printable
 
 __all__ = ["KINDS", "DatasetReport", "Problem", "SplitCounts", "require_usable"]
 
@@ -225,12 +224,12 @@ class DatasetReport:
 
     def _repr_html_(self) -> str:
         names = list(next(iter(self.splits.values())).boxes_per_class) if self.splits else []
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ["split", *SplitCounts.__annotations__][:6] + names)
+        head = "".join(f"<th>{escape(name)}</th>" for name in ["split", *SplitCounts.__annotations__][:6] + names)
         rows = "".join(_counts_row(name, counts, names) for name, counts in self.splits.items())
         listed = "".join(
-            f"<tr><td>{html.escape(problem.severity)}</td><td>{html.escape(problem.kind)}</td>"
-            f"<td>{html.escape(problem.split)}</td><td>{html.escape(printable(problem.file))}</td>"
-            f"<td>{html.escape(printable(problem.detail, longest=400))}</td></tr>"
+            f"<tr><td>{escape(problem.severity)}</td><td>{escape(problem.kind)}</td>"
+            f"<td>{escape(problem.split)}</td><td>{escape(printable(problem.file))}</td>"
+            f"<td>{escape(printable(problem.detail, longest=400))}</td></tr>"
             for problem in self.problems[:_IN_HTML]
         )
         rest = len(self.problems) - _IN_HTML
@@ -239,7 +238,7 @@ class DatasetReport:
             f"<table><tr><th>severity</th><th>kind</th><th>split</th><th>file</th><th>what</th></tr>{listed}</table>"
         )
         return (
-            f"<p>{html.escape(printable(self.summary(), longest=2000))}</p>"
+            f"<p>{escape(printable(self.summary(), longest=2000))}</p>"
             f"<table><tr>{head}</tr>{rows}</table>{table if listed else ''}{more}"
         )
 
@@ -311,7 +310,7 @@ def _remark(kind: str, found: Sequence[Problem]) -> str:
 def _counts_row(name: str, counts: SplitCounts, names: Sequence[str]) -> str:
     cells = [counts.images, counts.labelled, counts.background, counts.bad, counts.boxes]
     cells += [counts.boxes_per_class.get(class_name, 0) for class_name in names]
-    return f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{cell:,}</td>" for cell in cells) + "</tr>"
+    return f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell:,}</td>" for cell in cells) + "</tr>"
 
 
 def _encodable(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guardianflow.text.printable import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,15 +36,15 @@ def render(report: DoctorReport, *, console: Console | None = None) -> None:
     for column in ("setting", "value", "from"):
         settings.add_column(column, overflow="fold")
     for row in report.settings:
-        settings.add_row(Text(row["env"]), Text(row["value"] or "–"), Text(row["origin"]))
+        settings.add_row(*(Text(visible(row[name]) or "–") for name in ("env", "value", "origin")))
     checks = Table(title="Checks", title_justify="left", box=None, show_header=False, pad_edge=False)
     checks.add_column(no_wrap=True)
     checks.add_column(no_wrap=True)
     checks.add_column(overflow="fold")
     for check in report.checks:
-        checks.add_row(Text(check.status, style=_STYLES[check.status]), Text(check.name), Text(check.detail))
+        checks.add_row(Text(check.status, style=_STYLES[check.status]), Text(check.name), Text(visible(check.detail)))
         if check.advice:
-            checks.add_row("", "", Text(f"→ {check.advice}", style="italic"))
+            checks.add_row("", "", Text(visible(f"→ {check.advice}"), style="italic"))
     screen.print(settings)
     screen.print(checks)
     failed = [check.name for check in report.checks if check.status == "fail"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from guardianflow.evaluation.significance import ClassComparison, PairedComparis
 from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError
 from guardianflow.text.plain import Row
+from guardianflow.text.printable import escape
 from guardianflow.text.units import figure_text, interval_text
 
 __all__ = ["Agreement", "ClassDamage", "ConfidenceShift", "DamageReport", "damage_report"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from guardianflow.text.printable import escape
 
 __all__ = ["html_table"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from guardianflow.plots import comparison as plots
 from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.plots.predictions import PairGallery
 from guardianflow.runners._result import Result
+from guardianflow.text.printable import escape
 from guardianflow.text.units import figure_text, interval_text
 from guardianflow.views.comparison_page import METRIC_NAMES, headline_html, interval_name, sentence
 from guardianflow.views.next_steps import NextStep, NextSteps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.execution.studies import Study
@@ -14,6 +13,7 @@ from guardianflow.runners._base import unmet
 from guardianflow.runners._result import Result
 from guardianflow.scenario.experiment_design import RunPlan, SweepScenario
 from guardianflow.text.command_lines import command
+from guardianflow.text.printable import escape
 from guardianflow.views.next_steps import NextStep, NextSteps
 from guardianflow.views.result_page import Table, format_metric, remarks_html, run_link
 

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots.benchmark_rows import BenchmarkRow, measured
-from guardianflow.plots.palette import BLUE, GREEN, GREY, LAYOUT, LEGEND, ORANGE, PURPLE, SERIES, SKY, VERMILION, title
+from guardianflow.plots.palette import (
+    BLUE,
+    GREEN,
+    GREY,
+    LAYOUT,
+    LEGEND,
+    ORANGE,
+    PURPLE,
+    SERIES,
+    SKY,
+    VERMILION,
+    shown_text,
+    title,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -114,7 +127,7 @@ def latency_spreads(rows: Sequence[BenchmarkRow]) -> list[LatencySpread]:
     """The single-stream cells that ran, the quickest first."""
     spreads = [
         LatencySpread(
-            label=str(row["label"]),
+            label=shown_text(str(row["label"])),
             latencies_ms=tuple(row.get("latencies_ms") or ()),
             p50=row["metrics"]["latency_ms_p50"],
             p95=row["metrics"]["latency_ms_p95"],
@@ -176,7 +189,7 @@ def stage_bars(rows: Sequence[BenchmarkRow]) -> list[StageBar]:
     ran = sorted(measured(rows, "single_stream"), key=lambda row: row["metrics"]["latency_ms_p50"])
     return [
         StageBar(
-            str(row["label"]),
+            shown_text(str(row["label"])),
             {
                 name: float(row["stages"][name]["p50"])
                 for name in STAGES
@@ -226,7 +239,7 @@ def throughput_lines(rows: Sequence[BenchmarkRow]) -> list[ThroughputLine]:
     for row in measured(rows, "offline"):
         noise = float(row.get("noise", {}).get("throughput_fps") or 0.0)
         point = (int(row["batch"]), float(row["metrics"]["throughput_fps"]), noise)
-        lines.setdefault(str(row["label"]), []).append(point)
+        lines.setdefault(shown_text(str(row["label"])), []).append(point)
     made = [ThroughputLine(label, *zip(*sorted(points), strict=True)) for label, points in lines.items()]
     return sorted(made, key=lambda line: -max(line.fps))
 
@@ -267,7 +280,7 @@ def quality_points(rows: Sequence[BenchmarkRow]) -> list[QualityPoint]:
     quality = {str(row["label"]): row["detection"]["map50_95"] for row in rows if row.get("detection")}
     points = [
         QualityPoint(
-            str(row["label"]), float(row["metrics"]["latency_ms_p50"]), float(quality[str(row["label"])]),
+            shown_text(str(row["label"])), float(row["metrics"]["latency_ms_p50"]), float(quality[str(row["label"])]),
             row.get("model_size_mb"),
         )
         for row in measured(rows, "single_stream")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardianflow.plots.class_changes import ClassChange
 from guardianflow.plots.detection import Line
-from guardianflow.plots.palette import LAYOUT, SERIES, shown_name
+from guardianflow.plots.palette import LAYOUT, SERIES, shown_name, shown_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -34,7 +34,7 @@ def change_rows(comparisons: Sequence[Row]) -> list[ClassChange]:
     """
     found = []
     for compared in comparisons:
-        of = f" · {compared['name']}" if len(comparisons) > 1 else ""
+        of = f" · {shown_text(compared['name'])}" if len(comparisons) > 1 else ""
         labelled = [row for row in compared["per_class"] if row["difference"] is not None and row["low"] is not None]
         labelled.sort(key=lambda row: -abs(row["difference"]))
         found.append(_change(f"<b>all classes{of}</b>", compared))
@@ -82,7 +82,7 @@ def overlaid_curves(
 
 
 def _line(name: str, values: Sequence[float | None]) -> Line:
-    return Line(name, tuple(values))
+    return Line(shown_text(name), tuple(values))
 
 
 def plot_overlaid_curves(recall: Sequence[float], panels: Sequence[CurvePanel]) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import GREY, LAYOUT, SERIES
+from guardianflow.plots.palette import GREY, LAYOUT, SERIES, shown_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -82,17 +82,18 @@ def plot_dataset(figures: DatasetFigures) -> Figure:
     figure: Figure = make_subplots(
         rows=1, cols=2, subplot_titles=titles, column_widths=[0.5, 0.5], horizontal_spacing=0.12
     )
+    classes = [shown_text(name) for name in figures.classes]
     for (split, counts), colour in zip(
         reversed(list(figures.boxes.items())), (GREY, SERIES[0], SERIES[1]), strict=False
     ):
         bar = Bar(
-            y=figures.classes, x=counts, name=split, orientation="h", marker_color=colour, legend="legend",
+            y=classes, x=counts, name=split, orientation="h", marker_color=colour, legend="legend",
             text=[f"{count:,}" for count in counts], textposition="outside", cliponaxis=False,
         )  # fmt: skip
         figure.add_trace(bar, row=1, col=1)
     for place, (name, (widths, heights)) in enumerate(figures.sizes.items()):
         marker = {"color": SERIES[place % len(SERIES)], "size": 5, "opacity": 0.45}
-        dots = Scatter(x=widths, y=heights, mode="markers", name=name, marker=marker, legend="legend2")
+        dots = Scatter(x=widths, y=heights, mode="markers", name=shown_text(name), marker=marker, legend="legend2")
         figure.add_trace(dots, row=1, col=2)
     _draw_size_axes(figure, figures)
     below = {"orientation": "h", "y": -0.24, "yanchor": "top"}

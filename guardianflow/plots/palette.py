@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
+
+from guardianflow.text.printable import escape
 
 __all__ = [
     "BLUE", "FAINT", "GREEN", "GREY", "INK", "LAYOUT", "LEGEND", "ORANGE", "PURPLE", "SCALE", "SERIES", "SKY",
-    "VERMILION", "YELLOW", "shown_name", "title",
+    "VERMILION", "YELLOW", "shown_name", "shown_text", "title",
 ]  # fmt: skip
 
 _LONGEST_NAME = 28
@@ -57,9 +58,13 @@ LEGEND: dict[str, Any] = {"orientation": "h", "x": 0, "y": 0, "yref": "container
 
 
 def shown_name(name: str) -> str:
-    """A class name as text: plotly reads markup in labels, and a long one would push the picture aside."""
-    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    return escape(short, quote=False)
+    """A class name as text; a long one would push the picture aside."""
+    return shown_text(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…")
+
+
+def shown_text(text: str) -> str:
+    """What others wrote, as text: plotly reads markup in labels, and what stands between dollars as a formula."""
+    return escape(text, quote=False).replace("$", "&#36;")
 
 
 def title(text: str) -> dict[str, Any]:

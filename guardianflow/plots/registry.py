@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import GREY, INK, LAYOUT, SERIES, title
+from guardianflow.plots.palette import GREY, INK, LAYOUT, SERIES, shown_text, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -107,7 +106,7 @@ def plot_champions(timeline: ChampionTimeline, *, now: datetime | None = None) -
                     "color": INK,
                     "line": {"width": 2, "color": "white" if not _MARKERS.get(action, "").endswith("open") else GREY},
                 },
-                text=[escape(reason) or "no reason given" for *_, reason in rows],
+                text=[shown_text(reason) or "no reason given" for *_, reason in rows],
                 hovertemplate="%{x|%Y-%m-%d %H:%M:%S}<br>" + action + " %{y}<br>%{text}<extra></extra>",
             )
         )

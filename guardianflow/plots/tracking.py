@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.plots.palette import BLUE, GREEN, LAYOUT, ORANGE, VERMILION, title
+from guardianflow.plots.palette import BLUE, GREEN, LAYOUT, ORANGE, VERMILION, shown_text, title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -85,7 +84,7 @@ def loss_bars(losses: Sequence[Mapping[str, Any]]) -> LossBars:
     rows = sorted(losses, key=lambda row: -float(row["hota"]))
     detector = [max(0.0, float(row["detector_loss"])) for row in rows]
     return LossBars(
-        trackers=tuple(str(row["tracker"]) for row in rows),
+        trackers=tuple(shown_text(str(row["tracker"])) for row in rows),
         reached=tuple(float(row["hota"]) for row in rows),
         detector=tuple(detector),
         tracker=tuple(max(0.0, 1 - float(row["hota"]) - part) for row, part in zip(rows, detector, strict=True)),
@@ -107,7 +106,7 @@ def plot_loss_bars(bars: LossBars) -> Figure:
             Bar(
                 y=bars.trackers, x=values, name=name, orientation="h", marker_color=colour,
                 text=[f"{value:.2f}" if value >= 0.04 else "" for value in values], textposition="inside",
-                insidetextanchor="middle", textangle=0, hovertext=[escape(text) for text in bars.sentences],
+                insidetextanchor="middle", textangle=0, hovertext=[shown_text(text) for text in bars.sentences],
             )
         )  # fmt: skip
     figure.update_layout(

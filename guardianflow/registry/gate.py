@@ -6,7 +6,6 @@ with its :meth:`Gate.judge`.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from guardianflow.core.config import Settings
 from guardianflow.registry.model_records import ModelVersion
 from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
+from guardianflow.text.printable import escape
 
 __all__ = ["GATES", "OFF", "Check", "Gate", "Verdict", "make_gate", "verdict_html"]
 
@@ -137,14 +137,14 @@ def verdict_html(verdict: Mapping[str, Any]) -> str:
     """A verdict, as :meth:`Verdict.to_dict` gives it, as a table that a notebook shows; all text escaped."""
     colours = {"passed": "#1b7f4b", "refused": "#b3261e", "not compared": "#5f6368"}
     rows = "".join(
-        f'<tr><td style="text-align:left">{html.escape(str(check["name"]))}</td>'
+        f'<tr><td style="text-align:left">{escape(str(check["name"]))}</td>'
         f'<td style="text-align:left;color:{colours.get(check["outcome"], "inherit")};white-space:nowrap">'
-        f"<b>{html.escape(str(check['outcome']))}</b></td>"
-        f'<td style="text-align:left">{html.escape(str(check["text"]))}</td></tr>'
+        f"<b>{escape(str(check['outcome']))}</b></td>"
+        f'<td style="text-align:left">{escape(str(check["text"]))}</td></tr>'
         for check in verdict["checks"]
     )
     against = f"against champion {verdict['champion']}" if verdict["champion"] else "as the first champion"
     word = "may be promoted" if verdict["passed"] else "is refused"
     title = f"Version {verdict['candidate']} of {verdict['name']}, judged {against}, {word}."
     head = "".join(f'<th style="text-align:left">{column}</th>' for column in ("check", "outcome", "what was found"))
-    return f"<p><b>{html.escape(title)}</b></p><table><tr>{head}</tr>{rows}</table>"
+    return f"<p><b>{escape(title)}</b></p><table><tr>{head}</tr>{rows}</table>"

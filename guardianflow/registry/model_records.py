@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from guardianflow.exceptions import NotFoundError
 from guardianflow.text.command_lines import command
 from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import Row
+from guardianflow.text.printable import escape
 from guardianflow.vision.serving import ServedModel, Serving
 
 __all__ = ["ALIASES", "ModelEvent", "ModelState", "ModelVersion"]
@@ -264,8 +264,7 @@ class ModelEvent(Row):
 
 def _table(title: str, rows: Mapping[str, str]) -> str:
     cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(key)}</th>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        f"<tr><th style='text-align:left'>{escape(key)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
         for key, value in rows.items()
     )
-    return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"
+    return f"<table><caption>{escape(title)}</caption>{cells}</table>"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import TypeVar
+
+from guardianflow.text.printable import escape
 
 __all__ = ["Frozen"]
 

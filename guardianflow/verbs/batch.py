@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option
 
-from guardianflow.console import err, print_json, print_table, say
+from guardianflow.console import err, note_column, print_json, print_table, say
 from guardianflow.verbs.execution import headline, say_notes
 from guardianflow.verbs.frame import Json, verb
 
@@ -105,7 +105,7 @@ class _Watch:
 
         columns = (
             TextColumn("{task.fields[done]}/{task.total:.0f}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            note_column("note"),
         )  # fmt: skip
         with Progress(*columns, console=err(), transient=True) as progress:
             task = progress.add_task("", total=len(self._rows), done=0, note="")

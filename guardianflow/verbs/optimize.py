@@ -58,7 +58,7 @@ def _evaluate(settings: Settings) -> Evaluation:
 
 def _show(found: Evaluation, *, as_json: bool) -> None:
     from guardianflow import listing
-    from guardianflow.console import print_json, print_table
+    from guardianflow.console import print_json, print_table, put
     from guardianflow.verbs.execution import say_notes
 
     say_notes(found.remarks, most=20, rest="--json lists all")
@@ -70,13 +70,14 @@ def _show(found: Evaluation, *, as_json: bool) -> None:
     for item in found.recommendations:
         _say(item)
     if not found.recommendations:
-        typer.echo("nothing is advised")
+        put("nothing is advised")
 
 
 def _say(item: Recommendation) -> None:
     """One recommendation: what, why, on which evidence, at which cost, the scenario, the next step."""
     import yaml
 
+    from guardianflow.console import put
     from guardianflow.dashboard.optimization import cost_in_words
     from guardianflow.text.command_lines import command, typed
 
@@ -94,9 +95,9 @@ def _say(item: Recommendation) -> None:
         *([("outcome", str(item.outcome["said"]))] if item.outcome.get("said") else []),
         ("apply it", typed(command("optimize", "--apply", str(item.id)))),
     ]
-    typer.echo(f"\nrecommendation {item.id}: {item.state}")
+    put(f"\nrecommendation {item.id}: {item.state}")
     for name, text in lines:
-        typer.echo(f"{name:<10}{text}")
+        put(f"{name:<10}{text}")
 
 
 def _apply(number: int, settings: Settings, *, as_json: bool) -> None:

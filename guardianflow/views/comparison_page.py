@@ -6,10 +6,10 @@ The rows are those of :class:`guardianflow.execution.comparison_result.Compariso
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from guardianflow.plots.palette import GREEN, GREY, VERMILION
+from guardianflow.text.printable import escape
 from guardianflow.text.units import figure_text, interval_text
 
 __all__ = ["METRIC_NAMES", "headline_html", "interval_name", "plain_words", "sentence"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from guardianflow.text.command_lines import command, typed
+from guardianflow.text.printable import escape
 
 __all__ = ["NextStep", "NextSteps"]
 

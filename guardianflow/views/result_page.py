@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Protocol, TypeVar
 
 from guardianflow.core.metrics import CATALOGUE, MetricSpec
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import escape, printable
 
 __all__ = [
     "Rows", "Table", "format_metric", "metric_table_html", "remarks_html", "run_link", "table_html",

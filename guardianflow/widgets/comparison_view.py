@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import ipywidgets
@@ -19,6 +18,7 @@ from guardianflow.plots.comparison import overlaid_curves, plot_overlaid_curves
 from guardianflow.plots.live import LIVE_STYLE, live
 from guardianflow.registry.evaluations import Evaluations
 from guardianflow.scenario.experiment_design import ComparisonScenario
+from guardianflow.text.printable import escape
 from guardianflow.views.comparison_page import headline_html
 from guardianflow.views.result_page import remarks_html, table_html
 from guardianflow.widgets.page import Page, classed, offer, refill

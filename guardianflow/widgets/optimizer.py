@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from html import escape
 from typing import Any
 
 import ipywidgets
@@ -14,6 +13,7 @@ from guardianflow.dashboard.decisions import Decisions, decisions
 from guardianflow.dashboard.optimizer_page import alerts_html, done_html, headline, recommendation_html
 from guardianflow.dashboard.page_frame import dead_html, paragraphs, top_html
 from guardianflow.dashboard.recommendations import Recommendation, State
+from guardianflow.text.printable import escape
 from guardianflow.widgets.page import DecidingPage, classed, refill
 
 __all__ = ["OptimizerPanel"]

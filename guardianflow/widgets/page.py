@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import anywidget
@@ -21,6 +20,7 @@ from guardianflow.dashboard.keys import ROLES, Key, Keys
 from guardianflow.exceptions import GuardianFlowError, RefusedError
 from guardianflow.state.database import Database
 from guardianflow.text.messages import language_of, say
+from guardianflow.text.printable import escape
 
 __all__ = ["LINKS", "SERVED", "DecidingPage", "Page", "classed", "is_served", "offer", "refill"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import ipywidgets
@@ -13,6 +12,7 @@ from guardianflow.dashboard import registry_page as page
 from guardianflow.dashboard.page_frame import dead_html, top_html
 from guardianflow.exceptions import GuardianFlowError, InputError
 from guardianflow.registry.gate import OFF, Verdict
+from guardianflow.text.printable import escape
 from guardianflow.widgets.page import DecidingPage, classed, offer
 
 __all__ = ["RegistryPanel"]

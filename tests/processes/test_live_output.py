@@ -14,6 +14,7 @@ import pytest
 
 from guardianflow.processes.supervision.live_output import LiveOutput, live_folder
 from guardianflow.processes.supervision.process import Limits, SupervisedProcess
+from guardianflow.processes.supervision.terminal_orders import TerminalOrders
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are POSIX's own")
 
@@ -149,3 +150,43 @@ def test_no_reader_at_all_and_no_fifo_at_all(tmp_path):
     assert ended.ok
     assert (folder / "stderr").read_text() == "a file, not a FIFO"
     assert run_script(tmp_path, "print('x')", tmp_path / "nowhere").ok
+
+
+# --- what a terminal would do beyond drawing ---------------------------------------------------------
+
+DRAWN = b"\x1b[1;31mred\x1b[0m \x1b[2K\x1b[1A\r50%\x1b[?25l \xc2\xb0C \xed\x95\x9c \x1b[38:2::1:2:3mtrue\x1b[m \x1b[3 qcursor\a"
+ORDERS = (
+    b"\x1b]52;c;Y3VybCBldmls\x07",
+    b"\x1b]0;another title\x1b\\",
+    b"\x1b]8;;https://evil.example\x1b\\",
+    b"\xc2\x9d52;c;Y3VybA==\xc2\x9c",
+    b"\x1bPq#0\x1b\\",
+    b"\x1b_Gf=100;AAAA\x1b\\",
+    b"\x1b[6n",
+    b"\x1b[>c",
+    b"\x1b[21t",
+    b"\xc2\x9b5n",
+    b"\x05",
+)
+
+
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_a_terminal_gets_colours_and_bars_and_no_orders(size: int) -> None:
+    stream = DRAWN.join([b"", *ORDERS, b""])
+    orders = TerminalOrders()
+    got = b"".join(orders.without(stream[at : at + size]) for at in range(0, len(stream), size))
+    assert got == DRAWN * (len(ORDERS) + 1)
+
+
+def test_a_text_without_an_end_swallows_its_line_and_no_more() -> None:
+    assert TerminalOrders().without(b"a\x1b]0;never ended\nb\n") == b"a\nb\n"
+
+
+def test_a_script_can_not_reach_the_clipboard_of_a_terminal(tmp_path):
+    master, slave = os.openpty()
+    with os.fdopen(slave, "wb") as terminal, LiveOutput(terminal, io.BytesIO()) as live:
+        code = "import sys; sys.stdout.write('\\x1b[32mfine\\x1b[0m\\x1b]52;c;Y3VybA==\\x07 done')"
+        assert run_script(tmp_path, code, live.folder).ok
+    got = os.read(master, 1000)
+    os.close(master)
+    assert got == b"\x1b[32mfine\x1b[0m done"

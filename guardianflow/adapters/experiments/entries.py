@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from guardianflow.adapters.experiments.fields import FieldReader
 from guardianflow.adapters.experiments.yaml_text import Node, Pair
 from guardianflow.text.names import validate_name
-from guardianflow.text.printable import plain_values, printable
+from guardianflow.text.printable import escape, plain_values, printable
 
 __all__ = [
     "ArgumentSpec",
@@ -139,11 +138,11 @@ def _html_row(entry: ExperimentEntry) -> str:
     script = printable(entry.script) + (" (missing)" if entry.missing else "")
     last = f"{entry.last_run.status} {entry.last_run.ended}" if entry.last_run else ""
     score = "" if entry.score is None else f"{entry.score:.2f}"
-    why = html.escape("; ".join(entry.reasons), quote=True)
+    why = escape("; ".join(entry.reasons), quote=True)
     cells = [printable(entry.name), script, entry.framework, ", ".join(entry.tags), last]
     return (
         "<tr>"
-        + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in cells)
+        + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells)
         + f'<td title="{why}">{score}</td></tr>'
     )
 

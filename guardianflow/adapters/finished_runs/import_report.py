@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from guardianflow.text.printable import plain_values, printable
+from guardianflow.text.printable import escape, plain_values, printable
 from guardianflow.views.result_page import format_metric
 
 __all__ = ["FailedImport", "ImportReport", "ImportedRun"]

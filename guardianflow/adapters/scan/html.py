@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.text.printable import printable
+from guardianflow.text.printable import escape, printable
 from guardianflow.text.units import file_size
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from guardianflow.adapters.wrap.metrics.series import MetricSeries
 from guardianflow.exceptions import InputError
 from guardianflow.processes.supervision.redaction import Redactor
 from guardianflow.processes.supervision.words import end_of_log
+from guardianflow.text.printable import escape
 from guardianflow.text.redaction import redact
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.wrap.artifacts import ArtifactRow
 from guardianflow.exceptions import ScriptFailedError
 from guardianflow.runners._result import Result
+from guardianflow.text.printable import escape
 from guardianflow.text.units import duration, file_size
 from guardianflow.views.next_steps import NextStep, NextSteps
 from guardianflow.views.result_page import format_metric, run_link

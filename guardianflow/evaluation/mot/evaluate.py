@@ -11,7 +11,6 @@ identities are counted in each sequence on its own. Where the figures differ fro
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, fields, replace
@@ -30,6 +29,7 @@ from guardianflow.evaluation.tables import html_table
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.text.frozen import Frozen
 from guardianflow.text.plain import plain
+from guardianflow.text.printable import escape
 
 __all__ = [
     "ALPHAS",
@@ -130,8 +130,8 @@ class MotResult:
     def _repr_html_(self) -> str:
         titles, body = self.table()
         note = f"preprocessing {self.preprocess}, counted by {self.evaluator}, match at IoU {self.match_iou:g}"
-        said = "".join(f"<p>{html.escape(remark)}</p>" for remark in self.remarks)
-        return f"<p>{html.escape(note)}; fractions in %</p>{html_table(titles, body)}{said}"
+        said = "".join(f"<p>{escape(remark)}</p>" for remark in self.remarks)
+        return f"<p>{escape(note)}; fractions in %</p>{html_table(titles, body)}{said}"
 
 
 def _shown(name: str, value: float) -> str:

@@ -6,7 +6,6 @@ module imports nothing heavy, and papermill itself not at all (which also avoids
 
 from __future__ import annotations
 
-import html
 import logging
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from guardianflow.execution.engine.outcome import (
 )
 from guardianflow.execution.engine.report import banner
 from guardianflow.execution.engine.session import NotebookSession, SessionOptions
+from guardianflow.text.printable import escape
 
 __all__ = ["ENGINE_NAME", "GuardianFlowEngine", "raise_unless_completed", "register_engine"]
 
@@ -194,7 +194,7 @@ def _place(result: NotebookResult, index: int) -> str:
 
 
 def _line(text: str) -> str:
-    return html.escape(_flat(text))
+    return escape(_flat(text))
 
 
 def _flat(text: str, limit: int = 500) -> str:

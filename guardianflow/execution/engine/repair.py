@@ -6,7 +6,6 @@ is ``running`` for ever. That cell failed; those after it never began.
 
 from __future__ import annotations
 
-import html
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from guardianflow.execution.engine.report import banner, page_of
 from guardianflow.execution.engine.signing import sign
 from guardianflow.files.run_folder import write_text
+from guardianflow.text.printable import escape
 
 __all__ = ["repair_notebook"]
 
@@ -47,7 +47,7 @@ def repair_notebook(path: Path, reason: str) -> list[Path]:
         _mark_failed(cell, reason)
     notebook.metadata.setdefault("papermill", {})["exception"] = True
     notebook.metadata.setdefault("guardianflow", {})["status"] = "killed"
-    notebook.cells.insert(0, banner(f"<b>The run was cut off</b>: {html.escape(reason)}."))
+    notebook.cells.insert(0, banner(f"<b>The run was cut off</b>: {escape(reason)}."))
     try:
         write_text(path, nbformat.writes(notebook) + "\n")
     except OSError as error:

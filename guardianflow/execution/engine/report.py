@@ -13,13 +13,13 @@ import logging
 import re
 import uuid
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.execution.engine.report_order import in_reading_order
 from guardianflow.files.run_folder import write_text
+from guardianflow.text.printable import escape, visible
 
 __all__ = ["ERROR_TAG", "banner", "page_of", "render_html"]
 
@@ -83,7 +83,8 @@ def render_html(notebook: Path) -> Path:
             f"{target} is there already and is no page of GuardianFlow's; move it away, it isn't replaced."
         )
     try:
-        write_text(target, page.replace(_SCRIPT_PLACE, script, 1))
+        # What is invisible in an output is shown; within a script, where it is a string's, it stays what it is.
+        write_text(target, visible(page).replace(_SCRIPT_PLACE, script, 1))
     except OSError as error:
         raise InputError(f"the page {target} can't be written ({error.strerror}). Free space, or move it.") from error
     return target

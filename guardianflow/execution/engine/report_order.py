@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
 from guardianflow.execution.engine.parameters import PARAMETERS_TAG, Expression, assigned_values
+from guardianflow.text.printable import escape
 
 __all__ = ["INJECTED_TAG", "STOPPED_TAG", "in_reading_order"]
 

@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 
 from guardianflow.files.scratch import ScratchFolder
 from guardianflow.processes.supervision.streams import widen
+from guardianflow.processes.supervision.terminal_orders import TerminalOrders
 
 __all__ = ["VARIABLE", "LiveOutput", "live_folder"]
 
@@ -31,7 +32,8 @@ def live_folder() -> Path | None:
 class LiveOutput:
     """Two FIFOs in a folder of their own, and threads that copy what comes through until the block's end.
 
-    Where the system has no FIFOs the block does nothing: the script's output is in its logs all the same.
+    Where the system has no FIFOs the block does nothing: the script's output is in its logs all the same. A file or
+    pipe gets it as it is, a terminal without :class:`~.terminal_orders.TerminalOrders`.
 
     Args:
         stdout: Where the script's stdout goes, such as ``sys.stdout.buffer``.
@@ -82,6 +84,7 @@ class LiveOutput:
     def _copy(self, fifo: int, target: BinaryIO | None) -> None:
         assert self._stop is not None  # noqa: S101 - set before the thread begins
         stop = self._stop[0]
+        orders = TerminalOrders() if target is not None and target.isatty() else None
         poll = select.poll()
         poll.register(fifo, select.POLLIN)
         poll.register(stop, select.POLLIN)
@@ -94,7 +97,7 @@ class LiveOutput:
                     if stop in ready:  # the block has ended, and all that came before has been copied
                         return
                     continue
-                if target is not None and not _wrote(target, data):
+                if target is not None and not _wrote(target, orders.without(data) if orders else data):
                     target = None  # nobody looks any more; the script goes on all the same
         finally:
             os.close(fifo)

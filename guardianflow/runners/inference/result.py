@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from guardianflow.plots.predictions import PredictionGallery
 from guardianflow.runners._result import Result
 from guardianflow.runners.inference.verdict import benchmark_verdict
 from guardianflow.runners.training.result import SAMPLES_FILE
+from guardianflow.text.printable import escape
 from guardianflow.views.result_page import format_metric, remarks_html, run_link, table_html
 from guardianflow.vision.tracking.clip import ClipView
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from guardianflow._kernel import in_a_kernel
@@ -21,6 +20,7 @@ from guardianflow.runs.run_records import RunStatus
 from guardianflow.runs.tracking import TrackedRun, write_json
 from guardianflow.scenario.schema import RegistryScenario
 from guardianflow.text.names import validate_name
+from guardianflow.text.printable import escape
 from guardianflow.views.result_page import Table
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from guardianflow.plots.class_changes import plot_class_changes
 from guardianflow.runners._result import Result
 from guardianflow.runners.quantization.comparison import VariantFacts, quantization_verdict
 from guardianflow.text.command_lines import command
+from guardianflow.text.printable import escape
 from guardianflow.views.next_steps import NextStep, NextSteps
 from guardianflow.views.result_page import format_metric, remarks_html, run_link, table_html
 

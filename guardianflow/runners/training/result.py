@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from guardianflow.plots.training import plot_training, training_curves
 from guardianflow.runners._result import Result
 from guardianflow.runners.training.verdict import training_verdict
 from guardianflow.text.command_lines import command
+from guardianflow.text.printable import escape
 from guardianflow.views.next_steps import NextStep, NextSteps
 from guardianflow.views.result_page import metric_table_html, remarks_html, run_link
 from guardianflow.vision.training.epochs import ClassResult
