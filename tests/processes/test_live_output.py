@@ -154,7 +154,9 @@ def test_no_reader_at_all_and_no_fifo_at_all(tmp_path):
 
 # --- what a terminal would do beyond drawing ---------------------------------------------------------
 
-DRAWN = b"\x1b[1;31mred\x1b[0m \x1b[2K\x1b[1A\r50%\x1b[?25l \xc2\xb0C \xed\x95\x9c \x1b[38:2::1:2:3mtrue\x1b[m \x1b[3 qcursor\a"
+DRAWN = (
+    b"\x1b[1;31mred\x1b[0m \x1b[2K\x1b[1A\r50%\x1b[?25l \xc2\xb0C \xed\x95\x9c \x1b[38:2::1:2:3mtrue\x1b[m \x1b[3 qa\a"
+)
 ORDERS = (
     b"\x1b]52;c;Y3VybCBldmls\x07",
     b"\x1b]0;another title\x1b\\",

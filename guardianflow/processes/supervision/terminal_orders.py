@@ -11,7 +11,7 @@ import re
 
 __all__ = ["TerminalOrders"]
 
-# ECMA-48: OSC, DCS, SOS, PM and APC take a text up to their end; DA, DSR, XTWINOPS, DECREQTPARM and ENQ ask for answers.
+# ECMA-48: OSC, DCS, SOS, PM and APC take a text up to their end; DA, DSR, XTWINOPS and ENQ ask for answers.
 _BEGIN = re.compile(
     rb"(?P<text>\x1b[\]PX^_]|\xc2[\x90\x98\x9d\x9e\x9f])"
     rb"|(?P<query>(?:\x1b\[|\xc2\x9b)[0-9;?>=!]*[cntxq]|\x1bZ|\x05)"
