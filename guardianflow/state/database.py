@@ -109,9 +109,10 @@ class Database:
 
     def is_there(self) -> bool:
         """Whether it was made, by whomever; then its schema is up to date."""
-        if not self._is_there and _is_made(self.engine):
-            with _explained(self.engine):
-                upgrade(self.engine, self.url)
+        if not self._is_there and (found := _schema_of(self.engine)) is not None:
+            if found != HEAD:
+                with _explained(self.engine):
+                    upgrade(self.engine, self.url)
             self._is_there = True
         return self._is_there
 
@@ -266,13 +267,15 @@ def _look(engine: Engine, seconds: float) -> tuple[str | None, Soundness]:
     return found, soundness
 
 
-def _is_made(engine: Engine) -> bool:
+def _schema_of(engine: Engine) -> str | None:
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
         check_file(path)  # one that was there and is gone isn't a place for a new one
-        return path.exists()
+        if not path.exists():
+            return None
     with _explained(engine), engine.connect() as connection:
-        return revision(connection) is not None
+        connection.execution_options(guardianflow_read=True)
+        return revision(connection)
 
 
 def _make_file(url: URL) -> None:
