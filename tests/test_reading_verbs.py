@@ -61,7 +61,7 @@ READING = {
 }
 """Command → its exit code where nothing is yet."""
 
-CHANGING = {"init", "demo", "register", "api", "dashboard", "lab"}
+CHANGING = {"init", "demo", "register", "api", "dashboard", "lab", "stack"}
 """Verbs that make something, or stay open."""
 CHANGING_PARTS = {"metrics export", "alerts ack", "keys create", "keys revoke"}
 

@@ -182,7 +182,8 @@ def prepare(environment: Mapping[str, str] | None = None) -> list[str]:
     admin = _need("STACK_ADMIN_URL", environment)
     said = [*_databases(admin, roles), *_bucket(environment)]
     make_tables(_need("MLFLOW_BACKEND_STORE_URI", environment))
-    database = Database.open(_need("GUARDIANFLOW_DATABASE_URL", environment))  # brings the schema up to date
+    database = Database.open(_need("GUARDIANFLOW_DATABASE_URL", environment))
+    database.make()
     addresses = dict(item.split("=", 1) for item in _need("STACK_ADDRESSES", environment).split())
     for name, tables in (("guardianflow", reading.STATE), ("mlflow", reading.MLFLOW)):
         with psycopg_connection(admin, name) as connection:
