@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +112,28 @@ def test_a_folder_that_can_not_be_written_is_no_hindrance(place: Path, monkeypat
     for words, code in READING.items():
         if words != "doctor":  # it says that nothing can be written
             assert call(words).exit_code == code, words
+
+
+def test_a_folder_that_may_only_be_read_is_read(place: Path) -> None:
+    made = Database.open(Settings().database_url)
+    made.make()
+    made.close()
+    # Root writes where it likes, unless it gives that up.
+    powers = "-dac_override,-dac_read_search"
+    first = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if os.geteuid() == 0 else []
+    if first and shutil.which("setpriv") is None:
+        pytest.skip("setpriv is missing: apt-get install util-linux")
+    work = place / "guardianflow-work"
+    before = sorted(place.rglob("*"))
+    work.chmod(0o555)
+    try:
+        command = [*first, sys.executable, "-c", "from guardianflow.cli import main; main()"]
+        for words, code, says in (("list runs", 0, "no run yet"), ("keys create ann --role viewer", 2, "readonly")):
+            done = subprocess.run([*command, *words.split()], capture_output=True, text=True, check=False)
+            assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    finally:
+        work.chmod(0o755)
+    assert sorted(place.rglob("*")) == before
 
 
 @pytest.mark.services

@@ -12,13 +12,12 @@ import contextlib
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import Connection, Engine, make_url
 
 from guardianflow.core.agreements import server_of
 from guardianflow.core.config import Settings, mask_secrets
@@ -33,12 +32,12 @@ from guardianflow.files.process_lock import process_lock
 from guardianflow.state.postgres import postgres_engine
 from guardianflow.state.schema_upgrade import HEAD, VERSION_TABLE, require_known, revision, upgrade
 from guardianflow.state.soundness import Soundness, connect_reading, look_through_file, look_through_server
-from guardianflow.state.state_file import check_file, check_tables, lock_folder, make_whole
+from guardianflow.state.sqlite_engine import check_ours, make_file, sqlite_engine
+from guardianflow.state.state_file import check_file, lock_folder
 from guardianflow.state.tables import alerts, api_keys, metadata, metric_records, recommendations
 
 __all__ = ["HEAD", "VERSION_TABLE", "Database", "alerts", "api_keys", "metadata", "metric_records", "recommendations"]
 
-BUSY_SECONDS = 30
 _LOCK_TIMEOUTS = ("55P03", "57014")
 _SETTING = "GUARDIANFLOW_DATABASE_URL"
 
@@ -124,9 +123,9 @@ class Database:
         """
         if self.is_there():
             return
-        if self.is_sqlite:
-            _make_file(self.engine.url)
         with _explained(self.engine):
+            if self.is_sqlite:
+                make_file(self.engine.url)
             upgrade(self.engine, self.url)
         self._is_there = True
 
@@ -226,24 +225,13 @@ def _create_engine(url: str) -> Engine:
         ) from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        return _sqlite_engine(parsed)
+        return sqlite_engine(parsed)
     if backend == "postgresql":
         return postgres_engine(parsed)
     raise ConfigError(
         f"{_SETTING} {mask_secrets(url)!r} is of kind {backend!r}; the state database is SQLite or PostgreSQL. "
         "Use sqlite:////absolute/file.db or postgresql://user:password@host/name."
     )
-
-
-def _sqlite_engine(url: URL) -> Engine:
-    if not url.database or url.database == ":memory:":
-        raise ConfigError(
-            f"{_SETTING} {str(url)!r} names no file, and several processes share the state database. "
-            "Use sqlite:////absolute/file.db."
-        )
-    path = Path(url.database).expanduser().absolute()
-    check_file(path)
-    return _file_engine(url, path)
 
 
 def _look(engine: Engine, seconds: float) -> tuple[str | None, Soundness]:
@@ -258,7 +246,7 @@ def _look(engine: Engine, seconds: float) -> tuple[str | None, Soundness]:
             return HEAD, soundness
     with reading.connect() as connection:
         if reading is not engine:
-            _check_ours(connection.connection.cursor(), path)
+            check_ours(connection.connection.cursor(), path)
         found = revision(connection)
     if found not in (None, HEAD):
         require_known(str(found), _shown(engine))
@@ -278,87 +266,11 @@ def _schema_of(engine: Engine) -> str | None:
         return revision(connection)
 
 
-def _make_file(url: URL) -> None:
-    path = Path(str(url.database))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder of the state database can't be made: {path.parent} ({error.strerror}). "
-            "Set GUARDIANFLOW_WORK_DIR to a folder you may write."
-        ) from error
-    make_whole(path, lambda draft: _fill(url, draft))
-
-
 def _show_empty_tables(connection: Connection) -> None:
     """Our tables, empty, for this transaction alone: in memory, or as PostgreSQL's temporary tables."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL search_path = pg_temp")
     metadata.create_all(connection, checkfirst=False)
-
-
-def _fill(url: URL, draft: Path) -> None:
-    engine = _file_engine(url, draft, is_draft=True)
-    try:
-        with _explained(engine):
-            upgrade(engine, _shown(engine))
-    finally:
-        engine.dispose()
-
-
-def _file_engine(url: URL, path: Path, *, is_draft: bool = False) -> Engine:
-    engine = sa.create_engine(
-        url.set(database=str(path)),
-        max_overflow=20,
-        connect_args={"timeout": BUSY_SECONDS},
-    )
-
-    checked = [path] if is_draft else []  # a draft has nothing yet
-
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(dbapi_connection: Any, _record: Any) -> None:
-        dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
-        cursor = dbapi_connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-        if not checked:
-            _check_ours(cursor, path)
-            checked.append(path)
-        _enter_wal(cursor)
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("guardianflow_read")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _check_ours(cursor: Any, path: Path) -> None:
-    """Refuse what isn't ours before anything is written to it."""
-    names = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    current = VERSION_TABLE in names and cursor.execute(
-        f"SELECT count(*) FROM {VERSION_TABLE} WHERE version_num = ?",  # noqa: S608 - a constant
-        (HEAD,),
-    ).fetchone() == (1,)
-    check_tables(path, names, version_table=VERSION_TABLE, needed=set(metadata.tables) if current else ())
-
-
-def _enter_wal(cursor: Any) -> None:
-    """Switch to WAL. Here SQLite may say "locked" at once, whatever the timeout (1 in 320 at 8 processes)."""
-    from sqlite3 import OperationalError
-
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

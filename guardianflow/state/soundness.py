@@ -7,6 +7,7 @@ long as there is time.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import struct
 import time
@@ -49,6 +50,8 @@ class Soundness:
 def connect_reading(path: Path, timeout_s: float) -> sqlite3.Connection:
     """A connection to an SQLite file that only reads; where a crash left a journal, SQLite must put it right first.
 
+    In a folder that may not be written SQLite can't have its journal, and reads the file as it is.
+
     Raises:
         sqlite3.Error: It can't be opened.
     """
@@ -63,7 +66,8 @@ def connect_reading(path: Path, timeout_s: float) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise
-        return _connect(path, "rw", timeout_s)
+        is_closed = not (was_there and journal.stat().st_size)
+        return _connect(path, "rw" if os.access(path.parent, os.W_OK) or not is_closed else "ro&immutable=1", timeout_s)
 
 
 def _connect(path: Path, mode: str, timeout_s: float) -> sqlite3.Connection:
