@@ -99,6 +99,7 @@ class Database:
         Raises:
             ConfigError, SchemaTooNewError, TrackingUnavailableError: As :meth:`open`.
         """
+        _require_agreement(url)
         engine = _create_engine(url)
         try:
             with _explained(engine):
