@@ -127,7 +127,8 @@ class Database:
         with _explained(self.engine):
             if self.is_sqlite:
                 make_file(self.engine.url)
-            upgrade(self.engine, self.url)
+            else:
+                upgrade(self.engine, self.url)
         self._is_there = True
 
     @contextlib.contextmanager
