@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from guardianflow.adapters.experiments.append import appended
 from guardianflow.adapters.experiments.content import TOP_KEYS, Content, normal_name, read_content
-from guardianflow.adapters.experiments.edits import TextEdits
 from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
 from guardianflow.adapters.experiments.file import ExperimentFile
 from guardianflow.adapters.experiments.generation import Draft, draft_entries, script_files
 from guardianflow.adapters.experiments.search import near_names, rank
-from guardianflow.adapters.experiments.update import HEADER, RegistryUpdate, updated
+from guardianflow.adapters.experiments.seen import Seen
+from guardianflow.adapters.experiments.update import HEADER, RegistryUpdate, is_there, updated
 from guardianflow.adapters.experiments.yaml_text import YamlProblem
 from guardianflow.adapters.scan.findings import ScanReport
 from guardianflow.exceptions import InputError, NotFoundError
@@ -43,7 +44,7 @@ class ExperimentRegistry:
     """The experiments of a folder, kept in a file that people edit.
 
     Paths in the file start from the folder that the file is named in, or are absolute. Each call reads the file
-    anew; whatever changes it holds a lock, changes only its own lines and replaces the file whole.
+    anew; whatever adds to it holds a lock. What was seen last, and the last runs, are kept in a file of ours beside it.
 
     Args:
         path: The file; ``scan_and_generate`` and ``add`` make it.
@@ -99,7 +100,7 @@ class ExperimentRegistry:
         Args:
             tag: Only those with this tag.
             framework: Only those of this framework.
-            missing: Only those whose script was (not) there at the last scan.
+            missing: Only those whose script is (not) there.
 
         Raises:
             InputError: The file is broken.
@@ -136,11 +137,11 @@ class ExperimentRegistry:
         return self.enter(scan_folder(self.folder if folder is None else folder), write=write)
 
     def enter(self, report: ScanReport, *, write: bool = True) -> RegistryUpdate:
-        """Add what a scan found, mark entries whose script vanished, take the mark from those that are back.
+        """Add what a scan found behind the last entry, and keep beside the file what was seen of the others.
 
-        An entry is known by its script's path (and its role, where a script has two), not by its name. What a
-        person wrote is never changed, and a ``found:`` that was taken out is not put back. An entry that was taken
-        out comes back, unless ``ignore:`` in the file lists its script (patterns as in a ``.gitignore``).
+        An entry is known by its script's path (and its role, where a script has two), not by its name. What stands
+        in the file is never changed. An entry that was taken out comes back, unless ``ignore:`` in the file lists its
+        script (patterns as in a ``.gitignore``).
 
         Args:
             report: What was found.
@@ -154,14 +155,22 @@ class ExperimentRegistry:
         remarks = _remarks(drafts, report, self.folder)
         made: list[RegistryUpdate] = []
 
+        seen: dict[str, Seen] = {}
+
         def edit(text: str | None) -> str | None:
-            update, new = updated(text or "", self._parsed(text), drafts, folder=self.folder)
-            said = (*remarks, *self.remarks)
-            made.append(replace(update, left_out=tuple(left_out), remarks=said, report=report))
-            return new if write and update.changed else None
+            content = self._parsed(text)
+            update, now = updated(content, drafts, self._file.seen(), folder=self.folder)
+            seen.clear()
+            seen.update(now)
+            made.append(replace(update, left_out=tuple(left_out), remarks=(*remarks, *self.remarks), report=report))
+            if not update.entries:
+                return None
+            new = {entry.name: entry_values(entry) for entry in update.entries}
+            return appended(text or HEADER, content.tree, new)
 
         if write:
             self._file.change(edit)
+            self._file.note(lambda known: _scanned(known, seen))
         else:
             with self._named_problems():
                 edit(self._file.read())
@@ -182,14 +191,12 @@ class ExperimentRegistry:
                     f"{printable(self.path)} has an experiment {name!r} already, in line "
                     f"{content.entries[name].line}; choose another name, or edit that one"
                 )
-            edits = TextEdits(text or HEADER, content.tree)
-            edits.append({name: entry_values(entry)})
-            return edits.result()
+            return appended(text or HEADER, content.tree, {name: entry_values(entry)})
 
         self._file.change(edit)
 
     def record_run(self, name: str, *, run_id: str, status: str, ended: str | datetime | None = None) -> None:
-        """Keep an entry's last run in its ``last_run:``.
+        """Keep an entry's last run.
 
         Args:
             name: The entry.
@@ -199,25 +206,17 @@ class ExperimentRegistry:
 
         Raises:
             NotFoundError: No such entry.
-            InputError: The file is broken or can't be written.
+            InputError: The file is broken, or it can't be written beside it.
         """
         last = LastRun(str(run_id), str(status), _time(ended))
+        content, own = self._read(), normal_name(name)
+        if own not in content.entries:
+            raise self._unknown(name, content)
 
-        def edit(text: str | None) -> str:
-            content = self._parsed(text)
-            place = content.places.get(normal_name(name))
-            if place is None or text is None:
-                raise self._unknown(name, content)
-            if place.is_alias:
-                raise InputError(
-                    f"{printable(self.path)}, line {place.key.line}: the experiment {name!r} is another one's alias "
-                    f"(`*…`) and can't keep a run of its own; write its lines out"
-                )
-            edits = TextEdits(text, content.tree)
-            edits.put(place, "last_run", asdict(last))
-            return edits.result()
+        def change(seen: dict[str, Seen]) -> None:
+            seen[own] = replace(seen.get(own, Seen()), last_run=last)
 
-        self._file.change(edit)
+        self._file.note(change)
 
     def _read(self) -> Content:
         with self._named_problems():
@@ -232,7 +231,12 @@ class ExperimentRegistry:
                 "`experiments:`, so this is no experiments.yaml, and nothing is added to it; name another file"
             )
         self.remarks = content.remarks
-        return content
+        seen = self._file.seen()
+        entries = {name: seen.get(name, Seen()).on(entry) for name, entry in content.entries.items()}
+        return replace(
+            content,
+            entries={name: replace(e, missing=not is_there(e, self.folder)) for name, e in entries.items()},
+        )
 
     @contextlib.contextmanager
     def _named_problems(self) -> Iterator[None]:
@@ -261,6 +265,13 @@ class ExperimentRegistry:
         else:
             advice = "it has none; fill it with `guardianflow scan FOLDER --write experiments.yaml`"
         return NotFoundError(f"no experiment {printable(repr(name))} in {printable(self.path)}; {advice}")
+
+
+def _scanned(known: dict[str, Seen], now: dict[str, Seen]) -> None:
+    """Put what a scan saw to what is known; a run may have ended meanwhile."""
+    runs = {name: each.last_run for name, each in known.items()}
+    known.clear()
+    known.update({name: replace(each, last_run=runs.get(name)) for name, each in now.items()})
 
 
 def _remarks(drafts: Iterable[Draft], report: ScanReport, folder: Path) -> list[str]:

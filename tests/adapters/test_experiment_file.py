@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
+from guardianflow.adapters.experiments.append import appended, flow
 from guardianflow.adapters.experiments.content import Content, read_content
-from guardianflow.adapters.experiments.edits import TextEdits, flow
 from guardianflow.adapters.experiments.entries import ExperimentEntry
 from guardianflow.adapters.experiments.file import MAX_BYTES, ExperimentFile
 from guardianflow.adapters.experiments.yaml_text import YamlProblem, plain, read_tree
@@ -27,24 +27,8 @@ def content_of(text: str) -> Content:
     return read_content(text, Path("experiments.yaml"))
 
 
-def put(text: str, name: str, key: str, value: object) -> str:
-    content = content_of(text)
-    edits = TextEdits(text, content.tree)
-    edits.put(content.places[name], key, value)
-    return edits.result()
-
-
-def drop(text: str, name: str, key: str) -> str:
-    content = content_of(text)
-    edits = TextEdits(text, content.tree)
-    edits.drop(content.places[name], key)
-    return edits.result()
-
-
 def append(text: str, **entries: dict[str, object]) -> str:
-    edits = TextEdits(text, content_of(text).tree)
-    edits.append(entries)
-    return edits.result()
+    return appended(text, content_of(text).tree, entries)
 
 
 # What is read.
@@ -63,15 +47,10 @@ def test_words_are_typed_by_yaml_1_2_and_kept_as_written() -> None:
     assert entry.arguments["n"].default == 3
 
 
-def test_merge_keys_hand_on_what_a_person_wrote_but_not_what_the_machine_keeps() -> None:
-    text = (
-        "experiments:\n  a: &a\n    script: a.py\n    tags: [x]\n    missing: true\n"
-        "    last_run: {run_id: r, status: FINISHED, ended: now}\n  b:\n    <<: *a\n    args: [--fast]\n"
-    )
+def test_merge_keys_hand_on_what_a_person_wrote() -> None:
+    text = "experiments:\n  a: &a\n    script: a.py\n    tags: [x]\n  b:\n    <<: *a\n    args: [--fast]\n"
     entry = content_of(text).entries["b"]
     assert (entry.script, entry.tags, entry.args) == ("a.py", ("x",), ("--fast",))
-    assert not entry.missing
-    assert entry.last_run is None
 
 
 @pytest.mark.parametrize("text", ["", "# only comments\n", "---\n", "\ufeff", "experiments:\n", "experiments: {}\n"])
@@ -92,10 +71,9 @@ def test_a_file_without_entries_has_none(text: str, tmp_path: Path) -> None:
         ("- a\n", "line 1"),
         ("experiments:\n  a: {script: [x]}\n", "`experiments.a.script` must be text, it is a list"),
         ("experiments:\n  a: {tags: [x]}\n", "`experiments.a.script` is missing"),
-        ("experiments:\n  a: {script: x, missing: perhaps}\n", "must be `true` or `false`, it is 'perhaps'"),
+        ("experiments:\n  a: {script: x, module: perhaps}\n", "must be `true` or `false`, it is 'perhaps'"),
         ("experiments:\n  a:\n    script: x\n    args: {a: 1}\n",
          "line 4: `experiments.a.args` must be a list of words"),
-        ("experiments:\n  a: {script: x, found: {score: high}}\n", "must be a number"),
         (
             "experiments:\n  a:\n    script: x\n    arguments:\n      n: {type: int, default: thirty}\n",
             "line 5: `experiments.a.arguments.n.default` must be a value of the type int",
@@ -140,8 +118,6 @@ def test_an_unknown_key_is_kept_and_remarked_on(tmp_path: Path) -> None:
         "line 4: `argz` in `experiments.a`" in text and "did you mean `args`?" in text for text in registry.remarks
     )
     assert any("`note`" in text for text in registry.remarks)
-    registry.record_run("a", run_id="r", status="FINISHED", ended="now")
-    assert "argz: [x]" in path.read_text()
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -209,77 +185,6 @@ def test_every_value_reads_back_as_itself_in_both_yamls(value: object) -> None:
     assert yaml.safe_load(f"k: {text}")["k"] == value
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (ONE, "experiments:\n  train:\n    script: train.py\n    missing: true\n"),
-        (ONE.rstrip("\n"), "experiments:\n  train:\n    script: train.py\n    missing: true"),
-        (ONE.replace("\n", "\r\n"), "experiments:\r\n  train:\r\n    script: train.py\r\n    missing: true\r\n"),
-        ("experiments: {train: {script: train.py,}}  # x\n",
-         "experiments: {train: {script: train.py, missing: true,}}  # x\n"),
-        ('{"experiments": {"train": {"script": "train.py"}}}',
-         '{"experiments": {"train": {"script": "train.py", missing: true}}}'),
-        ("experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n\n\n   # end\n",
-         ("experiments:\n   train:  # mine\n       script: train.py   # mine, too  \n"
-          "       missing: true\n\n\n   # end\n")),
-        ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n\n\nignore: []\n",
-         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n      # b\n"
-          "    missing: true\n\n\nignore: []\n")),
-        ("experiments:\n  train:\n    script: train.py\n    note: |+\n      a\n\nignore: []\n",
-         "experiments:\n  train:\n    script: train.py\n    note: |+\n      a\n\n    missing: true\nignore: []\n"),
-        ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n        \n\nignore: []\n",
-         ("experiments:\n  train:\n    script: train.py\n    note: |\n      a\n        \n"
-          "    missing: true\n\nignore: []\n")),
-        ("experiments:\n  train:\n    script: train.py\n    args:\n    # c\nignore: []\n",
-         "experiments:\n  train:\n    script: train.py\n    args:\n    missing: true\n    # c\nignore: []\n"),
-        ("experiments:\n  train:\n    script: train.py\n    args:\n    - a\n    -\nignore: []\n",
-         "experiments:\n  train:\n    script: train.py\n    args:\n    - a\n    -\n    missing: true\nignore: []\n"),
-        ("x: &t\n  script: train.py\nexperiments:\n  train:\n    <<: *t\n",
-         "x: &t\n  script: train.py\nexperiments:\n  train:\n    <<: *t\n    missing: true\n"),
-        ("experiments:\n  train:\n    missing: false   # c\n    script: train.py\n",
-         "experiments:\n  train:\n    missing: true   # c\n    script: train.py\n"),
-    ],
-)  # fmt: skip
-def test_a_mark_is_put_in_and_nothing_else_changes(text: str, expected: str) -> None:
-    assert put(text, "train", "missing", True) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("experiments:\n  a:\n    script: x\n    missing: true\n    tags: []\n",
-         "experiments:\n  a:\n    script: x\n    tags: []\n"),
-        ("experiments:\n  a:\n    missing: true\n    script: x\n", "experiments:\n  a:\n    script: x\n"),
-        ("experiments:\n  a:\n    script: x\n    missing: true", "experiments:\n  a:\n    script: x\n"),
-        ("experiments:\r\n  a:\r\n    script: x\r\n    missing: true\r\n", "experiments:\r\n  a:\r\n    script: x\r\n"),
-        ("experiments:\n  a:\n    script: x\n    missing: true   # why\n",
-         "experiments:\n  a:\n    script: x\n    # why\n"),
-        ("experiments:\n  a: {script: x, missing: true} # c\n", "experiments:\n  a: {script: x, missing: false} # c\n"),
-    ],
-)  # fmt: skip
-def test_a_mark_is_taken_away_and_nothing_else_changes(text: str, expected: str) -> None:
-    assert drop(text, "a", "missing") == expected
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("last_run: {run_id: a, status: b}  # c\n    tags: []\n", "last_run: 7  # c\n    tags: []\n"),
-        ("last_run:\n      run_id: a  # one\n      # two\n      status: b\n    # three\n    tags: []\n",
-         "last_run: 7\n    # one\n    # two\n    # three\n    tags: []\n"),
-        ("last_run:\n    tags: []\n", "last_run: 7\n    tags: []\n"),
-        ("last_run: ~\n    tags: []\n", "last_run: 7\n    tags: []\n"),
-        ("last_run: {run_id: a, # one\n      status: b}\n", "last_run: 7\n    # one\n"),
-    ],
-)  # fmt: skip
-def test_a_value_is_replaced_and_the_comments_in_it_stay(before: str, after: str) -> None:
-    head = "experiments:\n  a:\n    script: x\n    "
-    content = read_content((head + before).replace("last_run", "marker"), Path("f"))
-    edits = TextEdits((head + before).replace("last_run", "marker"), content.tree)
-    edits.put(content.places["a"], "marker", 7)
-    assert edits.result() == (head + after).replace("last_run", "marker")
-
-
 NEW = {"script": "n.py"}
 
 
@@ -293,29 +198,32 @@ NEW = {"script": "n.py"}
         (ONE + "\n  other:\n    script: o.py\n", ONE + "\n  other:\n    script: o.py\n\n  new:\n    script: n.py\n"),
         ("experiments:\n   a:\n         script: x",
          "experiments:\n   a:\n         script: x\n   new:\n         script: n.py"),
-        ("experiments: {}  # none\nx: 1\n", "experiments:   # none\n  new:\n    script: n.py\nx: 1\n"),
         ("experiments:\n# c\nx: 1\n", "experiments:\n  new:\n    script: n.py\n# c\nx: 1\n"),
-        ("experiments: null\n", "experiments: \n  new:\n    script: n.py\n"),
-        ("{experiments: {}}\n", "{experiments: {new: {script: n.py}}}\n"),
-        ("{experiments: {a: {script: x}}, x: 1}\n", "{experiments: {a: {script: x}, new: {script: n.py}}, x: 1}\n"),
-        ("{x: 1}\n", "{x: 1, experiments: {new: {script: n.py}}}\n"),
-        ("{}\n", "{experiments: {new: {script: n.py}}}\n"),
+        ("experiments:\n  a:\n    script: x\n    note: |+\n      t\n\nx: 1\n",
+         "experiments:\n  a:\n    script: x\n    note: |+\n      t\n\n  new:\n    script: n.py\nx: 1\n"),
         ("x: 1 # c", "x: 1 # c\nexperiments:\n  new:\n    script: n.py"),
         ("# c\r\n", "# c\r\nschema_version: 1\r\nexperiments:\r\n  new:\r\n    script: n.py\r\n"),
-        ("---\nx: 1\n...\n", "---\nx: 1\nexperiments:\n  new:\n    script: n.py\n...\n"),
     ],
 )  # fmt: skip
 def test_a_new_entry_goes_behind_the_last(text: str, expected: str) -> None:
     assert append(text, new=NEW) == expected
 
 
-def test_a_form_that_can_not_be_changed_is_refused_and_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "experiments: {}\n",
+        "{experiments: {a: {script: x}}}\n",
+        "experiments:\n  a:\n    script: x\n    n: |+\n      cut",
+        "---\nschema_version: 1\n...\n",
+    ],
+)
+def test_a_form_that_nothing_can_be_added_to_is_refused_and_left(tmp_path: Path, text: str) -> None:
     path = tmp_path / "experiments.yaml"
-    path.write_text("experiments:\n  a:\n    script: x\n    note: |+\n      no end")
-    before = path.read_bytes()
-    with pytest.raises(InputError, match="the file is as it was"):
-        ExperimentRegistry(path).record_run("a", run_id="r", status="FINISHED", ended="now")
-    assert path.read_bytes() == before
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"write `experiments:` as plain indented lines.*the file is as it was"):
+        ExperimentRegistry(path).add(ExperimentEntry("b", "b.py"))
+    assert path.read_text() == text
 
 
 # The file itself.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from guardianflow.adapters.experiments.entries import ExperimentEntry, read_entry
 from guardianflow.adapters.experiments.fields import MERGE, FieldReader
-from guardianflow.adapters.experiments.yaml_text import Node, Pair, read_tree
+from guardianflow.adapters.experiments.yaml_text import Node, read_tree
 from guardianflow.exceptions import InputError, SchemaTooNewError
 from guardianflow.text.printable import printable
 
@@ -26,16 +26,14 @@ class Content:
     """What a file says.
 
     Attributes:
-        tree: All values with their places.
+        tree: All values with their lines.
         entries: By name, in the file's order.
-        places: Where the entry of a name stands.
         ignore: Patterns of scripts that stay out.
         remarks: Unknown keys and the like.
     """
 
     tree: Node
     entries: Mapping[str, ExperimentEntry] = field(default_factory=dict)
-    places: Mapping[str, Pair] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -60,7 +58,6 @@ def read_content(text: str, path: Path, *, known_remarks: Collection[str] = ()) 
     section = top.get("experiments")
     reader.mapping(section, "experiments", known=None)
     entries: dict[str, ExperimentEntry] = {}
-    places: dict[str, Pair] = {}
     for pair in section.pairs if section else ():
         if pair.key.text == MERGE:
             raise InputError(
@@ -73,12 +70,11 @@ def read_content(text: str, path: Path, *, known_remarks: Collection[str] = ()) 
                 f"in line {entries[entry.name].line}; rename one of them"
             )
         entries[entry.name] = entry
-        places[entry.name] = pair
     ignore = reader.words(top.get("ignore"), "ignore")
     for remark in reader.remarks:
         if remark not in known_remarks:
             _logger.warning("%s", remark)
-    return Content(tree, entries, places, ignore, tuple(reader.remarks))
+    return Content(tree, entries, ignore, tuple(reader.remarks))
 
 
 def normal_name(name: str) -> str:

@@ -18,13 +18,10 @@ __all__ = [
     "LastRun",
     "entry_values",
     "fits",
-    "found_values",
     "read_entry",
 ]
 
 _ARGUMENT_KEYS = ("type", "default", "required", "help")
-_FOUND_KEYS = ("role", "score", "reasons", "content")
-_LAST_RUN_KEYS = ("run_id", "status", "ended")
 _ENTRY_KEYS = (
     "script",
     "working_dir",
@@ -35,9 +32,6 @@ _ENTRY_KEYS = (
     "data",
     "outputs",
     "tags",
-    "found",
-    "missing",
-    "last_run",
 )
 _TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 _KIND_OF = {bool: "bool", int: "int", float: "float", str: "str"}
@@ -84,9 +78,9 @@ class ExperimentEntry:
         outputs: Patterns of the files it makes, as the script names them.
         tags: Words to find it by.
         last_run: The run that ended last.
-        missing: The script was not there when the folder was scanned last.
-        role: ``training``, ``inference``, ``evaluation`` or ``export``; empty for an entry written by hand.
-        score: How sure the scan was, 0 to 1; None for an entry written by hand.
+        missing: The script is not there.
+        role: ``training``, ``inference``, ``evaluation`` or ``export``, as the last scan had it; else empty.
+        score: How sure the scan was, 0 to 1; None where none saw it.
         reasons: What the scan saw.
         content: sha256 of the script as the scan read it.
         line: Where the entry begins in the file, from 1; 0 for one that is in no file.
@@ -157,7 +151,6 @@ def read_entry(pair: Pair, reader: FieldReader) -> ExperimentEntry:
     place = f"experiments.{name}"
     fields = reader.mapping(pair.value, place, known=_ENTRY_KEYS)
     script = reader.text(fields.get("script"), f"{place}.script", default=None, owner=pair.value)
-    found = reader.mapping(fields.own("found"), f"{place}.found", known=_FOUND_KEYS)
     return ExperimentEntry(
         name=name,
         script=script,
@@ -169,13 +162,6 @@ def read_entry(pair: Pair, reader: FieldReader) -> ExperimentEntry:
         data=reader.words(fields.get("data"), f"{place}.data"),
         outputs=reader.words(fields.get("outputs"), f"{place}.outputs"),
         tags=reader.words(fields.get("tags"), f"{place}.tags"),
-        # What the machine keeps belongs to the entry it stands in: a merge key (`<<`) doesn't hand it on.
-        last_run=_read_last_run(fields.own("last_run"), f"{place}.last_run", reader),
-        missing=reader.flag(fields.own("missing"), f"{place}.missing"),
-        role=reader.text(found.get("role"), f"{place}.found.role"),
-        score=reader.number(found.get("score"), f"{place}.found.score"),
-        reasons=reader.words(found.get("reasons"), f"{place}.found.reasons"),
-        content=reader.text(found.get("content"), f"{place}.found.content"),
         line=pair.key.line,
     )
 
@@ -203,13 +189,6 @@ def _read_arguments(node: Node | None, place: str, reader: FieldReader) -> dict[
     return arguments
 
 
-def _read_last_run(node: Node | None, place: str, reader: FieldReader) -> LastRun | None:
-    fields = reader.mapping(node, place, known=_LAST_RUN_KEYS)
-    if not fields:
-        return None
-    return LastRun(*(reader.text(fields.get(key), f"{place}.{key}") for key in _LAST_RUN_KEYS))
-
-
 def _kind_of(value: Any) -> str:
     first = value[0] if isinstance(value, list) and value else value
     return _KIND_OF.get(type(first), "str")
@@ -235,15 +214,4 @@ def entry_values(entry: ExperimentEntry) -> dict[str, Any]:
         values["arguments"] = {name: spec.to_dict() for name, spec in entry.arguments.items()}
     values["args"] = list(entry.args)
     values.update({key: list(getattr(entry, key)) for key in ("data", "outputs", "tags") if getattr(entry, key)})
-    if entry.score is not None:
-        values["found"] = found_values(entry)
-    if entry.missing:
-        values["missing"] = True
-    if entry.last_run:
-        values["last_run"] = asdict(entry.last_run)
     return values
-
-
-def found_values(entry: ExperimentEntry) -> dict[str, Any]:
-    """What the scan keeps of an entry."""
-    return {"role": entry.role, "score": entry.score, "reasons": list(entry.reasons), "content": entry.content}

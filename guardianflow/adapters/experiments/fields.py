@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,21 +11,9 @@ from guardianflow.adapters.experiments.yaml_text import Node, Pair, plain
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
-__all__ = ["MERGE", "FieldReader", "Fields"]
+__all__ = ["MERGE", "FieldReader"]
 
 MERGE = "<<"
-
-
-class Fields(dict[str, Node]):
-    """The values of a mapping by key, merge keys followed."""
-
-    def __init__(self, own: Mapping[str, Node], merged: Mapping[str, Node]) -> None:
-        super().__init__({**merged, **own})
-        self._own = own
-
-    def own(self, key: str) -> Node | None:
-        """The value that stands in the mapping itself."""
-        return self._own.get(key)
 
 
 class FieldReader:
@@ -61,10 +49,10 @@ class FieldReader:
         except InputError as error:
             raise type(error)(f"{printable(self.path)}, line {node.line}: {error}") from None
 
-    def mapping(self, node: Node | None, place: str, *, known: Sequence[str] | None) -> Fields:
+    def mapping(self, node: Node | None, place: str, *, known: Sequence[str] | None) -> dict[str, Node]:
         """A mapping's values by key; unknown keys are remarked on. Nothing is an empty one."""
         if node is None or _is_null(node):
-            return Fields({}, {})
+            return {}
         if node.kind != "mapping":
             self.fail(node, place, "a mapping (`key: value` lines)")
         own = {pair.key.text: pair.value for pair in node.pairs if pair.key.text != MERGE}
@@ -74,7 +62,7 @@ class FieldReader:
                 merged.update(self._merged(pair, place))
             elif known is not None and pair.key.text not in known:
                 self._remark(pair.key, place, known)
-        return Fields(own, merged)
+        return {**merged, **own}
 
     def _merged(self, pair: Pair, place: str) -> dict[str, Node]:
         sources = pair.value.items if pair.value.kind == "list" else [pair.value]
@@ -117,14 +105,6 @@ class FieldReader:
         if not isinstance(node.value, bool):
             self.fail(node, place, "`true` or `false`")
         return node.value
-
-    def number(self, node: Node | None, place: str) -> float | None:
-        """A number, or nothing."""
-        if node is None or _is_null(node):
-            return None
-        if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
-            self.fail(node, place, "a number")
-        return float(node.value)
 
     def words(self, node: Node | None, place: str) -> tuple[str, ...]:
         """Words as they were written: ``1e-3`` stays ``1e-3``. One value is a list of one."""

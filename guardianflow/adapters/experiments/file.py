@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from guardianflow.adapters.experiments.seen import Seen, read_seen, write_seen
 from guardianflow.adapters.experiments.yaml_text import YamlProblem
 from guardianflow.exceptions import ConflictError, InputError
 from guardianflow.files.process_lock import process_lock
@@ -40,6 +41,34 @@ class ExperimentFile:
         """The lock, beside the file; it stays, so that all lock the same one."""
         target = self._target()
         return target.with_name(f".{target.name}.lock")
+
+    def seen(self) -> dict[str, Seen]:
+        """What is known of the entries, by name."""
+        return read_seen(self._seen_path())
+
+    def note(self, change: Callable[[dict[str, Seen]], None]) -> None:
+        """Change what is known of the entries while no other process does.
+
+        Raises:
+            InputError: It can't be written.
+            ConflictError: Another process holds the lock.
+        """
+        with self._locked(self._target()):
+            before = self.seen()
+            after = dict(before)
+            change(after)
+            try:
+                if after != before:
+                    write_seen(self._seen_path(), after)
+            except OSError as error:
+                raise InputError(
+                    f"{printable(self._seen_path())} can't be written ({error.strerror or error}); "
+                    "check its folder's rights and the free space"
+                ) from error
+
+    def _seen_path(self) -> Path:
+        target = self._target()
+        return target.with_name(f".{target.name}.seen.json")
 
     def read(self) -> str | None:
         """The text without its byte-order mark; None where there is no file.

@@ -1,4 +1,4 @@
-"""A scan brought into an experiments.yaml: new entries, marks of vanished scripts, nothing else."""
+"""A scan brought into an experiments.yaml: new entries, nothing else; and what it saw of those that stand there."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.experiments.content import Content
-from guardianflow.adapters.experiments.edits import TextEdits
-from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, entry_values, found_values
+from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable
 from guardianflow.adapters.experiments.generation import Draft, named, script_files
-from guardianflow.adapters.experiments.yaml_text import plain
+from guardianflow.adapters.experiments.seen import Seen
 from guardianflow.adapters.scan.findings import ScanReport
 
-__all__ = ["HEADER", "RegistryUpdate", "updated"]
+__all__ = ["HEADER", "RegistryUpdate", "is_there", "updated"]
 
 HEADER = (
-    "# What can be run here. `guardianflow scan` adds to this file and never changes what you wrote.\n"
-    "# `found:`, `missing:` and `last_run:` are its own. Scripts listed under `ignore:` stay out.\n"
+    "# What can be run here. `guardianflow scan` adds to this file and never changes what stands in it.\n"
+    "# Scripts listed under `ignore:` stay out.\n"
 )
+_ROLES = frozenset({"training", "inference", "evaluation", "export"})
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class RegistryUpdate:
 
     Attributes:
         entries: The new entries.
-        found_again: Names whose script is back.
         missing: Names whose script is not there.
-        updated: Names whose ``found:`` was brought up to date, for the script changed.
+        updated: Names whose script is another one than at the last scan.
         unchanged: All other names.
         ignored: Scripts that ``ignore:`` keeps out.
         left_out: Scripts that can't become an entry, with the reason.
@@ -42,7 +41,6 @@ class RegistryUpdate:
     """
 
     entries: tuple[ExperimentEntry, ...]
-    found_again: tuple[str, ...]
     missing: tuple[str, ...]
     updated: tuple[str, ...]
     unchanged: tuple[str, ...]
@@ -59,7 +57,7 @@ class RegistryUpdate:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form."""
-        lists = ("found_again", "missing", "updated", "unchanged", "ignored", "remarks")
+        lists = ("missing", "updated", "unchanged", "ignored", "remarks")
         return {
             "added": [entry.to_dict() for entry in self.entries],
             "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
@@ -69,96 +67,49 @@ class RegistryUpdate:
 
     def _repr_html_(self) -> str:
         return ExperimentTable(self.entries)._repr_html_() + (
-            f"<p>{len(self.added)} added, {len(self.found_again)} found again, {len(self.missing)} missing, "
+            f"<p>{len(self.added)} added, {len(self.missing)} missing, "
             f"{len(self.updated)} updated, {len(self.unchanged)} unchanged.</p>"
         )
 
 
-def updated(text: str, content: Content, drafts: Sequence[Draft], *, folder: Path) -> tuple[RegistryUpdate, str]:
-    """Bring a file's text up to date.
+def updated(
+    content: Content, drafts: Sequence[Draft], seen: Mapping[str, Seen], *, folder: Path
+) -> tuple[RegistryUpdate, dict[str, Seen]]:
+    """What a scan changes.
 
     Args:
-        text: The file as it is; empty where there is none.
-        content: What was read from it.
+        content: What the file says.
         drafts: What the scan found.
+        seen: What is known of the entries, by name.
         folder: The folder that the file's paths start from.
 
     Returns:
-        What changed, and the new text.
-
-    Raises:
-        YamlProblem: The change can't be put into the file's form.
+        What changes, and what is known of the entries now.
     """
-    text = text or HEADER
-    edits = TextEdits(text, content.tree)
     ignored = _ignored(drafts, content.ignore)
     matches, new = _matched([draft for draft in drafts if draft.path not in ignored], content.entries)
-    changes = _Changes(content, edits, folder)
-    for name, entry in content.entries.items():
-        changes.mark(name, entry, matches.get(name))
     added = named(new, content.entries)
-    edits.append({entry.name: entry_values(entry) for entry in added})
-    result = edits.result() if added or changes.changed else text
-    touched = {*changes.found_again, *changes.missing, *changes.updated}
+    now = {name: seen[name] for name in content.entries if name in seen}
+    for name, entry in [*((name, draft.entry) for name, draft in matches.items()), *((e.name, e) for e in added)]:
+        now[name] = now.get(name, Seen()).of(entry)
+    missing = [name for name, entry in content.entries.items() if not is_there(entry, folder)]
+    fresh = [name for name in matches if name in seen and now[name] != seen[name]]
     update = RegistryUpdate(
         entries=tuple(added),
-        found_again=tuple(changes.found_again),
-        missing=tuple(changes.missing),
-        updated=tuple(changes.updated),
-        unchanged=tuple(name for name in content.entries if name not in touched),
+        missing=tuple(missing),
+        updated=tuple(fresh),
+        unchanged=tuple(name for name in content.entries if name not in {*missing, *fresh}),
         ignored=tuple(sorted(ignored)),
-        changed=bool(added or changes.changed),
+        changed=bool(added),
     )
-    return update, result
+    return update, now
 
 
-class _Changes:
-    """Marks set and taken away, entry by entry."""
-
-    def __init__(self, content: Content, edits: TextEdits, folder: Path) -> None:
-        self._content = content
-        self._edits = edits
-        self._folder = folder
-        self.found_again: list[str] = []
-        self.missing: list[str] = []
-        self.updated: list[str] = []
-        self.changed = False
-
-    def mark(self, name: str, entry: ExperimentEntry, draft: Draft | None) -> None:
-        place = self._content.places[name]
-        gone = not _is_there(entry, self._folder)
-        if gone:
-            self.missing.append(name)
-        if place.is_alias:  # its lines are another entry's, which says it for both
-            return
-        if gone and not entry.missing:
-            self._edits.put(place, "missing", True)
-            self.changed = True
-        elif entry.missing and not gone:
-            self._edits.drop(place, "missing")
-            self.found_again.append(name)
-            self.changed = True
-        if draft is not None and not gone:
-            self._refresh(name, draft)
-
-    def _refresh(self, name: str, draft: Draft) -> None:
-        """Bring the entry's ``found:`` up to date, where it has one."""
-        place = self._content.places[name]
-        own = next((pair for pair in place.value.pairs if pair.key.text == "found"), None)
-        if own is None or own.value.kind != "mapping":
-            return
-        before = plain(own.value)
-        after = {**before, **found_values(draft.entry)}
-        if after != before:
-            self._edits.put(place, "found", after)
-            self.updated.append(name)
-            self.changed = True
-
-
-def _is_there(entry: ExperimentEntry, folder: Path) -> bool:
+def is_there(entry: ExperimentEntry, folder: Path) -> bool:
+    """Whether an entry's script is there; a command is, for whether it is on PATH differs from machine to machine."""
     files = script_files(entry)
     if not files:
-        return True  # a command: whether it is on PATH differs from machine to machine
+        return True
     if any(_is_file(folder / file) for file in files):
         return True
     # A module may be an installed package's. Only one whose package lies here can vanish.
@@ -194,11 +145,12 @@ def _matched(drafts: Sequence[Draft], entries: Mapping[str, ExperimentEntry]) ->
     known: set[int] = set()
     for name, entry in entries.items():
         found = next((by_path[_key(file)] for file in script_files(entry) if _key(file) in by_path), [])
-        fitting = [draft for draft in found if len(found) == 1 or entry.role in {"", draft.entry.role}]
+        roles = {entry.role} if entry.role else _ROLES.intersection(entry.tags)
+        fitting = [draft for draft in found if len(found) == 1 or not roles or draft.entry.role in roles]
         if fitting:
             matches[name] = fitting[0]
             # An entry by hand says no role: it stands for all that its script does.
-            known.update(id(draft) for draft in (fitting if not entry.role else fitting[:1]))
+            known.update(id(draft) for draft in (fitting[:1] if roles else fitting))
     return matches, [draft for draft in drafts if id(draft) not in known]
 
 

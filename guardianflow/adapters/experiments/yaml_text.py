@@ -1,4 +1,4 @@
-"""YAML text as a tree that knows where each value stands, read under caps and never built into objects.
+"""YAML text as a tree that knows the line of each value, read under caps and never built into objects.
 
 ruamel.yaml splits the text into events; the tree is made here, so that every cap is checked before there is
 anything to hold. Values are typed by YAML 1.2's core schema: ``1e-3`` is a number, ``yes`` and dates are text.
@@ -31,7 +31,6 @@ _INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _INFINITY = re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z")
 _NAN = re.compile(r"\.(?:nan|NaN|NAN)\Z")
-_INDICATOR = re.compile(r"(?:\s|#[^\n]*(?:\n|\Z))*[:\-?]")
 
 
 class YamlProblem(Exception):  # noqa: N818 - the text of an error, before the file's name is put to it
@@ -40,15 +39,12 @@ class YamlProblem(Exception):  # noqa: N818 - the text of an error, before the f
 
 @dataclass(eq=False)
 class Node:
-    """A value and its place. ``start`` and ``end`` count characters of the text."""
+    """A value and where it begins; ``column`` counts from 0."""
 
     kind: str  # "scalar", "list" or "mapping"
-    start: int
     line: int
     column: int
-    end: int = 0
     flow: bool = False
-    open_ended: bool = False  # ends with a block scalar: the end lies behind its last line
     text: str = ""
     value: Any = None
     items: list[Node] = field(default_factory=list)
@@ -58,14 +54,10 @@ class Node:
 
 @dataclass(eq=False)
 class Pair:
-    """A key and what stands behind it. ``end`` is where the value, or the alias in its place, ends."""
+    """A key and what stands behind it."""
 
     key: Node
     value: Node
-    start: int
-    end: int
-    open_ended: bool
-    is_alias: bool
 
 
 def read_tree(text: str) -> Node:
@@ -125,13 +117,11 @@ class _Builder:
     """Events to a tree, with its own stack: a deep file meets the cap, not the recursion limit."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
         self._anchors: dict[str, Node] = {}
         self._closed: set[int] = set()
         self._aliases = 0
         self._depth = 0
         self._nodes = 0
-        self._at = 0  # where the last event ended
         self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(text))
 
     def document(self) -> Node:
@@ -143,34 +133,29 @@ class _Builder:
                 if event.version is not None and tuple(event.version) < (1, 2):
                     raise YamlProblem(f"{_line(event)}: YAML 1.1 is asked for; take the %YAML line out")
             elif isinstance(event, yaml_events.NodeEvent):
-                root, _, _ = self._node(event)
-        return root if root is not None else Node("scalar", 0, 1, 0)
+                root = self._node(event)
+        return root if root is not None else Node("scalar", 1, 0)
 
-    def _node(self, event: Any) -> tuple[Node, int, bool]:
-        """A node, where it (or the alias for it) ends, and whether it is an alias."""
+    def _node(self, event: Any) -> Node:
         if isinstance(event, yaml_events.AliasEvent):
-            node = self._aliased(event)
-            self._at = event.end_mark.index
-            return node, self._at, True
+            return self._aliased(event)
         self._count(1, event)
-        mark = event.start_mark
-        node = Node("scalar", mark.index, mark.line + 1, mark.column)
+        node = Node("scalar", event.start_mark.line + 1, event.start_mark.column)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         if isinstance(event, yaml_events.ScalarEvent):
-            self._scalar(node, event)
+            node.text, node.value = event.value, _scalar_value(event)
         else:
             self._depth += 1
             if self._depth > MAX_DEPTH:
                 raise YamlProblem(f"{_line(event)}: nested deeper than {MAX_DEPTH} levels; write it flatter")
-            self._at = event.start_mark.index + 1 if event.flow_style else event.start_mark.index
             node.flow = bool(event.flow_style)
             is_list = isinstance(event, yaml_events.SequenceStartEvent)
             _require_tag(event, "seq" if is_list else "map")
             (self._list if is_list else self._mapping)(node)
             self._depth -= 1
         self._closed.add(id(node))
-        return node, node.end, False
+        return node
 
     def _aliased(self, event: Any) -> Node:
         self._aliases += 1
@@ -194,70 +179,37 @@ class _Builder:
                 f"{_line(event)}: more than {MAX_NODES:,} values, those that aliases repeat counted; use fewer"
             )
 
-    def _scalar(self, node: Node, event: Any) -> None:
-        node.text = event.value
-        node.end = event.end_mark.index
-        node.open_ended = event.style in {"|", ">"}
-        if node.open_ended and "+" not in self._text[node.start : self._text.find("\n", node.start) + 1]:
-            node.end = _without_empty_lines(self._text, node.end)
-        node.value = _scalar_value(event)
-        if node.start == node.end:
-            # The parser gives an empty value the place of whatever comes next; it ends behind its `:` or `-`.
-            indicator = _INDICATOR.match(self._text, self._at)
-            node.end = node.start = indicator.end() if indicator else self._at
-        self._at = node.end
-
     def _list(self, node: Node) -> None:
+        node.kind = "list"
         for event in self._events:
             if isinstance(event, yaml_events.SequenceEndEvent):
-                self._close(node, event)
                 return
-            item, end, is_alias = self._node(event)
+            item = self._node(event)
             node.items.append(item)
-            self._grow(node, item, end, is_alias=is_alias)
+            node.size += item.size
 
     def _mapping(self, node: Node) -> None:
+        node.kind = "mapping"
         seen: dict[str, int] = {}
         for event in self._events:
             if isinstance(event, yaml_events.MappingEndEvent):
-                self._close(node, event)
                 return
-            key, start = self._key(event, seen)
-            value, end, is_alias = self._node(next(self._events))
-            node.size += 1
-            node.pairs.append(Pair(key, value, start, end, value.open_ended and not is_alias, is_alias))
-            self._grow(node, value, end, is_alias=is_alias)
+            key = self._key(event, seen)
+            value = self._node(next(self._events))
+            node.size += 1 + value.size
+            node.pairs.append(Pair(key, value))
 
-    def _key(self, event: Any, seen: dict[str, int]) -> tuple[Node, int]:
+    def _key(self, event: Any, seen: dict[str, int]) -> Node:
         if not isinstance(event, yaml_events.ScalarEvent):
             raise YamlProblem(f"{_line(event)}: a key must be a plain word, not an alias, a list or a mapping")
-        key, _, _ = self._node(event)
+        key = self._node(event)
         if key.text in seen:
             raise YamlProblem(
                 f"line {key.line}: the key {printable(repr(key.text))} is given twice, "
                 f"first in line {seen[key.text]}; keep one of them"
             )
         seen[key.text] = key.line
-        return key, event.start_mark.index
-
-    def _grow(self, node: Node, child: Node, end: int, *, is_alias: bool) -> None:
-        node.size += child.size
-        node.end = end
-        node.open_ended = child.open_ended and not is_alias
-
-    def _close(self, node: Node, event: Any) -> None:
-        node.kind = "list" if isinstance(event, yaml_events.SequenceEndEvent) else "mapping"
-        if node.flow:
-            node.end = event.end_mark.index
-            node.open_ended = False
-            self._at = node.end
-
-
-def _without_empty_lines(text: str, end: int) -> int:
-    """Where a block scalar's last line ends: empty lines behind it say nothing, unless its head (``|+``) keeps them."""
-    body = text[:end].rstrip("\r\n")
-    line_end = text.find("\n", len(body), end)
-    return end if line_end < 0 else line_end + 1
+        return key
 
 
 def _scalar_value(event: Any) -> Any:
