@@ -72,6 +72,7 @@ __pycache__/
 *.onnx
 *.engine
 .experiments.yaml.lock
+.experiments.yaml.seen.json
 """
 
 _SCENARIOS = """\
