@@ -22,6 +22,7 @@ from guardianflow.adapters.finished_runs.folders import (
     read_finished_runs,
 )
 from guardianflow.adapters.scan.findings import FoundRun
+from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
 
 DETECT = [
@@ -174,6 +175,101 @@ def folder_content(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+class TestYolov5:
+    def test_a_run_of_yolov5_has_its_parameters_its_curve_and_its_weights(self, tmp_path: Path) -> None:
+        folder = write_yolov5(tmp_path / "exp")
+
+        run = read(folder, "yolov5")
+
+        rows = [
+            [cell.strip() for cell in line.split(",")] for line in (folder / "results.csv").read_text().splitlines()
+        ]
+        place = rows[0].index("metrics/mAP_0.5")
+        curve = [(int(row[0]), float(row[place])) for row in rows[1:]]
+        assert [(step, value) for step, value, _ in run.history["metrics/mAP_0.5"]] == curve
+        assert [(step, value) for step, value, _ in run.history["map50"]] == curve
+        assert {"map50_95", "precision", "recall", "f1", "train/obj_loss", "x/lr0"} <= set(run.history)
+        assert "epoch_seconds" not in run.history  # nothing tells the time
+        assert (run.parameters["batch_size"], run.parameters["lr0"], run.parameters["mosaic"]) == (16, 0.01, 1.0)
+        assert run.parameters["hyp"] == "data/hyp.yaml"
+        assert (run.status, run.epochs, run.asked_epochs, run.task) == ("FINISHED", 3, 3, "detection")
+        assert run.weights == folder / "weights" / "best.pt"
+        assert {"opt.yaml", "hyp.yaml", "results.csv"} <= {path.name for path in run.artifacts}
+        assert run.experiment == "train"
+
+    def test_a_run_of_yolov7_has_the_figures_of_its_table_without_names(self, tmp_path: Path) -> None:
+        folder = write_yolov5(tmp_path / "yolov7", table=YOLOV7)
+
+        run = read(folder, "yolov5")
+
+        assert [step for step, _, _ in run.history["map50"]] == [0, 1, 2]
+        assert run.last["map50"] == 0.623
+        assert run.last["train/total_loss"] == 0.0733
+        assert run.last["val/cls_loss"] == 0.0133
+        assert (run.status, run.epochs, run.asked_epochs, run.task) == ("FINISHED", 3, 3, "detection")
+        assert "1 line(s) of results.txt are no row of figures and are left out" in run.remarks
+
+    def test_what_is_damaged_is_remarked_and_the_rest_is_there(self, tmp_path: Path) -> None:
+        folder = write_yolov5(tmp_path / "exp")
+        (folder / "hyp.yaml").write_text("lr0: !!python/object/apply:os.system ['true']\n")
+        (folder / "results.csv").write_bytes(b"\xff\x00")
+        (folder / "results.txt").write_text(YOLOV7)
+
+        run = read(folder, "yolov5")
+
+        assert run.parameters["batch_size"] == 16
+        assert run.last["map50"] == 0.623
+        assert any("hyp.yaml" in remark for remark in run.remarks)
+
+    @pytest.mark.parametrize("table", ["results.csv", "results.txt"])
+    def test_the_scan_knows_it_and_takes_nothing_below_it_for_another(self, tmp_path: Path, table: str) -> None:
+        folder = write_yolov5(tmp_path / "runs" / "train" / "exp", table="" if table == "results.csv" else YOLOV7)
+        (folder / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"x")
+
+        runs = scan_folder(tmp_path).runs
+
+        assert [(run.kind, run.path.as_posix()) for run in runs] == [("yolov5", "runs/train/exp")]
+        assert any(table in str(reason) for reason in runs[0].reasons)
+
+
+YOLOV7 = """\
+       0/2     7.51G   0.0411    0.0211    0.0111    0.0733        55       640    0.401     0.501     0.601     0.301    0.0511    0.0211    0.0111
+       1/2     7.51G   0.0411    0.0211    0.0111    0.0733        55       640    0.402     0.502     0.602     0.302    0.0512    0.0212    0.0112
+not a row
+       2/2     7.51G   0.0411    0.0211    0.0111    0.0733        55       640    0.403     0.503     0.623     0.303    0.0513    0.0213    0.0133
+"""  # noqa: E501
+
+
+def write_yolov5(folder: Path, *, table: str = "") -> Path:
+    """A run's folder as YOLOv5's `train.py` leaves it; with ``table`` as older ones and YOLOv7's do."""
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / "best.pt").write_bytes(b"PK\x03\x04 best")
+    (folder / "opt.yaml").write_text(
+        "weights: yolov5s.pt\ndata: data/coco128.yaml\nhyp: data/hyp.yaml\nepochs: 3\nbatch_size: 16\nimgsz: 640\n"
+        "project: runs/train\nname: exp\nsave_dir: runs/train/exp\n"
+    )
+    (folder / "hyp.yaml").write_text("lr0: 0.01\nmosaic: 1.0\n")
+    if table:
+        (folder / "results.txt").write_text(table)
+        return folder
+    figures = ["precision", "recall", "mAP_0.5", "mAP_0.5:0.95"]
+    losses = ["box_loss", "obj_loss", "cls_loss"]
+    names = [
+        "epoch",
+        *(f"train/{n}" for n in losses),
+        *(f"metrics/{n}" for n in figures),
+        *(f"val/{n}" for n in losses),
+    ]
+    names.append("x/lr0")
+    lines = [",".join(f"{name:>20}" for name in names)]
+    lines += [
+        ",".join(f"{value:>20.5g}" for value in (epoch, *(figure(epoch, column, 0) for column in range(11))))
+        for epoch in range(3)
+    ]
+    (folder / "results.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 class TestUltralytics:

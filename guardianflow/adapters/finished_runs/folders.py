@@ -51,7 +51,7 @@ class FinishedRun:
 
     Attributes:
         path: Its folder, or the database that holds it.
-        kind: ``"ultralytics"``, ``"lightning"``, ``"tensorboard"`` or ``"mlflow"``.
+        kind: ``"ultralytics"``, ``"yolov5"``, ``"lightning"``, ``"tensorboard"`` or ``"mlflow"``.
         name: What the run is called: its folder's name, or the name that MLflow had for it.
         experiment: What it belongs to, in its own words; may break our rule for names.
         parameters: What it was asked to do; secrets are still among them.
@@ -120,6 +120,7 @@ RUN_FOLDERS: Registry[RunReader] = Registry(
     "kind of run folder",
     {
         "ultralytics": "guardianflow.adapters.finished_runs.ultralytics:read_ultralytics_run",
+        "yolov5": "guardianflow.adapters.finished_runs.ultralytics:read_yolov5_run",
         "lightning": "guardianflow.adapters.finished_runs.lightning:read_lightning_run",
         "tensorboard": "guardianflow.adapters.finished_runs.tensorboard:read_tensorboard_run",
         "mlflow": "guardianflow.adapters.finished_runs.mlflow_stores:read_mlflow_store",

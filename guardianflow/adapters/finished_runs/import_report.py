@@ -24,7 +24,7 @@ class ImportedRun:
 
     Attributes:
         path: The folder (or database) that it came from.
-        kind: ``"ultralytics"``, ``"lightning"``, ``"tensorboard"`` or ``"mlflow"``.
+        kind: ``"ultralytics"``, ``"yolov5"``, ``"lightning"``, ``"tensorboard"`` or ``"mlflow"``.
         run_id: The MLflow run; empty for one that lies in GuardianFlow's own work folder, which is left alone.
         name: Its name in MLflow.
         experiment: Its experiment in MLflow.

@@ -1,4 +1,4 @@
-"""Folders of finished runs: Ultralytics, Lightning, MLflow and plain TensorBoard."""
+"""Folders of finished runs: Ultralytics, YOLOv5 and its relatives, Lightning, MLflow and plain TensorBoard."""
 
 from __future__ import annotations
 
@@ -58,6 +58,21 @@ def _ultralytics(folder: SeenFolder) -> FoundRun | None:
     return _found(folder, "ultralytics", reasons)
 
 
+def _yolov5(folder: SeenFolder) -> FoundRun | None:
+    """YOLOv5, v7 and v9: ``opt.yaml`` beside a table of epochs, in older ones without names."""
+    tables = [name for name in ("results.csv", "results.txt") if name in folder.files]
+    if "opt.yaml" not in folder.files or not tables:
+        return None
+    reasons = [Reason(f"opt.yaml and {tables[0]} lie together", 0.6)]
+    for present, text, weight in (
+        ("hyp.yaml" in folder.files, "hyp.yaml", 0.2),
+        ("weights" in folder.folders, "a folder `weights`", 0.1),
+        (any(map(_EVENTS.match, folder.files)), "TensorBoard events", 0.1),
+    ):
+        reasons += [Reason(text, weight)] if present else []
+    return _found(folder, "yolov5", reasons)
+
+
 def _lightning(folder: SeenFolder) -> FoundRun | None:
     is_version = bool(_VERSION.fullmatch(folder.name))
     below_logs = "lightning_logs" in PurePosixPath(folder.path).parts
@@ -114,4 +129,4 @@ def _tensorboard(folder: SeenFolder) -> FoundRun | None:
     return _found(folder, "tensorboard", [Reason(f"{len(events)} TensorBoard event file{'s'[: len(events) > 1]}", 0.8)])
 
 
-_KINDS: tuple[Callable[[SeenFolder], FoundRun | None], ...] = (_ultralytics, _lightning, _mlflow, _tensorboard)
+_KINDS: tuple[Callable[[SeenFolder], FoundRun | None], ...] = (_ultralytics, _yolov5, _lightning, _mlflow, _tensorboard)

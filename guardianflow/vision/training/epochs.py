@@ -14,6 +14,12 @@ _METRIC_NAMES = {
     "metrics/mAP50-95(B)": "map50_95",
     "metrics/precision(B)": "precision",
     "metrics/recall(B)": "recall",
+    "metrics/mAP_0.5": "map50",  # as YOLOv5 and its relatives have them
+    "metrics/mAP_0.5:0.95": "map50_95",
+    "metrics/mAP_0.5(B)": "map50",
+    "metrics/mAP_0.5:0.95(B)": "map50_95",
+    "metrics/precision": "precision",
+    "metrics/recall": "recall",
 }
 
 
