@@ -38,16 +38,8 @@ __all__ = ["read_ultralytics_run", "read_yolov5_run"]
 
 _ARGS, _OPTIONS, _HYPERPARAMETERS = "args.yaml", "opt.yaml", "hyp.yaml"
 _RESULTS, _OLD_RESULTS = "results.csv", "results.txt"
-_FIRST = (
-    "weights/best.pt",
-    "weights/last.pt",
-    _ARGS,
-    _OPTIONS,
-    _HYPERPARAMETERS,
-    _RESULTS,
-    _OLD_RESULTS,
-    "results.png",
-)
+_WEIGHTS = ("weights/best.pt", "weights/last.pt")
+_FIRST = (*_WEIGHTS, _ARGS, _OPTIONS, _HYPERPARAMETERS, _RESULTS, _OLD_RESULTS, "results.png")
 # Behind epoch and memory: losses (the total may be missing), labels and size, which are no figures, validation.
 _OLD_LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss", "train/total_loss")
 _OLD_FIGURES = (

@@ -22,7 +22,7 @@ INFERENCE = "inference"
 EVALUATION = "evaluation"
 EXPORT = "export"
 ROLES = (TRAINING, INFERENCE, EVALUATION, EXPORT)
-RUN_KINDS = ("ultralytics", "lightning", "tensorboard", "mlflow")
+RUN_KINDS = ("ultralytics", "yolov5", "lightning", "tensorboard", "mlflow")
 
 
 @dataclass(frozen=True)
