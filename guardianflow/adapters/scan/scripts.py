@@ -118,7 +118,11 @@ def _declared(candidate: Candidate, text: str) -> Declared | None:
     from guardianflow.adapters.wrap.parameters.script_parameters import declared_in, read_declared
 
     try:
-        return read_declared(Path(candidate.path)) if candidate.is_notebook else declared_in(text)
+        return (
+            read_declared(Path(candidate.path))
+            if candidate.is_notebook
+            else declared_in(text, file=Path(candidate.path))
+        )
     except (ValueError, OSError, RuntimeError, MemoryError):  # a scan goes on without them
         return None
 

@@ -15,7 +15,7 @@ from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
 from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactRow, ArtifactWatch
 from guardianflow.adapters.wrap.commands import Command
 from guardianflow.adapters.wrap.model import model_among, register_model, whole_model
-from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters
+from guardianflow.adapters.wrap.parameters.told import Listening
 from guardianflow.adapters.wrap.recorder import LoadRecorder, MetricRecorder
 from guardianflow.adapters.wrap.results import WrapResult
 from guardianflow.adapters.wrap.source_state import source_state
@@ -64,7 +64,8 @@ class WrappedScript:
         self._folder = wrapper.working_dir
         self._command = wrapper.command(executed_notebook=run.folder / "executed.ipynb")
         self._resolved = wrapper.resolve()
-        self._remarks: list[str] = list(self._resolved.remarks)
+        self._listening = Listening(self._command, self._resolved, self._folder)
+        self._remarks: list[str] = []
         self._since = time.time()
         self._environment = self._make_environment()
         self._secrets = secret_values({**os.environ, **self._environment})
@@ -89,6 +90,12 @@ class WrappedScript:
             RunFailedError: It could not be started.
             BaseException: What interrupted it; everything up to then has been kept.
         """
+        try:
+            return self._run_process()
+        finally:
+            self._listening.close()
+
+    def _run_process(self) -> WrapResult:
         self._keep_start()
         self._artifacts.before()
         process = SupervisedProcess(
@@ -118,12 +125,11 @@ class WrappedScript:
         self._remarks += remarks
         run = self._run
         ours = adoption_environment(self._settings, run_id=run.run_id, experiment=run.experiment, environment=theirs)
-        return {**theirs, **ours, **self._command.environment}
+        return {**theirs, **ours, **self._command.environment, **self._listening.environment(theirs)}
 
     def _keep_start(self) -> None:
         run, folder = self._run, self._run.folder
-        run.log_params(self._resolved.values)
-        run.set_tags(_tags(self._command, self._resolved, self._folder, self._asked.run.entry))
+        run.set_tags(_tags(self._command, self._folder, self._asked.run.entry))
         run.log_artifact(write_json(folder / "environment.json", self._facts()), "source")
         source = source_state(self._command.script.parent if self._command.script else self._folder)
         if source.commit:
@@ -155,7 +161,6 @@ class WrappedScript:
         return {
             "command": redact({"argv": list(self._command.argv)})["argv"],
             "working_dir": str(self._folder),
-            "parameters": {"origins": dict(self._resolved.origins)},
             "variables": environment_summary(self._environment),
             "facts": environment_facts(),
         }
@@ -163,6 +168,7 @@ class WrappedScript:
     def _keep_end(self, ended: Ended) -> WrapResult:
         """All that is known at the end; a part that fails is a remark and costs the others nothing."""
         self._load.stop()
+        self._keep_parameters()
         try:
             self._metrics.close()
         except Exception as error:  # noqa: BLE001 - one part must not cost the others
@@ -182,6 +188,16 @@ class WrappedScript:
         self._run.log_artifact(write_json(self._run.folder / "artifacts.json", _artifact_rows(report)))
         model = self._model(ended, report.artifacts)
         return self._result(ended, metrics, report, adopted, model)
+
+    def _keep_parameters(self) -> None:
+        """Once it is known what the script saw: MLflow keeps the first value of a parameter for good."""
+        self._resolved = resolved = self._listening.heard()
+        self._remarks += resolved.remarks
+        self._run.log_params(resolved.values)
+        tags = {f"{TAG}declared_with": resolved.declared.style, f"{TAG}parameters_from": resolved.known_from}
+        self._run.set_tags(tags)
+        origins = write_json(self._run.folder / "parameters.json", {"from": resolved.known_from, **resolved.origins})
+        self._run.log_artifact(origins, "source")
 
     def _result(
         self,
@@ -281,12 +297,11 @@ def _status(ended: Ended) -> str:
     return RunStatus.FINISHED if ended.ok else RunStatus.FAILED
 
 
-def _tags(command: Command, resolved: ResolvedParameters, folder: Path, entry: str) -> dict[str, str]:
+def _tags(command: Command, folder: Path, entry: str) -> dict[str, str]:
     tags = {
         f"{TAG}command": mask_secrets(command.line),
         f"{TAG}script_kind": command.kind,
         f"{TAG}working_dir": str(folder),
-        f"{TAG}declared_with": resolved.declared.style,
     }
     if command.script is not None:
         tags["mlflow.source.name"] = str(command.script)

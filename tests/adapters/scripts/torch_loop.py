@@ -33,8 +33,8 @@ def get_parser():
     parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64])
     parser.add_argument("-v", "--verbose", action="count", default=0)
     parser.add_argument("--config")
-    for split in ("train", "val"):
-        parser.add_argument(f"--{split}-batch", type=int, default=8)
+    parser.add_argument("--train-batch", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
     add_model_options(parser)
     parser.set_defaults(seed=7)
     return parser

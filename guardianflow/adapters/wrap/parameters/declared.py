@@ -19,12 +19,13 @@ class DeclaredParameter:
         has_default: False where there is none, and where the script computes it (a remark says so).
         required: The script ends with an error where it is missing.
         flags: How it is written on the command line, such as ``("--lr", "-l")``; none for a positional.
+        off_flags: How it is switched off.
         choices: The only values allowed, if it says so.
         help: The script's own words about it.
-        multiple: It takes, or gathers, several values.
-        is_flag: It takes no value.
-        positional: It is given by its place.
-        source: ``argparse``, ``click``, ``typer``, ``fire``, ``notebook`` or ``constant``.
+        action: What argparse would call it: ``store``, ``store_true``, ``append``, ``count``, …
+        nargs: As argparse has it.
+        const: What it gets where it is given without a value.
+        source: ``argparse``, ``click``, ``typer``, ``fire``, ``absl``, ``notebook`` or ``constant``.
         line: Where in the script; 0 where that isn't known.
     """
 
@@ -34,11 +35,12 @@ class DeclaredParameter:
     has_default: bool = False
     required: bool = False
     flags: tuple[str, ...] = ()
+    off_flags: tuple[str, ...] = ()
     choices: tuple[Any, ...] = ()
     help: str = ""
-    multiple: bool = False
-    is_flag: bool = False
-    positional: bool = False
+    action: str = "store"
+    nargs: int | str | None = None
+    const: Any = None
     source: str = "argparse"
     line: int = 0
 
@@ -49,10 +51,12 @@ class Declared:
 
     Attributes:
         parameters: In the order of the script.
-        style: ``argparse``, ``click``, ``typer``, ``fire``, ``notebook`` or ``none``.
+        style: ``argparse``, ``click``, ``typer``, ``fire``, ``absl``, ``notebook`` or ``none``.
         remarks: What could not be read without running the script, a sentence each.
+        commands: How a subcommand may be written → its name.
     """
 
     parameters: tuple[DeclaredParameter, ...] = ()
     style: str = "none"
     remarks: tuple[str, ...] = ()
+    commands: tuple[tuple[str, str], ...] = ()

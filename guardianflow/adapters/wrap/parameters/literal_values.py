@@ -1,4 +1,4 @@
-"""Values in a script's text that can be known without running it: constants and what is made of them."""
+"""Values in a script's text that can be known without running it: literals, and what is made of named ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["UNKNOWN", "Reading", "Unknown", "Unreadable", "dotted", "evaluate", "known", "shown"]
+__all__ = ["UNKNOWN", "Unreadable", "dotted", "evaluate", "known", "shown"]
 
 
 class Unknown:
@@ -22,7 +21,8 @@ class Unknown:
 
 UNKNOWN = Unknown()
 
-_LONGEST = 100_000  # characters or items of one value; a script can write "x" * 10**12
+_LONGEST = 100_000  # characters or items of one value; a list of lists of lists is small in memory and huge written out
+_LARGEST = 10**18
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -30,14 +30,11 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.BitOr: operator.or_,
-    ast.LShift: operator.lshift,
 }
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
     ast.Not: operator.not_,
-    ast.Invert: operator.invert,
 }
 _WELL_KNOWN = {
     "math.pi": math.pi,
@@ -45,31 +42,15 @@ _WELL_KNOWN = {
     "np.inf": math.inf,
     "numpy.inf": math.inf,
     "np.pi": math.pi,
-    "os.sep": "/",
     "argparse.SUPPRESS": argparse.SUPPRESS,
     "SUPPRESS": argparse.SUPPRESS,
-    "argparse.REMAINDER": "...",
-    "REMAINDER": "...",
+    "argparse.REMAINDER": argparse.REMAINDER,
     "argparse.ZERO_OR_MORE": "*",
     "argparse.ONE_OR_MORE": "+",
     "argparse.OPTIONAL": "?",
 }
-_PATHS = {"Path", "PurePath", "PosixPath", "pathlib.Path", "pathlib.PurePath", "os.path.join", "osp.join", "path.join"}
-_READERS = {"keys", "values", "items", "lower", "upper", "strip", "split", "copy"}
-_MAKERS: dict[str, Callable[..., Any]] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "bool": bool,
-    "list": list,
-    "tuple": tuple,
-    "sorted": sorted,
-    "len": len,
-    "max": max,
-    "min": min,
-    "set": lambda *items: sorted(set(*items), key=repr),
-    "dict": dict,
-}
+_PATHS = {"Path", "pathlib.Path", "PurePath", "os.path.join", "osp.join", "path.join"}
+_SAME = {"int": int, "float": float, "str": str, "list": list, "tuple": tuple}
 
 
 class Unreadable(Exception):  # noqa: N818 - it says that a value can't be known, not that anything went wrong
@@ -94,45 +75,12 @@ def evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
     return value
 
 
-def known(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """The value of an expression, or :data:`UNKNOWN`."""
+def known(node: ast.expr | None, names: Mapping[str, Any]) -> Any:
+    """The value of an expression, or :data:`UNKNOWN`; ``None`` where there is no expression."""
     try:
-        return evaluate(node, names)
+        return None if node is None else evaluate(node, names)
     except Unreadable:
         return UNKNOWN
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a reader of a script's text knows of it, and whom it tells what it couldn't know.
-
-    Attributes:
-        names: Name → value of what the module assigns.
-        classes: Name → class, of the whole script.
-        remark: Takes a sentence.
-    """
-
-    names: Mapping[str, Any]
-    classes: Mapping[str, ast.ClassDef]
-    remark: Callable[[str], None]
-
-    def value(self, node: ast.expr | None) -> Any:
-        """The value of an expression: ``None`` where there is none, :data:`UNKNOWN` where nobody can tell."""
-        return None if node is None else known(node, self.names)
-
-
-def _weigh(value: Any, budget: int) -> int:
-    """What is left of the budget of leaves: a list of lists of lists is small in memory and huge once written out."""
-    budget -= len(value) if isinstance(value, str) else 1
-    if budget < 0:
-        raise ValueError
-    if isinstance(value, dict):
-        for key, item in value.items():
-            budget = _weigh(item, _weigh(key, budget))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            budget = _weigh(item, budget)
-    return budget
 
 
 def dotted(node: ast.AST) -> str:
@@ -155,127 +103,66 @@ def shown(node: ast.AST, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def _weigh(value: Any, budget: int) -> int:
+    """What is left of a budget of characters and items."""
+    budget -= len(value) if isinstance(value, str) else 1
+    if budget < 0:
+        raise ValueError
+    items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for item in items:
+        budget = _weigh(item, budget)
+    return budget
+
+
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=None | bool() | int() | float() | str() as value):
             return value
-        case ast.Name() | ast.Attribute():
-            return _named(node, names)
+        case ast.Name() | ast.Attribute() if (name := dotted(node)) in names and names[name] is not UNKNOWN:
+            return names[name]
+        case ast.Name() | ast.Attribute() if dotted(node) in _WELL_KNOWN and dotted(node) not in names:
+            return _WELL_KNOWN[dotted(node)]
         case ast.List(elts=items) | ast.Set(elts=items):
-            return _items(items, names)
+            return [_value(item, names) for item in items]
         case ast.Tuple(elts=items):
-            return tuple(_items(items, names))
-        case ast.Dict(keys=keys, values=values):
-            return _mapping(node, keys, values, names)
+            return tuple(_value(item, names) for item in items)
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            return {_value(key, names): _value(one, names) for key, one in zip(keys, values, strict=True) if key}
         case ast.UnaryOp(op=op, operand=operand):
             return _UNARY[type(op)](_value(operand, names))
         case ast.BinOp(left=left, op=op, right=right):
             return _arithmetic(op, _value(left, names), _value(right, names))
-        case ast.JoinedStr(values=parts):
-            return "".join(_part(part, names) for part in parts)
         case ast.Subscript(value=container, slice=index):
             return _value(container, names)[_value(index, names)]
-        case ast.Call():
-            return _called(node, names)
-        case ast.IfExp(test=test, body=body, orelse=orelse):
-            return _value(body, names) if _value(test, names) else _value(orelse, names)
+        case ast.Call(func=function, args=arguments, keywords=[]):
+            return _called(dotted(function), [_value(one, names) for one in arguments])
     raise Unreadable(shown(node))
-
-
-def _named(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    name = dotted(node)
-    if name and name in names:
-        if names[name] is UNKNOWN:
-            raise Unreadable(shown(node))
-        return names[name]
-    if name in _WELL_KNOWN:
-        return _WELL_KNOWN[name]
-    raise Unreadable(shown(node))
-
-
-def _items(items: list[ast.expr], names: Mapping[str, Any]) -> list[Any]:
-    values: list[Any] = []
-    for item in items:
-        if isinstance(item, ast.Starred):
-            values.extend(_value(item.value, names))
-        else:
-            values.append(_value(item, names))
-    return values
-
-
-def _mapping(
-    node: ast.Dict, keys: list[ast.expr | None], values: list[ast.expr], names: Mapping[str, Any]
-) -> dict[Any, Any]:
-    mapping: dict[Any, Any] = {}
-    for key, value in zip(keys, values, strict=True):
-        if key is None:
-            mapping.update(_value(value, names))
-        else:
-            try:
-                mapping[_value(key, names)] = _value(value, names)
-            except TypeError:
-                raise Unreadable(shown(node)) from None
-    return mapping
 
 
 def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
-    if isinstance(op, ast.Pow):
-        if max(abs(left), abs(right)) > 1_000:
-            raise ValueError
-        return left**right
-    if isinstance(op, ast.Mult):
-        for many, times in ((left, right), (right, left)):
-            if isinstance(many, (str, list, tuple)) and len(many) * times > _LONGEST:
-                raise ValueError
-    if isinstance(op, ast.LShift) and right > 1_000:
-        raise ValueError
     if isinstance(op, ast.Div) and isinstance(left, str):  # Path("a") / "b"
         return _joined([left, right])
-    if isinstance(op, ast.Add) and isinstance(left, (str, list, tuple)) and len(left) + len(right) > _LONGEST:
+    if isinstance(op, ast.Add) and type(left) is type(right) and isinstance(left, (str, list, tuple)):
+        return left + right if len(left) + len(right) <= _LONGEST else _refused()
+    if not all(isinstance(one, (int, float)) and abs(one) <= _LARGEST for one in (left, right)):
         raise ValueError
-    if isinstance(op, ast.Mod) and isinstance(left, str):  # "%999999999d" % 1
-        raise ValueError  # noqa: TRY004 - caught by evaluate, like all that can't be known
-    value = _ARITHMETIC[type(op)](left, right)
-    if isinstance(value, int) and value.bit_length() > 4_000:
-        raise ValueError
-    return value
+    if isinstance(op, ast.Pow):
+        return left**right if abs(right) <= 64 and abs(left) <= 1_000 else _refused()
+    return _ARITHMETIC[type(op)](left, right)
 
 
-def _part(part: ast.expr, names: Mapping[str, Any]) -> str:
-    if isinstance(part, ast.FormattedValue):
-        if part.format_spec is not None or part.conversion != -1:
-            raise Unreadable(shown(part))
-        return str(_value(part.value, names))
-    return str(_value(part, names))
+def _refused() -> Any:
+    raise ValueError
 
 
-def _called(node: ast.Call, names: Mapping[str, Any]) -> Any:
-    name = dotted(node.func)
-    if node.keywords and name != "dict":
-        raise Unreadable(shown(node))
+def _called(name: str, values: list[Any]) -> Any:
     if name in _PATHS:
-        return _joined([_value(item, names) for item in node.args])
-    if name in _MAKERS and name not in names:
-        keywords = {word.arg: _value(word.value, names) for word in node.keywords if word.arg}
-        return _MAKERS[name](*_items(node.args, names), **keywords)
-    if name == "range" and node.args:
-        numbers = range(*_items(node.args, names))
-        if len(numbers) > _LONGEST:
-            raise ValueError
-        return list(numbers)
-    if isinstance(node.func, ast.Attribute) and not node.args and node.func.attr in _READERS:
-        owner = _value(node.func.value, names)
-        result = getattr(owner, node.func.attr)()
-        return result if isinstance(result, (str, dict)) else list(result)
-    raise Unreadable(shown(node))
+        return _joined(values)
+    return _SAME[name](*values)
 
 
 def _joined(parts: list[Any]) -> str:
-    if not parts:
-        return "."
-    if not all(isinstance(part, str) for part in parts):
-        raise TypeError
-    joined = parts[0]
+    joined = parts[0] if parts else "."
     for part in parts[1:]:
         joined = part if part.startswith("/") else f"{joined.rstrip('/')}/{part}" if joined else part
     return str(joined)

@@ -58,7 +58,6 @@ def _declared(tree: ast.Module) -> Declared:
             default=default if known else None,
             has_default=known,
             flags=(f"--{target.id}",),
-            multiple=isinstance(default, (list, tuple)),
             source="notebook",
             line=node.lineno,
         )

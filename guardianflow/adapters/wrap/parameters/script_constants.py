@@ -35,11 +35,8 @@ def constants_in(tree: ast.Module) -> list[DeclaredParameter]:
             if value is UNKNOWN or name.startswith("_") or len(found) >= _MAX_CONSTANTS:
                 continue
             kind = "str" if value is None else type(value).__name__
-            multiple = isinstance(value, (list, tuple))
             found.append(
-                DeclaredParameter(
-                    name, kind, value, has_default=True, multiple=multiple, source="constant", line=node.lineno
-                )
+                DeclaredParameter(name, kind, value, has_default=True, source="constant", line=node.lineno)
             )
     return found
 

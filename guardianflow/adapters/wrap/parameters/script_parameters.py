@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.commands import Command
-from guardianflow.adapters.wrap.parameters.argument_parsers import declared_by
-from guardianflow.adapters.wrap.parameters.command_options import CommandOptions, declared_options, find_commands
+from guardianflow.adapters.wrap.parameters.command_words import ParsedLine, parse_words
 from guardianflow.adapters.wrap.parameters.config_values import config_files, read_config_files
 from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
 from guardianflow.adapters.wrap.parameters.notebook_arguments import (
@@ -19,33 +17,26 @@ from guardianflow.adapters.wrap.parameters.notebook_arguments import (
     notebook_source,
     notebook_values,
 )
-from guardianflow.adapters.wrap.parameters.parsed_lines import ParsedLine, parse_commands, parse_parsers
-from guardianflow.adapters.wrap.parameters.parser_search import FoundParsers, find_parsers
-from guardianflow.adapters.wrap.parameters.script_constants import constants_in, module_values
+from guardianflow.adapters.wrap.parameters.script_constants import constants_in
+from guardianflow.adapters.wrap.parameters.script_options import read_options
 from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_script
 from guardianflow.adapters.wrap.parameters.word_arguments import word_arguments
 from guardianflow.exceptions import InputError
 
 __all__ = ["Declared", "DeclaredParameter", "ResolvedParameters", "declared_in", "read_declared", "resolve_parameters"]
 
-_OTHERS = {
-    "optparse": "optparse",
-    "docopt": "docopt",
-    "hydra": "Hydra (its defaults are in config files)",
-    "absl": "absl flags",
-}
-
 
 @dataclass(frozen=True)
 class ResolvedParameters:
-    """The values that a run of the script works with, as far as its text and its command line tell.
+    """The values that a run of the script works with, as far as is known.
 
     Attributes:
         values: Name → value. Leaves of config files are named ``config.<stem>.a.b``.
-        origins: Name → ``default``, ``command line``, ``config FILE`` or ``constant``.
+        origins: Name → ``default``, ``command line``, ``config FILE``, ``constant`` or ``the script``.
         config_files: Files named on the command line that were read.
         declared: What the script declares.
         remarks: What could not be read, and why.
+        known_from: ``the script itself`` where it told what its parser handed back, else ``its text``.
     """
 
     values: dict[str, Any]
@@ -53,15 +44,7 @@ class ResolvedParameters:
     config_files: tuple[Path, ...] = ()
     declared: Declared = field(default_factory=Declared)
     remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A script's text, read once: what it declares and what parses its command line."""
-
-    declared: Declared = field(default_factory=Declared)
-    parsers: FoundParsers = field(default_factory=FoundParsers)
-    command: CommandOptions | None = None
+    known_from: str = "its text"
 
 
 def read_declared(script: Path, *, constants: bool = False) -> Declared:
@@ -71,17 +54,32 @@ def read_declared(script: Path, *, constants: bool = False) -> Declared:
         script: A Python file or a notebook; for anything else nothing is declared, with a remark.
         constants: Take the module's constants, too.
     """
-    return _read_file(script, constants=constants).declared
+    try:
+        if script.suffix.lower() == ".ipynb":
+            declared = notebook_parameters(script)
+            source = notebook_source(script) if constants else ""
+            return _with_constants(declared, source) if constants else declared
+        source = read_script(script)
+    except InputError as error:
+        return Declared(remarks=(str(error),))
+    return declared_in(source, file=script, constants=constants)
 
 
-def declared_in(source: str, *, constants: bool = False) -> Declared:
+def declared_in(source: str, *, file: Path | None = None, constants: bool = False) -> Declared:
     """What a Python source text declares; a text that is no Python 3 declares nothing, with a remark.
 
     Args:
         source: The text.
+        file: Where it lies: files beside it that it imports are read, too.
         constants: Take the module's constants, too.
     """
-    return _read_source(source, constants=constants).declared
+    try:
+        declared = read_options(parse_script(source), file)
+        return _with_constants(declared, source) if constants else declared
+    except InputError as error:
+        return Declared(remarks=(str(error),))
+    except RecursionError:
+        return Declared(remarks=("the script is nested too deeply for its parameters to be read",))
 
 
 def resolve_parameters(command: Command, *, working_dir: Path, constants: bool = False) -> ResolvedParameters:
@@ -92,103 +90,52 @@ def resolve_parameters(command: Command, *, working_dir: Path, constants: bool =
         working_dir: Where; config files are looked for from here.
         constants: Take the script's constants, too.
     """
-    reading = _Reading()
+    declared = Declared()
     if command.script is not None and command.kind != "shell":
-        reading = _read_file(command.script, constants=constants)
-    line = _parsed(command, reading)
-    values = {one.name: one.default for one in reading.declared.parameters if one.source == "constant"}
+        declared = read_declared(command.script, constants=constants)
+    line = _parsed(command, declared)
+    values = {one.name: one.default for one in declared.parameters if one.source == "constant"}
     origins = dict.fromkeys(values, "constant")
     for name, value in line.values.items():
         values[name] = value
         origins[name] = "command line" if name in line.given else "default"
-    for name, value in word_arguments(line.rest).items():
-        own = f"extra.{name}" if name in line.given else name
-        values[own] = value
-        origins[own] = "command line"
-    named = [*command.args, *_texts(line)]
-    config = read_config_files(config_files(named, working_dir))
-    values.update(config.values)
-    origins.update(config.origins)
-    remarks = (*reading.declared.remarks, *line.remarks, *config.remarks)
-    return ResolvedParameters(values, origins, config.files, reading.declared, remarks)
+    resolved = ResolvedParameters(values, origins, declared=declared, remarks=(*declared.remarks, *line.remarks))
+    given = [line.values.get(name) for name in sorted(line.given)]
+    return with_files(with_words(resolved, line.rest), [*command.args, *given], working_dir)
 
 
-def _parsed(command: Command, reading: _Reading) -> ParsedLine:
+def with_words(resolved: ResolvedParameters, words: Iterable[str]) -> ResolvedParameters:
+    """Add the words of a command line that nothing declares."""
+    values, origins = dict(resolved.values), dict(resolved.origins)
+    for name, value in word_arguments(list(words)).items():
+        own = f"extra.{name}" if origins.get(name) == "command line" else name
+        values[own], origins[own] = value, "command line"
+    return replace(resolved, values=values, origins=origins)
+
+
+def with_files(resolved: ResolvedParameters, given: Iterable[Any], working_dir: Path) -> ResolvedParameters:
+    """Add what stands in the config files that words or given values name."""
+    texts = [one for each in given for one in (each if isinstance(each, list) else [each])]
+    config = read_config_files(config_files(texts, working_dir))
+    return replace(
+        resolved,
+        values={**resolved.values, **config.values},
+        origins={**resolved.origins, **config.origins},
+        config_files=config.files,
+        remarks=(*resolved.remarks, *config.remarks),
+    )
+
+
+def _parsed(command: Command, declared: Declared) -> ParsedLine:
     if command.kind == "notebook":
-        given = notebook_values(reading.declared, command.args)
-        defaults, remarks = notebook_defaults(command.script, reading.declared, given) if command.script else ({}, [])
-        return ParsedLine({**defaults, **given}, given=set(given), remarks=remarks)
-    if reading.parsers.parsers:
-        return parse_parsers(reading.parsers.parsers, command.args)
-    if reading.command is not None:
-        return parse_commands(reading.command, command.args)
-    return ParsedLine(rest=list(command.args))
+        given = notebook_values(declared, command.args)
+        defaults, remarks = notebook_defaults(command.script, declared, given) if command.script else ({}, [])
+        return ParsedLine({**defaults, **given}, given=frozenset(given), remarks=remarks)
+    own = replace(declared, parameters=tuple(one for one in declared.parameters if one.source != "constant"))
+    return parse_words(own, command.args) if own.parameters else ParsedLine(rest=command.args)
 
 
-def _texts(line: ParsedLine) -> list[str]:
-    """Texts that the command line gave, also where an option and its value are one word (``-cfile.yaml``)."""
-    found: list[str] = []
-    for name in sorted(line.given):
-        value = line.values.get(name)
-        found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
-    return found
-
-
-def _read_file(script: Path, *, constants: bool) -> _Reading:
-    try:
-        if script.suffix.lower() == ".ipynb":
-            declared = notebook_parameters(script)
-            if constants:
-                declared = _with_constants(declared, parse_script(notebook_source(script)))
-            return _Reading(declared)
-        source = read_script(script)
-    except InputError as error:
-        return _Reading(Declared(remarks=(str(error),)))
-    return _read_source(source, constants=constants)
-
-
-def _read_source(source: str, *, constants: bool) -> _Reading:
-    try:
-        tree = parse_script(source)
-        reading = _read_tree(tree, source)
-        if constants:
-            reading = _Reading(_with_constants(reading.declared, tree), reading.parsers, reading.command)
-        return reading
-    except InputError as error:
-        return _Reading(Declared(remarks=(str(error),)))
-    except RecursionError:
-        return _Reading(Declared(remarks=("the script is nested too deeply for its parameters to be read",)))
-
-
-def _read_tree(tree: ast.Module, source: str) -> _Reading:
-    found = find_parsers(tree, source)
-    if found.parsers:
-        parameters: dict[str, DeclaredParameter] = {}
-        for parser in found.parsers:
-            for one in declared_by(parser):
-                parameters.setdefault(one.name, one)
-        return _Reading(Declared(tuple(parameters.values()), "argparse", found.remarks), found)
-    remarks: dict[str, None] = dict.fromkeys(found.remarks)
-    command = None
-    if any(word in source for word in ("click", "typer", "fire")):
-        command = find_commands(tree, module_values(tree), remarks.setdefault)
-    if command is not None:
-        return _Reading(Declared(tuple(declared_options(command)), command.style, tuple(remarks)[:50]), command=command)
-    return _Reading(Declared(remarks=(*tuple(remarks)[:50], *_unsupported(tree))))
-
-
-def _unsupported(tree: ast.Module) -> Sequence[str]:
-    for node in tree.body:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        for name in names:
-            if (package := name.partition(".")[0]) in _OTHERS:
-                return [f"line {node.lineno}: the arguments are read by {_OTHERS[package]}, whose defaults aren't read"]
-    return []
-
-
-def _with_constants(declared: Declared, tree: ast.Module) -> Declared:
-    known = {one.name for one in declared.parameters}
-    more = tuple(one for one in constants_in(tree) if one.name not in known)
-    return Declared((*declared.parameters, *more), declared.style, declared.remarks)
+def _with_constants(declared: Declared, source: str) -> Declared:
+    taken = {one.name for one in declared.parameters}
+    more = tuple(one for one in constants_in(parse_script(source)) if one.name not in taken)
+    return replace(declared, parameters=(*declared.parameters, *more))

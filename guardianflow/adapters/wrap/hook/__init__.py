@@ -1,0 +1,1 @@
+"""What a wrapped Python process starts with: it notes what its own argument parsers handed back."""

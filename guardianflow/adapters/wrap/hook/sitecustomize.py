@@ -1,0 +1,27 @@
+"""The first thing that a Python of a wrapped script's tree runs: ours steps aside for the user's own of this name.
+
+Any Python may be below a script, so this file is written in what all of them read, Python 2 included.
+"""
+
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_WATCH = None
+try:
+    if sys.version_info >= (3, 7):
+        import _guardianflow_watch as _WATCH  # type: ignore[import-not-found,no-redef]  # noqa: N812 - see below
+
+        sys.modules.pop("_guardianflow_watch", None)
+except Exception:  # noqa: BLE001, S110 - the script's start is not ours to break
+    pass
+sys.path[:] = [place for place in sys.path if place != _HERE]
+sys.path_importer_cache.pop(_HERE, None)
+if _WATCH is not None:
+    _WATCH.hide(_HERE)
+sys.modules.pop("sitecustomize", None)
+try:
+    import sitecustomize  # noqa: F401 - the user's own; where there is none, site takes the ImportError as ever
+finally:
+    if _WATCH is not None:
+        _WATCH.install()

@@ -1,0 +1,179 @@
+"""Parameters as the script itself saw them: what the hook in its Python processes noted, made into one answer."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from guardianflow.adapters.wrap.commands import Command
+from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, with_files, with_words
+
+__all__ = ["Listening"]
+
+_HOOK = Path(__file__).parents[1] / "hook"
+_FOLDER = "GUARDIANFLOW_NOTES"
+_MOST_FILES = 1_000
+_MOST_BYTES = 4 << 20
+_INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python[\d.]+)[/\\]|^<|^$")
+_PROGRAMS = {"bin", "Scripts"}
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Note:
+    """One parse; see ``hook/_guardianflow_watch.py``."""
+
+    style: str
+    values: dict[str, Any]
+    given: list[str]
+    defaults: list[str]
+    rest: list[str]
+    caller: str
+    main: str
+    argv: list[str]
+    rank: str
+    pid: int
+    started: float
+    time: float
+    cut: bool
+
+
+class Listening:
+    """Hears what a wrapped script's parsers hand back, from its start to its end.
+
+    Args:
+        command: What is started.
+        resolved: What is known from its text.
+        working_dir: Where it runs.
+    """
+
+    def __init__(self, command: Command, resolved: ResolvedParameters, working_dir: Path) -> None:
+        self._command = command
+        self._resolved = resolved
+        self._working_dir = working_dir
+        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-notes-"))  # nobody else reads it: secrets are in there
+
+    def environment(self, theirs: Mapping[str, str]) -> dict[str, str]:
+        """What the script's environment needs, so that each Python of it starts with the hook."""
+        path = theirs.get("PYTHONPATH", "")
+        return {"PYTHONPATH": f"{_HOOK}{os.pathsep}{path}" if path else str(_HOOK), _FOLDER: str(self._folder)}
+
+    def heard(self) -> ResolvedParameters:
+        """The parameters: those that the script told, else those of its text."""
+        told = _told(list(_notes(self._folder)), self._command)
+        if not told:
+            remarks = [*self._resolved.remarks]
+            if self._resolved.declared.parameters and self._command.kind in {"python", "module"}:
+                remarks.append(
+                    "the script didn't tell what its parser handed back (another parser, or a Python started with -I, "
+                    "-E or -S), so its parameters are those of its text and its command line"
+                )
+            return replace(self._resolved, remarks=tuple(remarks))
+        return self._of(told)
+
+    def close(self) -> None:
+        """Throw the notes away."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _of(self, told: Sequence[_Note]) -> ResolvedParameters:
+        first = _merged(told, told[0].pid)
+        constants = {name: one for name, one in self._resolved.origins.items() if one == "constant"}
+        values = {name: self._resolved.values[name] for name in constants} | first.values
+        origins = constants | {
+            name: "command line" if _is_in(name, first.given) else "default" if _is_in(name, first.defaults)
+            else "the script" for name in first.values
+        }  # fmt: skip
+        remarks = [*_differing(told, first)]
+        if first.cut:
+            remarks.append("the script has more parameters than are kept")
+        declared = replace(self._resolved.declared, style=first.style, remarks=())
+        resolved = ResolvedParameters(values, origins, (), declared, tuple(remarks), "the script itself")
+        words = [*first.rest, *(self._command.args if self._command.kind == "shell" else ())]
+        given = [first.values.get(name) for name in first.given]
+        return with_files(with_words(resolved, words), [*self._command.args, *first.argv, *given], self._working_dir)
+
+
+def _notes(folder: Path) -> Iterator[_Note]:
+    names = [one.name for one in fields(_Note)]
+    for path in sorted(folder.glob("*.notes"))[:_MOST_FILES]:
+        with path.open("rb") as file:
+            lines = file.read(_MOST_BYTES).splitlines()
+        for line in lines:
+            try:
+                found = ast.literal_eval(line.decode("ascii"))
+                note = _Note(**{name: found[name] for name in names})
+            except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
+                continue  # half a line of a process that was killed, or nobody's of ours
+            yield replace(note, values=_flat(note.values), given=list(note.given), rest=list(note.rest))
+
+
+def _told(notes: Sequence[_Note], command: Command) -> list[_Note]:
+    """The notes that count: of the outermost process that runs a script of the user's, and of those beside it.
+
+    Launchers (``torchrun``, ``accelerate launch``, ``uv run``) are installed programs: they count only where the
+    user named no other script, as with a training program that is installed itself.
+    """
+    asked = {str(command.script), command.argv[0], os.path.realpath(command.argv[0])}
+    own = [one for one in notes if not _is_installed(one.main)]
+    own = own or [one for one in notes if one.main in asked]
+    if not own:
+        return []
+    first = min(own, key=lambda one: (one.started, one.time))
+    beside = [one for one in own if one.main == first.main and (one.pid == first.pid or one.rank)]
+    mine = [one for one in beside if not one.caller or not _is_installed(one.caller)] or (
+        beside if _is_installed(first.main) else []
+    )
+    return sorted(mine, key=lambda one: (one.pid != first.pid, one.started, one.pid, one.time))
+
+
+def _is_installed(path: str) -> bool:
+    found = _INSTALLED.search(path) is not None
+    return found or (Path(path).parent.name in _PROGRAMS and Path(path).suffix != ".py")
+
+
+def _merged(told: Sequence[_Note], pid: int) -> _Note:
+    """All parses of one process as one: a later one counts more, and its remaining words are what nothing read."""
+    own = [one for one in told if one.pid == pid]
+    values: dict[str, Any] = {}
+    given: list[str] = []
+    defaults: list[str] = []
+    for one in own:
+        values |= one.values
+        given = [*(name for name in given if name not in one.values), *one.given]
+        defaults = [*(name for name in defaults if name not in one.values), *one.defaults]
+    return replace(own[-1], values=values, given=given, defaults=defaults, cut=any(one.cut for one in own))
+
+
+def _differing(told: Sequence[_Note], first: _Note) -> Iterator[str]:
+    for pid in dict.fromkeys(one.pid for one in told if one.pid != first.pid):
+        other = _merged(told, pid)
+        names = sorted(name for name in other.values if other.values[name] != first.values.get(name))
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            listed = ", ".join(f"{name}={other.values[name]!r}" for name in names[:_SHOWN])
+            yield f"rank {other.rank} worked with other values than rank {first.rank or 0}: {listed}{more}"
+
+
+def _is_in(name: str, names: Sequence[str]) -> bool:
+    """Whether a name, or the mapping that it is a leaf of, is among the names."""
+    return any(name == one or name.startswith(f"{one}.") for one in names)
+
+
+def _flat(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Leaves under dotted names, in their order."""
+    flat: dict[str, Any] = {}
+    stack = [(str(name), value) for name, value in reversed(list(values.items()))]
+    while stack:
+        name, value = stack.pop()
+        if isinstance(value, dict) and value:
+            stack += [(f"{name}.{key}", item) for key, item in reversed(list(value.items()))]
+        else:
+            flat[name] = value
+    return flat
