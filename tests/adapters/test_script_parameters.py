@@ -65,7 +65,7 @@ def test_defaults_come_from_constants_groups_loops_and_functions() -> None:
     assert by_name["seed"].default == 7
     assert by_name["train_batch"].default == 8
     assert (by_name["amp"].flags, by_name["amp"].off_flags) == (("--amp",), ("--no-amp",))
-    assert by_name["data"].positional
+    assert by_name["data"].flags == ()
     assert by_name["data"].required
     assert not by_name["device"].has_default
     assert [one for one in declared.remarks if "--device" in one and "os.environ" in one]

@@ -7,21 +7,22 @@ import os
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_WATCH = None
+_OURS = ("_guardianflow_watch", "_guardianflow_taps", "_guardianflow_notes")
+_PARTS = None
 try:
     if sys.version_info >= (3, 7):
-        import _guardianflow_watch as _WATCH  # type: ignore[import-not-found,no-redef]  # noqa: N812 - see below
-
-        sys.modules.pop("_guardianflow_watch", None)
-except Exception:  # noqa: BLE001, S110 - the script's start is not ours to break
-    pass
+        _PARTS = [__import__(name) for name in _OURS]
+except Exception:  # the script's start is not ours to break
+    _PARTS = None
+for _name in _OURS:
+    sys.modules.pop(_name, None)
 sys.path[:] = [place for place in sys.path if place != _HERE]
 sys.path_importer_cache.pop(_HERE, None)
-if _WATCH is not None:
-    _WATCH.hide(_HERE)
+if _PARTS:
+    _PARTS[0].hide(_HERE)
 sys.modules.pop("sitecustomize", None)
 try:
-    import sitecustomize  # noqa: F401 - the user's own; where there is none, site takes the ImportError as ever
+    import sitecustomize  # the user's own; where there is none, site takes the ImportError as ever
 finally:
-    if _WATCH is not None:
-        _WATCH.install()
+    if _PARTS:
+        _PARTS[0].install(_PARTS[1].TAPS)

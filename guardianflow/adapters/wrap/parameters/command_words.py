@@ -90,7 +90,8 @@ def _parser(
             named |= {"action": one.action, "type": _convert(one.type)}
             named |= {} if nargs is None else {"nargs": nargs}
             named |= {"const": one.const} if nargs == "?" else {}
-        parser.add_argument(*(one.flags or (dest,)), **named, **({"dest": dest} if one.flags else {}))
+        named |= {"dest": dest} if one.flags else {}
+        parser.add_argument(*(one.flags or (dest,)), **named)
         if one.off_flags:
             parser.add_argument(*one.off_flags, dest=dest, action="store_false", default=argparse.SUPPRESS)
     return parser

@@ -35,9 +35,7 @@ def constants_in(tree: ast.Module) -> list[DeclaredParameter]:
             if value is UNKNOWN or name.startswith("_") or len(found) >= _MAX_CONSTANTS:
                 continue
             kind = "str" if value is None else type(value).__name__
-            found.append(
-                DeclaredParameter(name, kind, value, has_default=True, source="constant", line=node.lineno)
-            )
+            found.append(DeclaredParameter(name, kind, value, has_default=True, source="constant", line=node.lineno))
     return found
 
 

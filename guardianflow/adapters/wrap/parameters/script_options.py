@@ -7,28 +7,30 @@ What runs in between isn't followed; a script that runs tells its parameters its
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from guardianflow.adapters.wrap.parameters.annotations import TYPES, annotated, last
 from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
 from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, dotted, known, shown
 from guardianflow.adapters.wrap.parameters.script_constants import module_values
-from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_script
-from guardianflow.exceptions import InputError
+from guardianflow.adapters.wrap.parameters.script_files import texts_of
 
 __all__ = ["read_options"]
 
-_MOST_FILES = 20
 _MOST_REMARKS = 50
-_TYPES = {
-    "INT": "int", "FLOAT": "float", "STRING": "str", "BOOL": "bool", "IntRange": "int", "FloatRange": "float",
-    "Path": "path", "File": "path", "FileType": "path", "integer": "int", "boolean": "bool", "string": "str",
-    "enum": "str", "list": "str", "multi_string": "str",
-}  # fmt: skip
 _NAMELESS = {"version", "help"}
-_OF_CLASSES = ("HfArgumentParser", "simple_parsing", "tyro", "jsonargparse", "LightningCLI", "argparse_dataclass", "Tap")
+_OF_CLASSES = (
+    "HfArgumentParser",
+    "simple_parsing",
+    "tyro",
+    "jsonargparse",
+    "LightningCLI",
+    "argparse_dataclass",
+    "Tap",
+)
 _ELSEWHERE = {
     "docopt": "docopt", "hydra": "Hydra, from config files", "gin": "gin, from config files", "sys": "",
 }  # fmt: skip
@@ -44,51 +46,9 @@ def read_options(tree: ast.Module, file: Path | None = None) -> Declared:
         file: Where it lies: files beside it that it imports are read, too; ``None``: only the tree.
     """
     reader = _Reader()
-    for text, main in _texts(tree, file):
+    for text, main in texts_of(tree, file):
         reader.take(text, main=main)
     return reader.declared(tree)
-
-
-def _texts(tree: ast.Module, file: Path | None) -> Iterator[tuple[ast.Module, bool]]:
-    """The script, and what it imports from beside it."""
-    queue: list[tuple[ast.Module, Path | None]] = [(tree, file)]
-    seen: set[Path] = {file} if file is not None else set()
-    yield tree, True
-    while queue:
-        text, place = queue.pop(0)
-        if place is None:
-            return
-        for path in _imported(text, place.parent, file.parent if file else place.parent):
-            if path in seen or len(seen) >= _MOST_FILES:
-                continue
-            seen.add(path)
-            try:
-                source = read_script(path)
-                if not any(word in source for word in ("add_argument", "import", ".option(", "DEFINE_", "dataclass")):
-                    continue
-                found = parse_script(source)
-            except InputError:
-                continue
-            yield found, False
-            queue.append((found, path))
-
-
-def _imported(tree: ast.Module, own: Path, root: Path) -> Iterator[Path]:
-    for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        places = [own, root]
-        if isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            names = [base] if base else []
-            names += [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
-            if node.level:
-                places = [own.joinpath(*[".."] * (node.level - 1))]
-        for name in names:
-            for place in dict.fromkeys(places):
-                path = place.joinpath(*name.split("."))
-                for one in (path.with_suffix(".py"), path / "__init__.py"):
-                    if one.is_file():
-                        yield one.resolve()
 
 
 @dataclass
@@ -150,7 +110,7 @@ class _Reader:
             self._mode(node)
         elif kind.startswith("DEFINE_"):
             self._flag(node, kind[7:])
-        elif self.main and kind == "Fire" or (kind == "run" and owner == "typer"):
+        elif (self.main and kind == "Fire") or (kind == "run" and owner == "typer"):
             function = self.functions.get(dotted(node.args[0])) if node.args else None
             if function is not None:
                 self._signature(function, "fire" if kind == "Fire" else "typer")
@@ -177,7 +137,7 @@ class _Reader:
                 self._remark(f"line {node.lineno}: the name of an argument is computed: {shown(node)}")
             return
         action = named.get("action", "store")
-        action = action if isinstance(action, str) else _last(_keyword(node, "action"))
+        action = action if isinstance(action, str) else last(_keyword(node, "action"))
         if action in _NAMELESS:
             return
         options = tuple(one for one in flags if one.startswith("-"))
@@ -226,7 +186,7 @@ class _Reader:
         text = words[3] if kind == "enum" and len(words) > 3 else words[2] if len(words) > 2 else ""
         flags, off = (f"--{words[0]}",), (f"--no{words[0]}",) if kind in {"bool", "boolean"} else ()
         option = DeclaredParameter(
-            words[0], _TYPES.get(kind, kind), None if default is UNKNOWN else default, default is not UNKNOWN,
+            words[0], TYPES.get(kind, kind), None if default is UNKNOWN else default, default is not UNKNOWN,
             flags=flags, off_flags=off, help=text if isinstance(text, str) else "", line=node.lineno,
             action="BooleanOptionalAction" if off else "store",
             choices=tuple(words[2]) if kind == "enum" and isinstance(words[2], (list, tuple)) else (),
@@ -320,8 +280,8 @@ class _Reader:
         self, name: str, annotation: ast.expr | None, default: ast.expr | None, line: int, style: str, prefix: str
     ) -> None:
         """A parameter of a function or a field of a class, by its annotation and its default."""
-        kind, several, choices, made = _annotated(annotation, self.classes)
-        if made is None and isinstance(default, ast.Call) and _last(default.func) in {"Option", "Argument", "field"}:
+        kind, several, choices, made = annotated(annotation, self.classes)
+        if made is None and isinstance(default, ast.Call) and last(default.func) in {"Option", "Argument", "field"}:
             made = default
             default = default.args[0] if default.args else _keyword(default, "default")
             if default is None and (factory := _keyword(made, "default_factory")) is not None:
@@ -340,7 +300,7 @@ class _Reader:
             kind = type(value).__name__
         flags = tuple(one for one in (known(each, {}) for each in declared) if isinstance(one, str) and one[:1] == "-")
         flags = flags or tuple(dict.fromkeys((f"--{name}", f"--{plain}") if style != "typer" else (f"--{plain}",)))
-        positional = style == "typer" and (_last(made.func) == "Argument" if made is not None else default is None)
+        positional = style == "typer" and (last(made.func) == "Argument" if made is not None else default is None)
         switch = kind == "bool" and not several and style == "typer"
         option = DeclaredParameter(
             prefix + name, kind, value if there else None, there, default is None,
@@ -399,16 +359,12 @@ def _keyword(node: ast.Call, name: str) -> ast.expr | None:
     return next((word.value for word in node.keywords if word.arg == name), None)
 
 
-def _last(node: ast.expr | None) -> str:
-    return dotted(node).rpartition(".")[2] if node is not None else ""
-
-
 def _help(made: ast.Call | None) -> str:
     text = known(_keyword(made, "help"), {}) if made is not None else ""
     return text if isinstance(text, str) else ""
 
 
-def _with_default(option: DeclaredParameter, named: Mapping[str | None, Any]) -> DeclaredParameter:
+def _with_default(option: DeclaredParameter, named: Mapping[str, Any]) -> DeclaredParameter:
     if named.get("default", UNKNOWN) is not UNKNOWN:
         return replace(option, default=named["default"], has_default=named["default"] != "==SUPPRESS==")
     if "default" in named or (option.required and option.action == "store"):
@@ -423,44 +379,8 @@ def _type_name(node: ast.expr | None, option: DeclaredParameter, style: str) -> 
             return "bool"
         by_default = style == "click" and isinstance(sample, (bool, int, float))
         return "int" if option.action == "count" else type(sample).__name__ if by_default else "str"
-    name = _last(node.func if isinstance(node, ast.Call) else node)
-    return "str" if name == "Choice" else _TYPES.get(name, name or "str")
-
-
-def _annotated(
-    node: ast.expr | None, classes: Mapping[str, ast.ClassDef]
-) -> tuple[str, bool, tuple[Any, ...], ast.Call | None]:
-    """An annotation: the type, whether there are several, the only values allowed, and typer's call in ``Annotated``."""
-    made: ast.Call | None = None
-    for _ in range(5):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            try:
-                node = ast.parse(node.value, mode="eval").body
-            except SyntaxError:
-                break
-        elif isinstance(node, ast.BinOp):
-            node = node.left if shown(node.left) != "None" else node.right
-        elif isinstance(node, ast.Subscript) and _last(node.value) in {"Optional", "Annotated", "Union", "Required"}:
-            parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            calls = [one for one in parts[1:] if isinstance(one, ast.Call)]
-            made = next((one for one in calls if _last(one.func) in {"Option", "Argument"}), made)
-            node = parts[0]
-        else:
-            break
-    several = False
-    if isinstance(node, ast.Subscript):
-        name, inner = _last(node.value), node.slice
-        if name == "Literal":
-            values = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-            return "str", False, tuple(known(one, {}) for one in values), made
-        several = name.lower() in {"list", "tuple", "sequence", "set"}
-        node = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
-    name = _last(node)
-    choices = ()
-    if name in classes and any("Enum" in dotted(base) for base in classes[name].bases):
-        values = [one.value for one in classes[name].body if isinstance(one, ast.Assign)]
-        choices, name = tuple(known(one, {}) for one in values), "str"
-    return _TYPES.get(name, name or "str"), several, choices, made
+    name = last(node.func if isinstance(node, ast.Call) else node)
+    return "str" if name == "Choice" else TYPES.get(name, name or "str")
 
 
 def _elsewhere(tree: ast.Module) -> list[str]:

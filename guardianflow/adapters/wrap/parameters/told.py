@@ -58,7 +58,9 @@ class Listening:
         self._command = command
         self._resolved = resolved
         self._working_dir = working_dir
-        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-notes-"))  # nobody else reads it: secrets are in there
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="guardianflow-notes-")
+        )  # nobody else reads it: secrets are in there
 
     def environment(self, theirs: Mapping[str, str]) -> dict[str, str]:
         """What the script's environment needs, so that each Python of it starts with the hook."""
@@ -130,7 +132,7 @@ def _told(notes: Sequence[_Note], command: Command) -> list[_Note]:
     mine = [one for one in beside if not one.caller or not _is_installed(one.caller)] or (
         beside if _is_installed(first.main) else []
     )
-    return sorted(mine, key=lambda one: (one.pid != first.pid, one.started, one.pid, one.time))
+    return sorted(mine, key=lambda one: (int(one.rank) if one.rank.isdecimal() else -1, one.started, one.pid, one.time))
 
 
 def _is_installed(path: str) -> bool:
@@ -139,15 +141,17 @@ def _is_installed(path: str) -> bool:
 
 
 def _merged(told: Sequence[_Note], pid: int) -> _Note:
-    """All parses of one process as one: a later one counts more, and its remaining words are what nothing read."""
+    """All parses of one process as one: a later one counts more, unless it has but the default of what was given."""
     own = [one for one in told if one.pid == pid]
     values: dict[str, Any] = {}
     given: list[str] = []
     defaults: list[str] = []
     for one in own:
-        values |= one.values
-        given = [*(name for name in given if name not in one.values), *one.given]
-        defaults = [*(name for name in defaults if name not in one.values), *one.defaults]
+        keeps = {name for name in given if name in one.defaults or one.values.get(name) is None}
+        news = {name: value for name, value in one.values.items() if name not in keeps}
+        values |= news
+        given = [*(name for name in given if name not in news), *one.given]
+        defaults = [*(name for name in defaults if name not in news), *one.defaults]
     return replace(own[-1], values=values, given=given, defaults=defaults, cut=any(one.cut for one in own))
 
 
