@@ -7,10 +7,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from jinja2 import ChoiceLoader, DictLoader
 from traitlets.config import Config
 from voila.app import Voila
 
 from guardianflow.core.config import Settings
+from guardianflow.dashboard.page_frame import STYLE
 from guardianflow.dashboard.rounds import EVALUATE_EVERY_S, evaluating
 from guardianflow.exceptions import InputError
 from guardianflow.execution.engine.notebook import notebook_folder
@@ -30,6 +32,24 @@ _CONTENT_POLICY = (
 """Voila's template fetches an icon font from elsewhere; many sites have no way out, and no page here needs it."""
 
 
+_LOGIN = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>GuardianFlow</title>
+<style>{{ style }}body{margin:0;background:#f4f6f8}.gf form{display:flex;flex-wrap:wrap;gap:10px;margin-top:14px}
+.gf input,.gf button{font:inherit;padding:9px 12px;border:1px solid var(--line);border-radius:6px}
+.gf input{flex:1 1 240px}.gf button{background:var(--blue);border-color:var(--blue);color:var(--on);padding:9px 20px}
+.gf .gf-wrong{color:var(--unwell)}</style></head>
+<body><div class="gf"><div class="gf-in" style="max-width:560px;padding-top:8vh"><h1>GuardianFlow</h1>
+<div class="gf-card"><label for="token">The pages open with a token · 토큰을 입력하면 페이지가 열립니다</label>
+<form action="{{ login_url }}?next={{ next }}" method="post">{{ xsrf_form_html() | safe }}
+<input id="token" type="password" name="password" autocomplete="current-password" autofocus required>
+<button type="submit">Open · 열기</button></form>
+{% if message %}<p class="gf-wrong" role="alert">This token opens nothing · 맞지 않는 토큰입니다</p>{% endif %}
+<p class="gf-soft">Who keeps this server has it · 서버 관리자가 가지고 있습니다</p></div></div></div></body></html>
+"""
+
+
 class _Pages(Voila):  # type: ignore[misc]
     """Voila with the start page as its first."""
 
@@ -45,6 +65,14 @@ class _Pages(Voila):  # type: ignore[misc]
             {"url": f"{self.base_url}voila/render/start.ipynb", "permanent": False},
         )
         return [first, *super().init_handlers()]
+
+    def init_settings(self) -> dict[str, Any]:
+        """Voila's, with a login page for people who never heard of Jupyter."""
+        settings: dict[str, Any] = super().init_settings()
+        templates = settings["jinja2_env"]
+        templates.globals["style"] = STYLE
+        templates.loader = ChoiceLoader([DictLoader({"login.html": _LOGIN}), templates.loader])
+        return settings
 
     def launch_browser(self) -> None:
         """Called once connections are taken; no browser is opened."""

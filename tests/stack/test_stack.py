@@ -23,7 +23,20 @@ import pytest
 from guardianflow import Reporter
 from guardianflow.processes.tree import marked
 from tests.browser.conftest import START, browser  # noqa: F401 - a fixture
-from tests.test_whole_way import BOUND, CAMERA, MODEL, RULES, SAMPLE, SITE, TRAIN, draw, join, page_text, until
+from tests.test_whole_way import (
+    BOUND,
+    CAMERA,
+    MODEL,
+    PATIENCE_S,
+    RULES,
+    SAMPLE,
+    SITE,
+    TRAIN,
+    draw,
+    join,
+    page_text,
+    until,
+)
 
 EPOCHS = 8
 SERVICES = ("postgres", "seaweedfs", "mlflow", "api", "voila", "worker")
@@ -230,8 +243,15 @@ def _from_the_figures_to_a_better_champion(team: Team, pictures: Path, request: 
     assert second["map50"] > BOUND
 
     chromium: Any = request.getfixturevalue("browser")  # without one the rest is skipped, and says so
-    page = f"{team.url('PAGES_PORT')}/voila/render/fleet.ipynb?token={team.values['GUARDIANFLOW_PAGES_TOKEN']}"
-    fleet = page_text(chromium, page)
+    page, token = f"{team.url('PAGES_PORT')}/voila/render/fleet.ipynb", team.values["GUARDIANFLOW_PAGES_TOKEN"]
+    door = chromium.new_page()
+    door.goto(page)
+    for typed, shown in (("wrong", "[role=alert]"), (token, ".gf nav")):
+        door.fill("#token", typed)
+        door.keyboard.press("Enter")
+        door.wait_for_selector(shown, timeout=PATIENCE_S * 1000)
+    door.close()
+    fleet = page_text(chromium, f"{page}?token={token}")
     assert "The one site is well." in fleet
     assert f"model {MODEL}, version 2 in charge" in fleet
 
