@@ -6,6 +6,7 @@ A step that fails says so and the next is taken, unless it rests on the one that
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -206,7 +207,16 @@ class _Walk:
             if status not in {401, 403} and not (name == "pages" and status == http.client.FOUND):
                 said = "a wrong key" if key or "wrong" in path else "no key"
                 raise RunFailedError(f"{self._urls[name]}{path} answers {status} to {said}: it must refuse")
-        return f"{len(doors)} of {len(doors)}: {', '.join(dict.fromkeys(name for name, *_ in doors))}"
+        self._refuses_another_key()
+        return f"{len(doors) + 1} of {len(doors) + 1}: {', '.join(dict.fromkeys(name for name, *_ in doors))}"
+
+    def _refuses_another_key(self) -> None:
+        from botocore.exceptions import ClientError
+
+        ours = {**self._stack.environment, "MLFLOW_S3_ENDPOINT_URL": self._urls["s3"]}
+        with contextlib.suppress(ClientError):
+            s3_client({**ours, "AWS_SECRET_ACCESS_KEY": "wrong"}).list_objects_v2(Bucket=BUCKET, MaxKeys=1)
+            raise RunFailedError(f"{self._urls['s3']} answers to a wrong key: it must refuse")
 
     def _after(self, what: str) -> None:
         if not what:

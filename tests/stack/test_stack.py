@@ -143,6 +143,7 @@ def test_a_team_works_on_a_stack_whose_services_are_killed_and_takes_it_elsewher
         up = {row["name"]: row["state"] for row in team.run("stack", "up")["services"]}
         assert {name: up[name] for name in SERVICES} == dict.fromkeys(SERVICES, "healthy") | {"worker": "running"}
         assert (up["secrets"], up["prepare"], up["grafana"]) == ("done", "done", "absent")
+        _each_door_refuses(team)
         _a_training_goes_on_while_each_service_is_killed(team)
         _from_the_figures_to_a_better_champion(team, pictures, request)
         before = team.told()
@@ -166,6 +167,30 @@ def test_a_team_works_on_a_stack_whose_services_are_killed_and_takes_it_elsewher
     finally:
         other.remove()
     assert other.processes == []
+
+
+def _each_door_refuses(team: Team) -> None:
+    nobody, wrong = {}, {"Authorization": "Basic Z3VhcmRpYW5mbG93Ondyb25n"}
+    asked = [
+        ("MLFLOW_PORT", "/api/2.0/mlflow/experiments/search?max_results=1", nobody, 401),
+        ("MLFLOW_PORT", "/api/2.0/mlflow/experiments/search?max_results=1", wrong, 401),
+        ("MLFLOW_PORT", "/api/2.0/mlflow-artifacts/artifacts?path=1", nobody, 401),
+        ("API_PORT", "/api/models", nobody, 401),
+        ("API_PORT", "/api/metrics/summary", {"Authorization": "Bearer gf_0_0"}, 401),
+        ("PAGES_PORT", "/voila/render/fleet.ipynb", nobody, 302),
+        ("PAGES_PORT", "/voila/render/fleet.ipynb?token=wrong", nobody, 302),
+        ("S3_PORT", "/mlflow/", nobody, 403),
+        ("SEAWEEDFS_FILER_PORT", "/buckets/mlflow/?pretty=y", nobody, 401),
+        ("SEAWEEDFS_VOLUME_PORT", "/ui/index.html", nobody, 401),
+    ]
+    said = [httpx.get(f"{team.url(port)}{path}", headers=key).status_code for port, path, key, _ in asked]
+    assert said == [status for *_, status in asked]
+    assert httpx.put(f"{team.url('SEAWEEDFS_FILER_PORT')}/buckets/mlflow/x", content=b"x").status_code == 401
+    # gRPC, behind which everything lies too, speaks TLS alone, to who shows a certificate of the stack's own authority.
+    with socket.create_connection(("127.0.0.1", int(team.values["SEAWEEDFS_FILER_PORT"]) + 10_000), 5) as grpc:
+        grpc.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 4 + b"\x04" + b"\0" * 4)
+        grpc.settimeout(5)
+        assert b"\x00\x00\x00\x04" not in grpc.recv(100), "it speaks without TLS"
 
 
 def _a_training_goes_on_while_each_service_is_killed(team: Team) -> None:
