@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["ANSWER", "FILE", "AnswerError", "Limit", "LimitedAnswer", "asked_for", "counted", "expect", "too_slow"]
 
-_SLOWEST = 1e5  # bytes per second below which a server counts as hanging, once its socket's time-out has passed
+_SLOWEST = 1e4  # bytes per second below which a server counts as hanging, once its socket's time-out has passed
 _TIMEOUT_S = 60.0  # of a socket that has none
 _SPARE = 1e9  # bytes that a download leaves on the disk, or a twentieth of a small one
 _LOOK = 16_000_000  # bytes between two looks at the disk

@@ -76,7 +76,7 @@ def test_every_command_of_readme_can_be_typed_in_a_fresh_folder(
     monkeypatch.chdir(place)
     monkeypatch.setenv("HOME", str(tmp_path))
     commands = readme_commands()
-    assert len(commands) == 26
+    assert len(commands) == 27
     for line in commands:
         words = [word.replace("~", str(tmp_path), 1) if word[0] == "~" else word for word in shlex.split(line)]
         if words[0] == "make":

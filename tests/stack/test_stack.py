@@ -97,17 +97,25 @@ class Team:
         return {row["name"]: row for row in rows}
 
     def told(self) -> dict[str, Any]:
-        """What the stack knows, as commands tell it."""
-        runs = self.run("list", "runs", "--limit", "100")["runs"]
+        """What the stack knows: models, their ledger and file, runs, figures, alerts, advice."""
+        owner = {"Authorization": f"Bearer {self.values['STACK_OWNER_KEY']}"}
+        routes = (
+            "models",
+            f"models/{MODEL}/history",
+            "metrics/summary?by=model&by=version",
+            "alerts",
+            "recommendations",
+        )
+        with httpx.Client(base_url=self.url("API_PORT"), headers=owner, timeout=60) as api:
+            answers = {route: api.get(f"/api/{route}") for route in routes}
+        assert {route: answer.status_code for route, answer in answers.items()} == dict.fromkeys(routes, 200)
+        login = (self.values["MLFLOW_TRACKING_USERNAME"], self.values["MLFLOW_TRACKING_PASSWORD"])
+        search = {"experiment_ids": ["1", "2", "3", "4"], "max_results": 1000}
+        runs = httpx.post(f"{self.url('MLFLOW_PORT')}/api/2.0/mlflow/runs/search", json=search, auth=login, timeout=60)
+        assert len(runs.json()["runs"]) >= 4
         file = Path(self.run("download", MODEL, "--to", str(self.folder / "champion"))["path"])
-        figures = self.run("metrics", "query", "--limit", "1000")
-        return {
-            "history": self.run("history", MODEL)["history"],
-            "versions": self.run("list", "versions", MODEL)["versions"],
-            "runs": [(row["run_id"], row["status"], row["kind"]) for row in runs],
-            "figures": figures,
-            "champion": hashlib.sha256(file.read_bytes()).hexdigest(),
-        }
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        return {**{route: answer.json() for route, answer in answers.items()}, "runs": runs.json(), "champion": sha256}
 
     @staticmethod
     def _words(*words: str) -> list[str]:
