@@ -151,9 +151,9 @@ def test_a_command_for_another_work_folder_says_which(tmp_path: Path, monkeypatc
     monkeypatch.delenv("GUARDIANFLOW_WORK_DIR", raising=False)
     assert command("history", "게이트 a", settings=Settings()) == "guardianflow history '게이트 a'"
     other = Settings(work_dir=tmp_path / "데모 b")
-    line = typed(command("list", "runs", "--json", settings=other))
+    line = typed(command("keys", "create", "Kim", "--role", "viewer", "--json", settings=other))
     assert line.startswith(f"GUARDIANFLOW_WORK_DIR='{tmp_path}/데모 b' ")
-    assert json.loads(shell(line, tmp_path).stdout) == {"runs": []}
+    assert json.loads(shell(line, tmp_path).stdout)["name"] == "Kim"
     assert (tmp_path / "데모 b").is_dir()
 
 
