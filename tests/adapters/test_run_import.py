@@ -101,6 +101,79 @@ def three_runs(folder: Path) -> list[Path]:
     ]
 
 
+class TestOneTrainingOfSeveralLoggers:
+    def test_tables_and_events_of_lightning_are_one_run(self, folder: Path, settings: Settings) -> None:
+        write_lightning(folder / "csv_logs" / "version_0", epochs=4)
+        losses = [1 / (epoch + 1) for epoch in range(4)]
+        events = folder / "lightning_logs" / "version_0"
+        write_events(events, {"train_loss": losses, "hp_metric": [0.125]})
+        (events / "hparams.yaml").write_text("batch: 8\nlr: 0.02\n", encoding="utf-8")
+
+        report = bring(folder, settings)
+
+        (run,) = report.imported
+        assert run.path == folder / "csv_logs" / "version_0"
+        assert {"train_loss", "val_loss", "hp_metric"} <= set(run.metrics)
+        assert make_client(settings).get_run(run.run_id).data.params == {"lr": "0.01", "max_epochs": "3", "batch": "8"}
+        assert any("lightning_logs" in remark and "no run of its own" in remark for remark in run.remarks)
+        again = bring(folder, settings)
+        assert (again.imported, [row.run_id for row in again.already]) == ((), [run.run_id])
+
+    def test_a_training_of_ultralytics_that_mlflow_logged_as_well_is_one_run(
+        self, folder: Path, settings: Settings, mlflow_sqlite_template: Path
+    ) -> None:
+        from mlflow import MlflowClient
+
+        trained = write_ultralytics(folder / "runs" / "train")
+        write_ultralytics(folder / "runs" / "other", seed=7)
+        store = folder / "mlflow.db"
+        store.write_bytes(mlflow_sqlite_template.read_bytes())
+        uri = f"sqlite:///{store}"
+        client = MlflowClient(uri, uri)
+        ids = [client.create_run("0").info.run_id for _ in range(2)]
+        for row in table(trained):
+            for name, value in row.items():
+                if name not in {"epoch", "time"}:
+                    step = int(row["epoch"]) - 1  # Ultralytics' callback counts from 0
+                    client.log_metric(ids[0], name.replace("(B)", "B"), float(value), step=step)
+            client.log_metric(ids[1], "metrics/mAP50B", 0.1 * float(row["epoch"]), step=int(row["epoch"]))
+        client.log_param(ids[0], "git", "abc")
+        for run_id in ids:
+            client.set_terminated(run_id)
+
+        report = bring(folder, settings)
+
+        assert sorted((run.kind, run.path.name) for run in report.imported) == [
+            ("mlflow", "mlflow.db"), ("ultralytics", "other"), ("ultralytics", "train"),
+        ]  # fmt: skip
+        merged = next(run for run in report.imported if run.path == trained)
+        assert make_client(settings).get_run(merged.run_id).data.params["git"] == "abc"
+        assert any(ids[0][:12] in remark or "mlflow" in remark for remark in merged.remarks)
+        assert not bring(folder, settings).imported
+
+    def test_two_trainings_that_are_equal_to_the_last_digit_stay_two(self, folder: Path, settings: Settings) -> None:
+        write_ultralytics(folder / "runs" / "a", settings={"name": "a"})
+        write_ultralytics(folder / "runs" / "b", settings={"name": "b"})
+
+        assert len(bring(folder, settings).imported) == 2
+
+    def test_a_run_whose_other_description_was_imported_before_is_brought_up_to_date(
+        self, folder: Path, settings: Settings
+    ) -> None:
+        losses = [1 / (epoch + 1) for epoch in range(4)]
+        write_events(folder / "lightning_logs" / "version_0", {"train_loss": losses})
+        (folder / "lightning_logs" / "version_0" / "hparams.yaml").write_text("batch: 8\n", encoding="utf-8")
+        (first,) = bring(folder, settings).imported
+        write_lightning(folder / "csv_logs" / "version_0", epochs=4)
+
+        report = bring(folder, settings)
+
+        (run,) = report.imported
+        assert (run.run_id, run.updated) == (first.run_id, True)
+        assert curve(settings, run.run_id, "val_loss") == [(9 + 10 * n, round(2 / (n + 1), 6)) for n in range(4)]
+        assert not bring(folder, settings).imported
+
+
 class TestThreeUltralyticsRuns:
     def test_three_runs_with_the_curves_of_their_tables_and_then_nothing_new(
         self, folder: Path, settings: Settings

@@ -25,6 +25,7 @@ from guardianflow.adapters.finished_runs.import_values import (
     new_rows,
     started_ms,
 )
+from guardianflow.adapters.finished_runs.same_training import Training, trainings
 from guardianflow.exceptions import ConfigError, ConflictError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name, write_json
 from guardianflow.text.names import MAX_NAME, validate_name
@@ -45,6 +46,8 @@ IMPORT_FILE = "import.json"
 """Where a run came from, in its folder."""
 
 _MAX_REMARKS = 20
+_MOST_WAITING = 1_000_000
+"""Points that are held at once, to tell runs of one training."""
 
 
 def import_runs(
@@ -80,6 +83,7 @@ def import_runs(
         work.take(found)
         if on_progress is not None:
             on_progress(number, len(report.runs))
+    work.bring_all()
     work.clear_up()
     return ImportReport(tuple(work.imported), tuple(work.already), tuple(work.failed))
 
@@ -103,6 +107,8 @@ class _Import:
         self._sink = sink
         self._experiment = experiment
         self._root = root
+        self._waiting: list[FinishedRun] = []
+        self._points = 0
         self._ids: dict[str, str] = {}  # the id in the store that it comes from → in ours
         self.imported: list[ImportedRun] = []
         self.already: list[ImportedRun] = []
@@ -112,7 +118,7 @@ class _Import:
             self._mlflow.answers()
 
     def take(self, found: FoundRun) -> None:
-        """Import what one finding holds; whatever is wrong with it is noted."""
+        """Read what one finding holds; whatever is wrong with it is noted."""
         path = self._root / found.path
         if self._is_own(path):
             remark = "it lies in GuardianFlow's own work folder, where its runs are tracked already"
@@ -120,11 +126,23 @@ class _Import:
             return
         try:
             for run in read_finished_runs(found, self._root):
-                self._take_one(run)
+                if isinstance(run, UnreadableRun):
+                    self.failed.append(FailedImport(run.path, run.reason))
+                    continue
+                self._waiting.append(run)
+                self._points += sum(map(len, run.history.values()))
+                if self._points > _MOST_WAITING:
+                    self.bring_all()
         except (TrackingUnavailableError, ConfigError):
             raise
         except Exception as error:  # noqa: BLE001 - files from outside: one that breaks a reader stops no other
             self.failed.append(FailedImport(path, _reason(error)))
+
+    def bring_all(self) -> None:
+        """Import what was read. Of a folder too large to be held at once, parts are compared among themselves."""
+        waiting, self._waiting, self._points = self._waiting, [], 0
+        for training in trainings(waiting):
+            self._take_one(training)
 
     def clear_up(self) -> None:
         """Take away what imports that died have left, and that nothing here completed."""
@@ -133,13 +151,12 @@ class _Import:
                 log.warning("run %s was left half imported from %s and is removed", half.run_id, half.source)
                 self._mlflow.discard(half.run_id)
 
-    def _take_one(self, run: FinishedRun | UnreadableRun) -> None:
-        if isinstance(run, UnreadableRun):
-            self.failed.append(FailedImport(run.path, run.reason))
-            return
+    def _take_one(self, training: Training) -> None:
+        run = training.run
         try:
             with self._mlflow.lock(self._settings):
-                self._bring(run)
+                run_id = self._bring(training)
+            self._ids.update({each.source_id: run_id for each in (run, *training.others) if each.source_id})
         except (ConfigError, ConflictError):
             raise
         except TrackingUnavailableError as error:
@@ -161,25 +178,35 @@ class _Import:
         except (OSError, RuntimeError):
             return False
 
-    def _bring(self, run: FinishedRun) -> None:
+    def _bring(self, training: Training) -> str:
+        """Import a training, or say that it is there; gives its id in MLflow."""
         from guardianflow.runs.mlflow_import import COMPLETE
 
-        same = self._mlflow.with_digest(run.digest)
+        run, same = training.run, self._mlflow.with_digest(training.run.digest)
         if same is not None and same.state == COMPLETE:
-            self._ids[run.source_id] = same.run_id
             if not same.stored:
                 self._store(run, same.run_id, same.experiment)
             self.already.append(_row(run, same.run_id, same.experiment, name=same.name))
-            return
-        if run.source_id and self._mlflow.has(run.source_id):
-            self._ids[run.source_id] = run.source_id
-            remark = "this MLflow itself has the run"
-            self.already.append(_row(run, run.source_id, run.experiment, remarks=(remark,)))
-            return
-        target = self._target(run, same)
-        self._ids[run.source_id] = target.run_id
+            return same.run_id
+        for each in (run, *training.others):
+            if each.source_id and self._mlflow.has(each.source_id):
+                remark = "this MLflow itself has the run"
+                self.already.append(_row(run, each.source_id, each.experiment, remarks=(*run.remarks, remark)))
+                return each.source_id
+        target = self._of_another_logger(training) or self._target(run, same)
         remarks = self._fill(run, target)
         self.imported.append(_row(run, target.run_id, target.experiment, updated=target.updated, remarks=remarks))
+        return target.run_id
+
+    def _of_another_logger(self, training: Training) -> _Target | None:
+        """The run that was imported when only another logger's description of this training was there."""
+        from guardianflow.runs.mlflow_import import COMPLETE
+
+        for other in training.others:
+            known = self._mlflow.with_digest(other.digest)
+            if known is not None and known.state == COMPLETE:
+                return _Target(known.run_id, known.experiment, self._mlflow.points(known.run_id), updated=True)
+        return None
 
     # ---- where it goes -----------------------------------------------------------------------------
 
