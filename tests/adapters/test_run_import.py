@@ -470,7 +470,11 @@ class TestOtherKinds:
         report = bring(folder, settings)
 
         assert report.imported == ()
-        assert any("itself has the run" in remark for run in report.already for remark in run.remarks)
+        assert any("describes the same training" in remark for run in report.already for remark in run.remarks)
+        shutil.rmtree(folder / "train")
+        alone = bring(folder, settings)
+        assert alone.imported == ()
+        assert any("itself has the run" in remark for run in alone.already for remark in run.remarks)
 
 
 class TestWhatGoesWrong:
