@@ -17,12 +17,13 @@ import yaml
 from guardianflow.exceptions import DatasetError
 from guardianflow.text.printable import printable
 
-__all__ = ["MAX_ALIASES", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_yaml_mapping"]
+__all__ = ["MAX_ALIASES", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_yaml_mapping", "yaml_leaves"]
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 32
 MAX_ALIASES = 8
+_MAX_ALIASES_OF_LEAVES = 1_000  # they are followed one by one, up to MAX_NODES values, and never multiplied
 _MAX_TYPED_SCALAR = 100
 _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -70,6 +71,92 @@ def load_yaml_mapping(
     return data
 
 
+def yaml_leaves(path: Path, *, what: str) -> tuple[list[tuple[str, Any]], list[str]]:
+    """The leaves of a YAML mapping under dotted names, read with tolerance for what people write.
+
+    Anchors and merge keys (``<<``) are followed, a value under a tag of somebody's own is its text, the later of two
+    equal keys counts, and a value that YAML can't build costs itself alone.
+
+    Args:
+        path: A regular file of at most :data:`MAX_BYTES` bytes.
+        what: What the file is called in error messages.
+
+    Returns:
+        Name and value of each, lists as lists; and a sentence for each value that was left out.
+
+    Raises:
+        DatasetError: It is no such file, breaks a cap, or is no YAML mapping.
+    """
+    loader = None
+    try:
+        loader = _CappedLoader(_read_text(path, what), aliases=_MAX_ALIASES_OF_LEAVES)
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise DatasetError(f"{what} {printable(path)} must hold `key: value` lines")
+        reading = _Leaves(loader)
+        found: dict[str, Any] = dict(reading.of(node, ""))
+    except _CapError as error:
+        raise DatasetError(f"{what} {printable(path)} {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        why = _one_line(error) if isinstance(error, yaml.YAMLError) else "it is nested too deeply"
+        raise DatasetError(f"{what} {printable(path)} is not valid YAML: {why}; correct that line") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    return list(found.items()), [f"{what} {printable(path)}: {text}" for text in reading.remarks]
+
+
+class _Leaves:
+    """Values of nodes, one by one."""
+
+    def __init__(self, loader: _CappedLoader) -> None:
+        self.remarks: list[str] = []
+        self._loader = loader
+        self._left = MAX_NODES
+
+    def of(self, node: yaml.MappingNode, prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+        for name, value in self._pairs(node, depth):
+            place = f"{prefix}{name}"
+            if isinstance(value, yaml.MappingNode) and value.value:
+                yield from self.of(value, f"{place}.", depth + 1)
+            elif not isinstance(value, yaml.MappingNode):
+                try:
+                    yield place, self._value(value, depth)
+                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError):
+                    line = value.start_mark.line + 1
+                    self.remarks.append(
+                        f"the value of {printable(place)} in line {line} can't be built and is left out"
+                    )
+
+    def _pairs(self, node: yaml.MappingNode, depth: int) -> Iterator[tuple[str, yaml.Node]]:
+        """Keys and values; those that a merge key brings come first, so that own ones replace them."""
+        self._count(depth)
+        own: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                own[str(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"] = value
+                continue
+            merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for one in reversed([each for each in merged if isinstance(each, yaml.MappingNode)]):
+                yield from ((name, item) for name, item in self._pairs(one, depth + 1) if name not in own)
+        yield from own.items()
+
+    def _value(self, node: yaml.Node, depth: int) -> Any:
+        self._count(depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, depth + 1) for item in node.value]
+        if isinstance(node, yaml.MappingNode):
+            return {name: self._value(item, depth + 1) for name, item in self._pairs(node, depth)}
+        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
+            return node.value
+        return self._loader.construct_object(node)
+
+    def _count(self, depth: int) -> None:
+        self._left -= 1
+        if self._left < 0 or depth > MAX_DEPTH:
+            raise _CapError(f"unfolds into more than {MAX_NODES} values, or deeper than {MAX_DEPTH} levels")
+
+
 def _lines_of(node: yaml.Node | None, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
     pairs: list[tuple[str, yaml.Node, int]] = []
     if isinstance(node, yaml.MappingNode):
@@ -114,8 +201,9 @@ class _CapError(Exception):
 class _CappedLoader(yaml.SafeLoader):
     """PyYAML's safe, pure-Python loader with caps, unique keys and no merge keys."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, *, aliases: int = MAX_ALIASES) -> None:
         super().__init__(stream)
+        self._most_aliases = aliases
         self._depth = 0
         self._nodes = 0
         self._aliases = 0
@@ -127,8 +215,8 @@ class _CappedLoader(yaml.SafeLoader):
             raise _CapError(f"has more than {MAX_NODES} values")
         if self.check_event(yaml.AliasEvent):
             self._aliases += 1
-            if self._aliases > MAX_ALIASES:
-                raise _CapError(f"uses more than {MAX_ALIASES} aliases (`*name`)")
+            if self._aliases > self._most_aliases:
+                raise _CapError(f"uses more than {self._most_aliases} aliases (`*name`)")
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _CapError(f"is nested deeper than {MAX_DEPTH} levels")

@@ -11,6 +11,8 @@ from guardianflow.adapters.wrap.commands import Command
 from guardianflow.adapters.wrap.parameters.config_values import MAX_LEAVES, config_files, read_config_files
 from guardianflow.adapters.wrap.parameters.script_parameters import resolve_parameters
 
+BOMB = "a0: &a0 [1]\n" + "".join(f"a{n + 1}: &a{n + 1} [{','.join([f'*a{n}'] * 9)}]\n" for n in range(9))
+
 
 def read(folder: Path, *words: str) -> Any:
     command = Command("binary", ("/bin/x", *words), None, words)
@@ -55,7 +57,7 @@ def test_two_files_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 def test_broken_files_are_remarks_and_the_others_are_read(tmp_path: Path) -> None:
     bad = {
-        "broken.yaml": "a: [1\n", "bomb.yaml": "a: &a [1]\nb: [" + ",".join(["*a"] * 20) + "]\n", "list.yaml": "- 1\n",
+        "broken.yaml": "a: [1\n", "bomb.yaml": BOMB, "list.yaml": "- 1\n",
         "broken.json": "{", "deep.json": "[" * 100_000, "broken.toml": "a = ", "broken.ini": "x\n[",
         "large.json": " " * (1 << 20) + "1",
     }  # fmt: skip
@@ -67,6 +69,24 @@ def test_broken_files_are_remarks_and_the_others_are_read(tmp_path: Path) -> Non
     assert {name: value for name, value in result.values.items() if name.startswith("config.")} == {"config.good.a": 1}
     assert len(result.remarks) == len(bad) + 1
     assert all(any(name in remark for remark in result.remarks) for name in bad)
+
+
+def test_what_people_write_into_yaml_is_read_and_a_bad_value_costs_itself_alone(tmp_path: Path) -> None:
+    text = (
+        "base: &base {lr: 0.1, opt: sgd}\nmore: &more {lr: 9, wd: 0}\n"
+        "train:\n  <<: *base\n  lr: 0.5\nboth:\n  <<: [*base, *more]\n"
+        "model: !Net {width: 8}\nkey: !env HOME\nrun: !!python/object/apply:os.system [ls]\n"
+        "when: 2024-99-99\nshared: *base\nloop: &loop {self: 1}\n? [1, 2]\n: x\nlr: 1\nlr: 2\n"
+    )
+    (tmp_path / "c.yaml").write_text(text)
+    result = read_config_files([tmp_path / "c.yaml"])
+    assert {name.removeprefix("config.c."): value for name, value in result.values.items()} == {
+        "base.lr": 0.1, "base.opt": "sgd", "more.lr": 9, "more.wd": 0, "train.lr": 0.5, "train.opt": "sgd",
+        "both.lr": 0.1, "both.opt": "sgd", "both.wd": 0, "model.width": 8, "key": "HOME", "run": '["ls"]',
+        "shared.lr": 0.1, "shared.opt": "sgd", "loop.self": 1, "a list or mapping": "x", "lr": 2,
+    }  # fmt: skip
+    (remark,) = result.remarks
+    assert "when in line 11 can't be built" in remark
 
 
 def test_a_file_with_many_values_is_cut_with_a_remark(tmp_path: Path) -> None:

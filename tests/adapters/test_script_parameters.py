@@ -160,6 +160,22 @@ if __name__ == "__main__":
     assert read.values == {"config": "x.yml", "data_dir": "/d", "lr": 2.0}
 
 
+def test_a_parser_in_another_file_behind_a_launcher_is_read(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("from opts import get\nget().parse_args()\n")
+    (tmp_path / "opts.py").write_text(
+        "import argparse\nfrom more.data import add\n"
+        "def get():\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr', type=float, default=0.1)\n"
+        "    add(p)\n    return p\n"
+    )
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "data.py").write_text("def add(p):\n    p.add_argument('--batch', type=int, default=8)\n")
+    words = ("--nproc_per_node", "2", "train.py", "--batch", "3")
+    command = Command("binary", ("/bin/torchrun", *words), None, words)
+    read = resolve_parameters(command, working_dir=tmp_path)
+    assert read.values == {"lr": 0.1, "batch": 3, "nproc_per_node": 2}
+    assert read.origins["lr"] == "default"
+
+
 def test_what_is_only_known_when_it_runs_is_a_remark_and_no_invention() -> None:
     source = """
 import argparse, torch

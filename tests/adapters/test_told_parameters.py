@@ -149,7 +149,7 @@ def test_four_ranks_of_one_launcher(settings: Settings, folder: Path) -> None:
     words = ["--standalone", "--nproc_per_node", "4", "t.py", "--lr", "3"]
     result = GenericWrapper("people", "torchrun", folder, words, settings=settings).run()
     assert result.ok, result.output
-    assert result.parameters == {"lr": 3.0, "seed": 0}
+    assert result.parameters == {"lr": 3.0, "seed": 0, "standalone": True, "nproc_per_node": 4}
     assert [text for text in result.remarks if "rank 3 worked with other values than rank 0: seed=3" in text]
 
 

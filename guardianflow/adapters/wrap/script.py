@@ -65,6 +65,7 @@ class WrappedScript:
         self._command = wrapper.command(executed_notebook=run.folder / "executed.ipynb")
         self._resolved = wrapper.resolve()
         self._listening = Listening(self._command, self._resolved, self._folder)
+        self._logged: dict[str, Any] = {}
         self._remarks: list[str] = []
         self._since = time.time()
         self._environment = self._make_environment()
@@ -106,7 +107,7 @@ class WrappedScript:
             limits=Limits(timeout_s=self._asked.run.timeout_s, memory_mb=self._asked.env.memory_mb),
             on_output=self._metrics.take_output,
             on_start=self._load.start,
-            on_tick=self._metrics.tick,
+            on_tick=self._tick,
             secrets=self._secrets,
             live=live_folder(),
         )
@@ -189,11 +190,24 @@ class WrappedScript:
         model = self._model(ended, report.artifacts)
         return self._result(ended, metrics, report, adopted, model)
 
+    def _tick(self) -> None:
+        self._metrics.tick()
+        if not self._logged and (told := self._listening.settled()) is not None:
+            self._log_parameters(told.values)
+
+    def _log_parameters(self, values: Mapping[str, Any]) -> None:
+        """MLflow keeps the first value of a parameter for good, so each is logged when it is known to stay."""
+        changed = [name for name, value in values.items() if name in self._logged and self._logged[name] != value]
+        if changed:
+            self._remarks.append(f"it parsed again later; MLflow has the earlier value of {', '.join(changed[:5])}")
+        self._run.log_params({name: value for name, value in values.items() if name not in self._logged})
+        self._logged |= values
+
     def _keep_parameters(self) -> None:
-        """Once it is known what the script saw: MLflow keeps the first value of a parameter for good."""
+        """What the script saw, now that it can't change."""
         self._resolved = resolved = self._listening.heard()
         self._remarks += resolved.remarks
-        self._run.log_params(resolved.values)
+        self._log_parameters(resolved.values)
         tags = {f"{TAG}declared_with": resolved.declared.style, f"{TAG}parameters_from": resolved.known_from}
         self._run.set_tags(tags)
         origins = write_json(self._run.folder / "parameters.json", {"from": resolved.known_from, **resolved.origins})

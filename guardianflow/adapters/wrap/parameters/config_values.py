@@ -15,7 +15,7 @@ from typing import Any
 from guardianflow.adapters.wrap.parameters.script_text import read_bytes
 from guardianflow.adapters.wrap.parameters.word_arguments import typed
 from guardianflow.exceptions import InputError
-from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.files.yaml_safety import yaml_leaves
 from guardianflow.text.names import free_name
 from guardianflow.text.printable import printable
 
@@ -80,42 +80,39 @@ def read_config_files(paths: Iterable[Path]) -> ConfigValues:
             remarks.append(f"more than {_MAX_FILES} config files are named; the others were left out")
             break
         try:
-            data = _read(path)
+            found, bad = _read(path)
         except InputError as error:
             remarks.append(f"left out: {error}")
             continue
         stem = free_name(path.stem, stems)
         stems.add(stem)
         files.append(path)
-        left_out = 0
-        for leaf, (name, value) in enumerate(_leaves(data, f"config.{stem}")):
-            if leaf >= MAX_LEAVES:
-                left_out += 1
-                continue
-            result.values[name] = value
-            result.origins[name] = f"config {path.name}"
-        if left_out:
-            remarks.append(f"{printable(path)} has {left_out + MAX_LEAVES} values; the first {MAX_LEAVES} were taken")
+        remarks += bad
+        taken = {f"config.{stem}.{name}": _leaf(value) for name, value in found[:MAX_LEAVES]}
+        result.values |= taken
+        result.origins |= dict.fromkeys(taken, f"config {path.name}")
+        if len(found) > MAX_LEAVES:
+            remarks.append(f"{printable(path)} has {len(found)} values; the first {MAX_LEAVES} were taken")
     result.files, result.remarks = tuple(files), tuple(remarks)
     return result
 
 
-def _read(path: Path) -> Any:
-    """A config file's content.
+def _read(path: Path) -> tuple[list[tuple[str, Any]], list[str]]:
+    """The leaves of a config file, and what of it was left out.
 
     Raises:
         InputError: It is broken, too large, or in an encoding other than UTF-8.
     """
     suffix = path.suffix.lower()
     if suffix in {".yaml", ".yml"}:
-        return load_yaml_mapping(path, what="the config file")
+        return yaml_leaves(path, what="the config file")
     content = read_bytes(path, MAX_CONFIG_BYTES)
     try:
         text = content.decode("utf-8-sig")
         if suffix == ".json":
-            return json.loads(text)
+            return list(_leaves(json.loads(text))), []
         if suffix == ".toml":
-            return tomllib.loads(text)
+            return list(_leaves(tomllib.loads(text))), []
         parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         parser.optionxform = str  # type: ignore[assignment,method-assign] # names keep their capitals
         parser.read_string(text)
@@ -125,21 +122,19 @@ def _read(path: Path) -> Any:
         )
         raise InputError(f"the config file {printable(path)} can't be read: {reason}; correct it") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}
-    return {
-        **parser.defaults(),
-        **{name: {k: v and typed(v) for k, v in one.items()} for name, one in sections.items()},
-    }
+    read = {name: {key: text and typed(text) for key, text in one.items()} for name, one in sections.items()}
+    return list(_leaves({**parser.defaults(), **read})), []
 
 
-def _leaves(data: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _leaves(data: Any) -> Iterator[tuple[str, Any]]:
     """Names and values in the file's order, without recursion: a file may be nested deeper than Python's stack."""
-    stack: list[tuple[str, Any]] = [(prefix, data)]
+    stack: list[tuple[str, Any]] = [("", data)]
     while stack:
         name, value = stack.pop()
         if isinstance(value, Mapping) and value:
-            stack += [(f"{name}.{key}", item) for key, item in reversed(list(value.items()))]
+            stack += [(f"{name}.{key}" if name else str(key), item) for key, item in reversed(list(value.items()))]
         elif not isinstance(value, Mapping):
-            yield name, _leaf(value)
+            yield name, value
 
 
 def _leaf(value: Any) -> Any:

@@ -90,7 +90,10 @@ def resolve_parameters(command: Command, *, working_dir: Path, constants: bool =
         working_dir: Where; config files are looked for from here.
         constants: Take the script's constants, too.
     """
-    declared = Declared()
+    declared, before = Declared(), launcher_words(command)
+    if before:
+        script = working_dir / command.args[len(before)]
+        command = replace(command, script=script, args=command.args[len(before) + 1 :])
     if command.script is not None and command.kind != "shell":
         declared = read_declared(command.script, constants=constants)
     line = _parsed(command, declared)
@@ -101,7 +104,13 @@ def resolve_parameters(command: Command, *, working_dir: Path, constants: bool =
         origins[name] = "command line" if name in line.given else "default"
     resolved = ResolvedParameters(values, origins, declared=declared, remarks=(*declared.remarks, *line.remarks))
     given = [line.values.get(name) for name in sorted(line.given)]
-    return with_files(with_words(resolved, line.rest), [*command.args, *given], working_dir)
+    return with_files(with_words(resolved, [*before, *line.rest]), [*command.args, *given], working_dir)
+
+
+def launcher_words(command: Command) -> tuple[str, ...]:
+    """The words before the script that a launcher is given, as in ``torchrun --nproc_per_node 2 train.py``."""
+    place = next((place for place, word in enumerate(command.args) if word.endswith(".py")), 0)
+    return command.args[:place] if command.kind == "binary" else ()
 
 
 def with_words(resolved: ResolvedParameters, words: Iterable[str]) -> ResolvedParameters:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.commands import Command
-from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, with_files, with_words
+from guardianflow.adapters.wrap.parameters.script_parameters import (
+    ResolvedParameters,
+    launcher_words,
+    with_files,
+    with_words,
+)
 
 __all__ = ["Listening"]
 
@@ -24,6 +31,7 @@ _MOST_BYTES = 4 << 20
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python[\d.]+)[/\\]|^<|^$")
 _PROGRAMS = {"bin", "Scripts"}
 _SHOWN = 5
+_QUIET_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Listening:
         self._command = command
         self._resolved = resolved
         self._working_dir = working_dir
+        self._due = 0.0
         self._folder = Path(
             tempfile.mkdtemp(prefix="guardianflow-notes-")
         )  # nobody else reads it: secrets are in there
@@ -80,6 +89,15 @@ class Listening:
             return replace(self._resolved, remarks=tuple(remarks))
         return self._of(told)
 
+    def settled(self) -> ResolvedParameters | None:
+        """What was told, once nothing more has come for some seconds; a script may parse in several steps."""
+        if time.monotonic() < self._due:
+            return None
+        self._due = time.monotonic() + 1.0
+        newest = max((path.stat().st_mtime for path in self._folder.glob("*.notes")), default=math.inf)
+        found = self.heard() if time.time() - newest > _QUIET_S else None
+        return found if found is not None and found.known_from != self._resolved.known_from else None
+
     def close(self) -> None:
         """Throw the notes away."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -97,23 +115,23 @@ class Listening:
             remarks.append("the script has more parameters than are kept")
         declared = replace(self._resolved.declared, style=first.style, remarks=())
         resolved = ResolvedParameters(values, origins, (), declared, tuple(remarks), "the script itself")
-        words = [*first.rest, *(self._command.args if self._command.kind == "shell" else ())]
+        words = [*first.rest, *(self._command.args if self._command.kind == "shell" else launcher_words(self._command))]
         given = [first.values.get(name) for name in first.given]
         return with_files(with_words(resolved, words), [*self._command.args, *first.argv, *given], self._working_dir)
 
 
 def _notes(folder: Path) -> Iterator[_Note]:
-    names = [one.name for one in fields(_Note)]
+    kinds = {one.name: str(one.type).partition("[")[0] for one in fields(_Note)}
     for path in sorted(folder.glob("*.notes"))[:_MOST_FILES]:
         with path.open("rb") as file:
             lines = file.read(_MOST_BYTES).splitlines()
         for line in lines:
             try:
                 found = ast.literal_eval(line.decode("ascii"))
-                note = _Note(**{name: found[name] for name in names})
+                note = {name: found[name] for name, kind in kinds.items() if type(found[name]).__name__ == kind}
+                yield _Note(**{**note, "values": _flat(note["values"])})
             except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
-                continue  # half a line of a process that was killed, or nobody's of ours
-            yield replace(note, values=_flat(note.values), given=list(note.given), rest=list(note.rest))
+                continue  # half a line of a process that was killed, or none of ours
 
 
 def _told(notes: Sequence[_Note], command: Command) -> list[_Note]:
