@@ -224,6 +224,43 @@ PARSERS = {
         ["-n", "5"],
         {"lr": 0.1, "epochs": 5},
     ),
+    "absl": (
+        ("from absl import app, flags\nflags.DEFINE_float('lr', 0.1, '')\nflags.DEFINE_bool('amp', True, '')\n"
+        "app.run(lambda _: None)\n"),
+        ["--noamp"],
+        {"lr": 0.1, "amp": False},
+    ),
+    "fire": (
+        "import fire\ndef train(data, lr=0.1, *, epochs=3): pass\nfire.Fire(train)\n",
+        ["d", "--lr", "3"],
+        {"data": "d", "lr": 3, "epochs": 3},
+    ),
+    "jsonargparse": (
+        ("import dataclasses\nfrom jsonargparse import CLI\n"
+        "@dataclasses.dataclass\nclass Model:\n    hidden: int = 64\n    act: str = 'relu'\n"
+        "def main(lr: float = 0.1, model: Model = Model()): pass\nCLI(main)\n"),
+        ["--model.hidden", "3"],
+        {"config": None, "lr": 0.1, "model.hidden": 3, "model.act": "relu"},
+    ),
+    "tyro": (
+        ("import dataclasses, tyro\n@dataclasses.dataclass\nclass Opt:\n    lr: float = 0.1\n    wd: float = 0.0\n"
+        "def main(data: str, opt: Opt = Opt()): pass\ntyro.cli(main)\n"),
+        ["--data", "d", "--opt.lr", "3"],
+        {"data": "d", "opt.lr": 3.0, "opt.wd": 0.0},
+    ),
+    "tap": (
+        "from tap import Tap\nclass A(Tap):\n    data: str\n    lr: float = 0.1\nA().parse_args()\n",
+        ["--data", "d"],
+        {"data": "d", "lr": 0.1},
+    ),
+    "simple_parsing": (
+        ("from dataclasses import dataclass\nfrom simple_parsing import ArgumentParser\n"
+        "@dataclass\nclass Opt:\n    lr: float = 0.1\n    name: str = 'sgd'\n"
+        "p = ArgumentParser()\np.add_argument('--seed', type=int, default=1)\np.add_arguments(Opt, dest='opt')\n"
+        "p.parse_args()\n"),
+        ["--lr", "3"],
+        {"seed": 1, "opt.lr": 3.0, "opt.name": "sgd"},
+    ),
 }  # fmt: skip
 
 

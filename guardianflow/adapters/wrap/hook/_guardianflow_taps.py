@@ -23,7 +23,7 @@ def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
 
     def called(*words: Any, **named: Any) -> Any:
         result = original(*words, **named)
-        attempt(note, result, *words)
+        attempt(lambda: note(result, *words, **named))
         return result
 
     for kept in ("__module__", "__name__", "__qualname__", "__doc__"):
@@ -99,7 +99,7 @@ def _caller(frame: Any, parser: Any) -> str:
 
 
 def _tap_click(module: Any) -> None:
-    def note(_result: Any, command: Any, context: Any, *_: Any) -> None:
+    def note(_result: Any, command: Any, context: Any, *_: Any, **__: Any) -> None:
         hidden = {one.name for one in command.params if getattr(one, "hide_input", False)}
         values = {name: "***" if name in hidden else value for name, value in context.params.items()}
         if context.parent is not None:
@@ -120,7 +120,7 @@ def _file_of(function: Any) -> str:
 
 
 def _tap_absl(module: Any) -> None:
-    def note(_result: Any, flags: Any) -> None:
+    def note(_result: Any, flags: Any, **__: Any) -> None:
         own = flags.flags_by_module_dict().items()
         found = [flag for owner, some in own if owner.partition(".")[0] != "absl" for flag in some]
         given = [flag.name for flag in found if flag.present]
@@ -136,7 +136,7 @@ def _tap_fire(module: Any) -> None:
 
     def made(function: Any, *words: Any, **named: Any) -> Any:
         holder: Any = type("holder", (), {"parse": staticmethod(make(function, *words, **named))})
-        _after(holder, "parse", lambda result, *_: _note_call("fire", function, *result[0]))
+        _after(holder, "parse", lambda result, *_, **__: _note_call("fire", function, *result[0]))
         return holder.parse
 
     module._MakeParseFn = made
@@ -163,7 +163,7 @@ def _note_call(style: str, function: Any, positional: Any, named: Any) -> None:
 
 
 def _tap_hydra(module: Any) -> None:
-    def note(_result: Any, _self: Any, config: Any) -> None:
+    def note(_result: Any, _self: Any, config: Any, **__: Any) -> None:
         values = sys.modules["omegaconf"].OmegaConf.to_container(config, resolve=False)
         overrides = values.pop("hydra", {}).get("overrides", {}).get("task", [])
         write("hydra", values, [str(one).lstrip("+~").partition("=")[0] for one in overrides], [])
@@ -176,7 +176,7 @@ def _tap_omegaconf(module: Any) -> None:
     tool = module.OmegaConf
     lines: list[Any] = []
 
-    def note(result: Any, *parts: Any) -> None:
+    def note(result: Any, *parts: Any, **__: Any) -> None:
         if not parts or isinstance(parts[0], list):
             lines[:] = [result]
         elif not any(part is line for part in parts for line in lines):
@@ -200,7 +200,7 @@ def _leaves(value: Any, prefix: str = "") -> Any:
 
 
 def _tap_jsonargparse(module: Any) -> None:
-    def note(result: Any, parser: Any, *_: Any) -> None:
+    def note(result: Any, parser: Any, *_: Any, **__: Any) -> None:
         values = result.as_dict() if hasattr(result, "as_dict") else vars(result)
         given = _given(list(_leaves(values)))
         write("jsonargparse", values, given, [], caller=_caller(sys._getframe(), parser))
@@ -209,7 +209,7 @@ def _tap_jsonargparse(module: Any) -> None:
 
 
 def _tap_optparse(module: Any) -> None:
-    def note(_result: Any, parser: Any, values: Any, rest: Any) -> None:
+    def note(_result: Any, parser: Any, values: Any, rest: Any, **__: Any) -> None:
         given: list[str] = []
         defaults: list[str] = []
         for option in parser._get_all_options():
@@ -223,7 +223,7 @@ def _tap_optparse(module: Any) -> None:
 
 
 def _tap_docopt(module: Any) -> None:
-    def note(result: Any, *_: Any) -> None:
+    def note(result: Any, *_: Any, **__: Any) -> None:
         values = {str(name).strip("-<>").replace("-", "_"): value for name, value in dict(result).items()}
         write("docopt", values, _given(values), [])
 
@@ -231,7 +231,9 @@ def _tap_docopt(module: Any) -> None:
 
 
 def _tap_tyro(module: Any) -> None:
-    def note(result: Any, function: Any, _spec: Any, default: Any, *_: Any) -> None:
+    def note(result: Any, function: Any, _spec: Any, default: Any, *_: Any, **named: Any) -> None:
+        if named.get("field_name_prefix"):
+            return  # a part of the whole
         call = result[0]
         if hasattr(call, "keywords"):
             _note_call("tyro", call.func, call.args, call.keywords)
@@ -242,7 +244,7 @@ def _tap_tyro(module: Any) -> None:
 
 
 def _tap_cyclopts(module: Any) -> None:
-    def note(result: Any, *_: Any) -> None:
+    def note(result: Any, *_: Any, **__: Any) -> None:
         function, bound = result[:2]
         _note_call("cyclopts", function, bound.args, bound.kwargs)
 
