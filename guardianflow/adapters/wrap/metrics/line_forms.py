@@ -39,6 +39,9 @@ _COUNT = r"(?>\d+(?:\.\d+)?)"
 _MARK = r"[\"']?[ \t]*[:=#]?[ \t]*[\[(]?[ \t]*"
 _AFTER = r"(?![\w%]|\.\w)"
 _PHASE = r"(?P<phase>train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|test(?:ing)?)"
+_PAIR_NUMBER = r"(?:[-+.0-9]|[nN][aA][nN]|[iI][nN][fF]|(?:torch\.)?tensor\(|(?:np|numpy|jnp)\.|[Aa]rray\()"
+# Behind a sign, but no 12:34:56.
+_PAIR = rf":(?:[ \t]+{_PAIR_NUMBER}|(?<![\s\[T][0-9][0-9]:)(?<!:[0-9][0-9]:){_PAIR_NUMBER})|=[ \t]*{_PAIR_NUMBER}"
 _NOT_A_PLACE = r"(?<!per )(?<!best )(?<!num )(?<!max )(?<!total )(?<!last )"
 
 _COCO = {"0.50:0.95": "", "0.50": "50", "0.75": "75", "all": "", "small": "s", "medium": "m", "large": "l"}
@@ -59,6 +62,7 @@ class LineForm:
         example: Lines of this kind, with invented figures.
         figures: What they give: name, value, step.
         needs: Texts of which a line must hold one, so that the regex is worth the try.
+        gate: What a line must hold to be looked at, where the texts of ``needs`` stand in many others.
         named: The name of the value, made of the groups.
         words: What the groups' texts become in it.
         void: A value that says that there is none.
@@ -71,6 +75,7 @@ class LineForm:
     example: str
     figures: _Figures
     needs: tuple[str, ...] = ()
+    gate: str = ""
     named: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     void: float | None = None
@@ -88,6 +93,11 @@ class LineForm:
         object.__setattr__(self, "regex", regex)
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "metrics", tuple(group for group in regex.groupindex if group not in known))
+
+    @property
+    def opens(self) -> str:
+        """A regex that finds lines worth looking at; empty where such a line is looked at for another row's sake."""
+        return "" if self.counted or not self.figures else self.gate or "|".join(map(re.escape, self.needs))
 
     @property
     def tells_places(self) -> bool:
@@ -133,7 +143,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         rf"^[ \t]*(?P<step>\d+): (?P<loss>{_NUMBER}), (?P<avg_loss>{_NUMBER})(?: avg(?: loss)?), (?P<rate>{_NUMBER}) rate,.*",
         " 120: 3.251000, 4.102500 avg loss, 0.001000 rate, 2.511000 seconds, 7680 images, 1.200000 hours left\n",
         (("loss", 3.251, 120), ("avg_loss", 4.1025, 120), ("rate", 0.001, 120)),
-        needs=(" avg",),
+        needs=(" avg loss,", " avg,"),
         whole=True,
     ),
     LineForm(
@@ -159,6 +169,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
             ("test_coco_eval_bbox/AR100l", 0.6, 3),
         ),
         needs=("{",),
+        gate=r"\{[ \t]*[\"']",
         whole=True,
     ),
     LineForm(
@@ -173,6 +184,8 @@ LINE_FORMS: tuple[LineForm, ...] = (
             ("box_loss", 1.401, 2), ("cls_loss", 1.302, 2), ("dfl_loss", 1.105, 2), ("P", 0.701, 2), ("R", 0.602, 2),
             ("mAP50", 0.651, 2), ("mAP50-95", 0.412, 2),
         ),
+        needs=("poch", "POCH", "ter", "TER", "tep", "TEP", "lass", "LASS", "ound", "OUND"),
+        gate=r"(?:poch|POCH|ter|teration|TER|TERATION|tep|TEP|lass|LASS|ound|OUND)(?:[ \t]{2,}|\t|[ \t]*\|)[ \t]*[A-Za-z(]",
         whole=True,
     ),
     LineForm(
@@ -193,7 +206,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         rf"^[ ]+accuracy[ ]{{8,}}(?P<accuracy>{_NUMBER})[ ]+\d+$",
         "    accuracy                           0.81       200\n",
         (("accuracy", 0.81, None),),
-        needs=("accuracy",),
+        needs=("accuracy        ",),
         whole=True,
     ),
     LineForm(
@@ -210,6 +223,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "|   AP   |  AP50  |  APs  |\n|:------:|:------:|:-----:|\n| 40.512 | 61.250 | 22.75 |\n",
         (("AP", 40.512, None), ("AP50", 61.25, None), ("APs", 22.75, None)),
         needs=("|",),
+        gate=r"\|[ \t]*[A-Za-z][^|\n]*\|",
         whole=True,
     ),
     LineForm(
@@ -218,6 +232,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "|    ep_rew_mean   | 21.3     |\n│         test_acc          │    0.9725000262260437     │\n",
         (("ep_rew_mean", 21.3, None), ("test_acc", 0.9725000262260437, None)),
         needs=("|", "│", "┃"),
+        gate=r"(?:\||│|┃)[ \t]*[-+.0-9nNiI]",
         whole=True,
     ),
     LineForm(
@@ -274,6 +289,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "20/20 ━━━━━━━━━━ 1s 45ms/step - loss: 0.62 - accuracy: 0.61 - val_loss: 0.66\n",
         (("loss", 0.71, 4), ("accuracy", 0.55, 4), ("loss", 0.62, 20), ("accuracy", 0.61, 20), ("val_loss", 0.66, 1)),
         needs=("/",),
+        gate=r"[0-9]/(?:[0-9]|Unknown)",
     ),
     LineForm(
         "an epoch and a counter in brackets: PyTorch's examples, MMDetection, torchvision, Paddle",
@@ -283,6 +299,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "[2024/02/03 04:05:06] ppcls INFO: [Train][Epoch 2/20][Iter: 10/80]lr(PiecewiseDecay): 0.025, top1: 0.31\n",
         (("Time", 0.211, 20), ("Loss", 5.1, 20), ("Acc_1", 2.5, 20), ("Loss", 0.512, 132), ("lr_PiecewiseDecay", 0.025, 90), ("top1", 0.31, 90)),
         needs=("poch", "POCH"),
+        gate=r"(?:poch|POCH)e?" + _MARK + "[0-9]",
     ),
     LineForm(
         "fairseq",
@@ -297,6 +314,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Epoch 2, batch 3/10, loss: 0.41\n",
         (("loss", 0.41, 13),),
         needs=("atch", "ATCH"),
+        gate=r"(?:atch|ATCH)" + _MARK + "[0-9]",
     ),
     LineForm(
         "an epoch",
@@ -304,6 +322,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Epoch 4/10 - loss: 0.51 - val_acc: 0.82\n",
         (("loss", 0.51, 4), ("val_acc", 0.82, 4)),
         needs=("poch", "POCH"),
+        gate=r"(?:poch|POCH)e?" + _MARK + "[0-9]",
     ),
     LineForm(
         "a step",
@@ -312,6 +331,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "epoch: 1 step 50 loss: 1\nepoch: 1 step 100 loss: .9\nepoch: 1 val step 10 val_loss: .8\nepoch: 2 step 50 loss: .7\n",
         (("loss", 1.0, 50), ("loss", 0.9, 100), ("val_loss", 0.8, 10), ("loss", 0.7, 150)),
         needs=("tep", "ter", "TEP", "TER"),
+        gate=r"(?:tep|TEP|ter(?:ation)?|TER(?:ATION)?)" + _MARK + "[0-9]",
     ),
     LineForm(
         "a step in brackets: XGBoost, LightGBM",
@@ -319,6 +339,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "[12]\ttrain-rmse:0.51\ttest-rmse:0.62\n",
         (("train-rmse", 0.51, 12), ("test-rmse", 0.62, 12)),
         needs=("[",),
+        gate=r"\[[0-9]+\][ \t]",
     ),
     LineForm(
         "clu, Flax",
@@ -350,6 +371,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "mAP@0.5: 0.51 mAP@0.5:0.95: 0.21 acc[cls=1]: 0.7 loss: 0,345\n",
         (("mAP_0.5", 0.51, None), ("mAP_0.5_0.95", 0.21, None), ("acc_cls_1", 0.7, None), ("loss", 0.345, None)),
         needs=(":", "="),
+        gate=_PAIR,
     ),
     LineForm(
         "a figure and its mean: AverageMeter",
@@ -357,6 +379,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Test: [ 10/100]\tLoss 1.25e+00 (1.31e+00)\tAcc@1  71.20 ( 70.10)\n",
         (("Loss", 1.25, None), ("Acc_1", 71.2, None)),
         needs=("(",),
+        gate=r"[0-9][ \t]+\([ \t]*[-+.0-9]",
     ),
     LineForm(
         "accuracies behind a star or a colon: PyTorch's examples, torchvision",

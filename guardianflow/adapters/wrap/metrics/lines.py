@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -31,6 +30,7 @@ __all__ = ["Measurement", "MetricLines"]
 _LINE_LIMIT = 10_000
 _WINDOW = 1 << 18
 _MOST_PLANS = 2_048
+_MOST_GATES = 256
 _LONGEST_PLANNED = 1_000
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
@@ -43,6 +43,7 @@ _VALIDATES = re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE)
 
 _Span = tuple[int, int]
 _Found = list[tuple[str, float]]
+_Search = Callable[[bytes, int], re.Match[bytes] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ class MetricLines:
         self._patterns = read_patterns(patterns)
         self._automatic = automatic
         self._forms = forms
+        self._needs = list(dict.fromkeys(text.encode() for form in forms if form.opens for text in form.needs))
+        self._gates: dict[tuple[bytes, ...], _Search] = {}
         self._clock = StepClock()
         self._table = LineTable()
         self._plans: dict[bytes, _Plan] = {}
@@ -144,10 +147,44 @@ class MetricLines:
         block = block.translate(_BLANKS)
         if b"\x1b" in block:
             block = _ANSI.sub(b"", _OVERLONG.sub(rb"\1", block))
-        with watched() if self._patterns else nullcontext():
-            for raw in block.split(b"\n"):
-                if raw:
+        if self._patterns:  # which may match anywhere
+            with watched():
+                for raw in block.split(b"\n"):
                     self._read_line(raw[:_LINE_LIMIT], found)
+        else:
+            self._read_candidates(block, found)
+
+    def _read_candidates(self, block: bytes, found: list[Measurement]) -> None:
+        """Read the lines that can hold something; the others cost next to nothing."""
+        position, size = 0, len(block)
+        if block.find(b"\n") == size - 1:  # a single line
+            self._read_line(block[: min(size - 1, _LINE_LIMIT)], found)
+            return
+        search = self._gate(block)
+        while position < size:
+            start = position
+            if not self._table.active:
+                candidate = search(block, position)
+                if candidate is None:
+                    return
+                start = block.rfind(b"\n", position, candidate.start()) + 1 or position
+            end = block.find(b"\n", start)
+            end = size if end < 0 else end
+            self._read_line(block[start : min(end, start + _LINE_LIMIT)], found)
+            position = end + 1
+
+    def _gate(self, block: bytes) -> _Search:
+        """Searches for the lines of a block that are worth looking at."""
+        texts = tuple([text for text in self._needs if text in block])
+        search = self._gates.get(texts)
+        if search is None:
+            if len(self._gates) >= _MOST_GATES:
+                self._gates.clear()
+            needs = {text.decode() for text in texts}
+            opens = dict.fromkeys(form.opens for form in self._forms if form.opens and needs.intersection(form.needs))
+            search = re.compile("|".join(f"(?:{each})" for each in opens or ["(?!)"]).encode()).search
+            self._gates[texts] = search
+        return search
 
     def _read_line(self, raw: bytes, found: list[Measurement]) -> None:
         mask = raw.translate(_DIGITS)
@@ -156,7 +193,7 @@ class MetricLines:
             return
         line = raw.decode("utf-8", "replace")
         if plan is None:
-            plan = self._new_plan(line, mask)
+            plan = self._new_plan(line, raw, mask)
         matches = [match for pattern in self._patterns for match in pattern.find(line)] if self._patterns else []
         row = self._table.row(line) if self._table.active else None
         told = row or (read_record(line[slice(*plan.record)]) if plan.record else None)
@@ -174,8 +211,8 @@ class MetricLines:
         if self._automatic:
             found += [Measurement(name, value, step_of(name)) for name, value in figures]
 
-    def _new_plan(self, line: str, mask: bytes) -> _Plan:
-        plan = _plan_line(line, self._forms)
+    def _new_plan(self, line: str, raw: bytes, mask: bytes) -> _Plan:
+        plan = _plan_line(line, self._forms) if self._gate(raw)(raw, 0) else _Plan()
         if len(mask) <= _LONGEST_PLANNED:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()  # lines that never repeat; starting anew is cheaper than keeping their order
