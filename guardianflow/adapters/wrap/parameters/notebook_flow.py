@@ -1,16 +1,18 @@
 """Which value a notebook's cells really work with: papermill puts one in, and later cells may set the name anew.
 
 Values are put in below the first cell tagged ``parameters``, in place of a cell tagged ``injected-parameters``, or at
-the top where neither is there. From there on the cells' text is followed: what comes first of a name, a use or a new
-value, decides. Nothing is run.
+the top where neither is there. From there on the cells are followed as Python compiles them: what comes first of a
+name, a use or a new value, decides. Nothing is run.
 """
 
 from __future__ import annotations
 
 import ast
+import dis
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from guardianflow.adapters.wrap.parameters.literal_values import Unreadable, evaluate
@@ -23,8 +25,9 @@ __all__ = ["PARAMETERS_TAG", "CellEvent", "first_events", "has_parameters_cell"]
 PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
 _PYTHON_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
-_OPAQUE_CALLS = {"exec", "globals"}
 _OPAQUE_MAGICS = ("%run", "%load", "%store")
+_JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
+_LOADS = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,10 @@ def first_events(notebook: Notebook, names: Iterable[str], *, put_in: bool) -> d
         put_in: Whether values are put in: a cell that an earlier run put in is replaced then.
     """
     cells = notebook.cells
-    wanted = frozenset(names)
     tagged = [place for place, (_, tags) in enumerate(cells) if PARAMETERS_TAG in tags]
     injected = [place for place, (_, tags) in enumerate(cells) if _INJECTED_TAG in tags]
     start = injected[0] + 1 if injected and put_in else tagged[0] + 1 if tagged else 0
-    followed = _Followed(wanted)
+    followed = _Followed(frozenset(names))
     for place, (text, _) in enumerate(cells):
         followed.take(place + 1, text, counts=place >= start)
     return followed.settle()
@@ -99,13 +101,15 @@ class _Followed:
     def take(self, cell: int, text: str, *, counts: bool) -> None:
         """The next cell; one above the place where values are put in only defines functions."""
         lines = text.splitlines()
-        for kind, name, line, value in self._of_cell(lines):
-            shown = lines[line - 1] if 0 < line <= len(lines) else ""
-            if kind == "reader":
-                if name in self.wanted:
-                    self._later.setdefault(name, CellEvent("used", cell, line, shown))
-            elif counts:
-                self._note(name, CellEvent(kind, cell, line, shown, value))
+        code, values = self._compiled(lines)
+        found = self._mentioned(lines) if code is None else self._of_code(code)
+        for kind, name, line in found:
+            event = CellEvent(kind, cell, line, lines[line - 1] if 0 < line <= len(lines) else "", values.get(line))
+            for each in self.wanted if name == "*" else {name} & self.wanted:
+                if kind == "reader":
+                    self._later.setdefault(each, CellEvent("used", cell, line, event.text))
+                elif counts and each not in self.events:
+                    (self._perhaps if kind == "perhaps" else self.events).setdefault(each, event)
 
     def settle(self) -> dict[str, CellEvent]:
         """What came first; a use below a line that may have set the name is as uncertain as that line."""
@@ -115,26 +119,17 @@ class _Followed:
         }
         return {**found, **unsure}
 
-    def _note(self, name: str, event: CellEvent) -> None:
-        for each in self.wanted if name == "*" else {name} & self.wanted:
-            if each not in self.events:
-                (self._perhaps if event.kind == "perhaps" else self.events).setdefault(each, event)
-        for each in self._readers.get(name, set()) & self.wanted:
-            self.events.setdefault(each, replace(event, kind="used"))
-
-    def _of_cell(self, lines: Sequence[str]) -> Iterator[tuple[str, str, int, ast.expr | None]]:
+    def _compiled(self, lines: Sequence[str]) -> tuple[CodeType | None, dict[int, ast.expr]]:
+        """A cell as Python compiles it, and the values assigned by line; ``None``: it isn't Python alone."""
         if lines and lines[0].lstrip().startswith("%%") and not lines[0].lstrip().startswith(_PYTHON_MAGICS):
-            yield from self._mentioned(lines)
-            return
+            return None, {}
         try:
             tree = parse_script("\n".join(self._python(line) for line in lines))
-        except InputError:  # another language, or `files = !ls`
-            yield from self._mentioned(lines)
-            return
-        walk = _Walk(self._readers)
-        for node in tree.body:
-            walk.visit(node)
-        yield from walk.found
+            code = compile(tree, "cell", "exec", dont_inherit=True)
+        except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):  # another language, or `files = !ls`
+            return None, {}
+        assigned = [node for node in tree.body if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value]
+        return code, {node.lineno: node.value for node in assigned if node.value}
 
     def _python(self, line: str) -> str:
         bare = line.lstrip()
@@ -144,144 +139,55 @@ class _Followed:
         call = "exec('')" if bare.startswith(_OPAQUE_MAGICS) else ""
         return line[: len(line) - len(bare)] + (f"({', '.join([*used, call])})" if used or call else "pass")
 
-    def _mentioned(self, lines: Sequence[str]) -> Iterator[tuple[str, str, int, ast.expr | None]]:
+    def _mentioned(self, lines: Sequence[str]) -> Iterator[tuple[str, str, int]]:
         for number, line in enumerate(lines, start=1):
             for name in self.wanted:
                 if re.match(rf"\s*{re.escape(name)}\s*(=(?!=)|<-)", line):
-                    yield "set", name, number, None
+                    yield "set", name, number
                 elif re.search(rf"\b{re.escape(name)}\b", line):
-                    yield "used", name, number, None
+                    yield "used", name, number
+
+    def _of_code(self, code: CodeType) -> Iterator[tuple[str, str, int]]:
+        """What a cell's own code does with names, in the order of its instructions."""
+        bytecode = dis.Bytecode(code)
+        steps = list(bytecode)
+        jumps = [place for place, step in enumerate(steps) if step.opcode in _JUMPS]
+        # What a loop itself sets, right behind FOR_ITER, is set.
+        firsts = {place: steps[place + (steps[place].opname == "FOR_ITER")].offset for place in jumps}
+        unsure = [(first, steps[place].argval) for place, first in firsts.items()]
+        unsure += [(one.start, one.end) for one in getattr(bytecode, "exception_entries", ())]
+        line = 1
+        for step in steps:
+            line = (step.positions.lineno if step.positions else None) or line
+            sure = not any(first < step.offset < end for first, end in unsure)
+            yield from ((kind, name, line) for kind, name in self._of_step(step, sure=sure))
+
+    def _of_step(self, step: dis.Instruction, *, sure: bool) -> Iterator[tuple[str, str]]:
+        name = step.argval
+        if step.opname == "STORE_NAME":
+            yield ("set" if sure else "perhaps"), name
+        elif step.opname in _LOADS:
+            yield from (("used", each) for each in (name, *self._readers.get(name, ())))
+        elif step.opname == "LOAD_CONST" and isinstance(name, str):  # "lr" in globals()
+            yield "used", name
+        elif step.opname == "LOAD_CONST" and isinstance(name, CodeType):
+            yield from self._define(name)
+        if (step.opname in _LOADS and name in {"exec", "globals"}) or "STAR" in f"{step.opname} {step.argrepr}":
+            yield "perhaps", "*"
+
+    def _define(self, code: CodeType) -> Iterator[tuple[str, str]]:
+        """What a function reads is read when somebody names it; a class, a lambda, a comprehension at once."""
+        read = set(_read_in(code))
+        read |= {each for name in read for each in self._readers.get(name, ())}
+        at_once = code.co_name.startswith("<")
+        self._readers[code.co_name] = read
+        yield from (("used" if at_once else "reader", each) for each in read)
 
 
-class _Walk(ast.NodeVisitor):
-    """What is used and set, in the order in which Python does it."""
-
-    def __init__(self, readers: dict[str, set[str]]) -> None:
-        self.found: list[tuple[str, str, int, ast.expr | None]] = []
-        self._readers = readers
-        self._conditions = 0
-        self._hidden: list[set[str]] = []
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load) and not any(node.id in names for names in self._hidden):
-            self.found.append(("used", node.id, node.lineno, None))
-        elif isinstance(node.ctx, ast.Store) and not self._hidden:
-            self._set(node.id, node.lineno, None)
-
-    def visit_Compare(self, node: ast.Compare) -> None:
-        named = node.left.value if isinstance(node.left, ast.Constant) else None
-        if isinstance(named, str) and isinstance(node.ops[0], (ast.In, ast.NotIn)):  # "lr" in globals()
-            self.found.append(("used", named, node.lineno, None))
-            return
-        self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        self.visit(node.value)
-        for target in node.targets:
-            if isinstance(target, ast.Name) and not self._hidden:
-                self._set(target.id, node.lineno, node.value)
-            else:
-                self.visit(target)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if node.value is None:
-            return
-        self.visit(node.value)
-        if isinstance(node.target, ast.Name) and not self._hidden:
-            self._set(node.target.id, node.lineno, node.value)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        self.visit(node.value)
-        if isinstance(node.target, ast.Name):
-            self.found.append(("used", node.target.id, node.lineno, None))
-
-    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
-        self.visit(node.value)
-        self.visit(node.target)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id in _OPAQUE_CALLS:
-            self.found.append(("perhaps", "*", node.lineno, None))
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self._set((alias.asname or alias.name).partition(".")[0], node.lineno, None)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        for alias in node.names:
-            if alias.name == "*":
-                self.found.append(("perhaps", "*", node.lineno, None))
-            else:
-                self._set(alias.asname or alias.name, node.lineno, None)
-
-    def visit_If(self, node: ast.If | ast.While) -> None:
-        self.visit(node.test)
-        self._maybe([*node.body, *node.orelse])
-
-    visit_While = visit_If  # noqa: N815 - the name that ast asks for
-
-    def visit_For(self, node: ast.For) -> None:
-        self.visit(node.iter)
-        self.visit(node.target)
-        self._maybe([*node.body, *node.orelse])
-
-    def visit_Try(self, node: ast.Try) -> None:
-        self._maybe([*node.body, *node.handlers, *node.orelse, *node.finalbody])
-
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for each in (*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)):
-            self.visit(each)
-        self._define(node.name, node.args, node.body)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the name that ast asks for
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        self._define("", node.args, [node.body])
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        own = [each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
-        for each in (*node.decorator_list, *node.bases, *node.keywords):
-            self.visit(each)
-        for each in own:
-            self._define(node.name, each.args, each.body)
-        self._hidden.append(set())  # what is set in a class is its own
-        for each in node.body:
-            if each not in own:
-                self.visit(each)
-        self._hidden.pop()
-
-    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
-        self.visit(node.generators[0].iter)
-        stored = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        self._hidden.append(stored)
-        self.generic_visit(node)
-        self._hidden.pop()
-
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815
-
-    def _maybe(self, nodes: Iterable[ast.AST]) -> None:
-        self._conditions += 1
-        for node in nodes:
-            self.visit(node)
-        self._conditions -= 1
-
-    def _set(self, name: str, line: int, value: ast.expr | None) -> None:
-        self.found.append(("perhaps" if self._conditions else "set", name, line, value))
-
-    def _define(self, name: str, arguments: ast.arguments, body: Sequence[ast.AST]) -> None:
-        """What a function reads is read when somebody names it."""
-        inner = [node for each in body for node in ast.walk(each)]
-        local = {node.id for node in inner if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        local |= {one.arg for node in inner if isinstance(node, ast.arguments) for one in ast.walk(node)
-                  if isinstance(one, ast.arg)}  # fmt: skip
-        local |= {one.arg for one in ast.walk(arguments) if isinstance(one, ast.arg)}
-        local -= {one for node in inner if isinstance(node, ast.Global) for one in node.names}
-        read = {node.id: node.lineno for node in inner if isinstance(node, ast.Name) and node.id not in local}
-        known = set(read)
-        for each in read:
-            known |= self._readers.get(each, set())
-        self._readers[name] = known
-        self.found += [("reader", each, line, None) for each, line in read.items()]
-        if not name:
-            self.found += [("used", each, line, None) for each, line in read.items()]
+def _read_in(code: CodeType) -> Iterator[str]:
+    stored = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}  # a class's own
+    for step in dis.get_instructions(code):
+        if step.opname in _LOADS and step.argval not in stored:
+            yield step.argval
+        elif step.opname == "LOAD_CONST" and isinstance(step.argval, CodeType):
+            yield from _read_in(step.argval)

@@ -94,7 +94,7 @@ class Listening:
         if time.monotonic() < self._due:
             return None
         self._due = time.monotonic() + 1.0
-        newest = max((path.stat().st_mtime for path in self._folder.glob("*.notes")), default=math.inf)
+        newest = max((one.time for one in _notes(self._folder)), default=math.inf)
         found = self.heard() if time.time() - newest > _QUIET_S else None
         return found if found is not None and found.known_from != self._resolved.known_from else None
 
@@ -104,13 +104,14 @@ class Listening:
 
     def _of(self, told: Sequence[_Note]) -> ResolvedParameters:
         first = _merged(told, told[0].pid)
-        constants = {name: one for name, one in self._resolved.origins.items() if one == "constant"}
-        values = {name: self._resolved.values[name] for name in constants} | first.values
-        origins = constants | {
+        notebook = self._command.kind == "notebook"  # it has its own parameters; what it starts has more
+        kept = {name: one for name, one in self._resolved.origins.items() if notebook or one == "constant"}
+        values = first.values | {name: self._resolved.values[name] for name in kept}
+        origins = {
             name: "command line" if _is_in(name, first.given) else "default" if _is_in(name, first.defaults)
             else "the script" for name in first.values
-        }  # fmt: skip
-        remarks = [*_differing(told, first)]
+        } | kept  # fmt: skip
+        remarks = [*(self._resolved.remarks if notebook else ()), *_differing(told, first)]
         if first.cut:
             remarks.append("the script has more parameters than are kept")
         declared = replace(self._resolved.declared, style=first.style, remarks=())
@@ -123,8 +124,11 @@ class Listening:
 def _notes(folder: Path) -> Iterator[_Note]:
     kinds = {one.name: str(one.type).partition("[")[0] for one in fields(_Note)}
     for path in sorted(folder.glob("*.notes"))[:_MOST_FILES]:
-        with path.open("rb") as file:
-            lines = file.read(_MOST_BYTES).splitlines()
+        try:
+            with path.open("rb") as file:
+                lines = file.read(_MOST_BYTES).splitlines()
+        except OSError:
+            continue
         for line in lines:
             try:
                 found = ast.literal_eval(line.decode("ascii"))
