@@ -151,6 +151,18 @@ class TestOneTrainingOfSeveralLoggers:
         assert any(ids[0][:12] in remark or "mlflow" in remark for remark in merged.remarks)
         assert not bring(folder, settings).imported
 
+    def test_what_keras_logs_of_training_and_validation_is_one_run(self, folder: Path, settings: Settings) -> None:
+        write_events(folder / "logs" / "a" / "train", {"epoch_loss": [0.5, 0.25]})
+        write_events(folder / "logs" / "a" / "validation", {"epoch_loss": [0.75, 0.5]})
+        write_events(folder / "logs" / "b" / "train", {"epoch_loss": [0.5, 0.125]})
+
+        report = bring(folder, settings)
+
+        assert sorted((run.path.relative_to(folder).as_posix(), sorted(run.metrics)) for run in report.imported) == [
+            ("logs/a", ["train/epoch_loss", "validation/epoch_loss"]), ("logs/b/train", ["epoch_loss"]),
+        ]  # fmt: skip
+        assert not bring(folder, settings).imported
+
     def test_two_trainings_that_are_equal_to_the_last_digit_stay_two(self, folder: Path, settings: Settings) -> None:
         write_ultralytics(folder / "runs" / "a", settings={"name": "a"})
         write_ultralytics(folder / "runs" / "b", settings={"name": "b"})

@@ -45,7 +45,7 @@ def read_lightning_run(path: Path, root: Path) -> list[FinishedRun]:
     table = or_remark(lambda: read_csv_metrics(files[_METRICS]), remarks, None) if _METRICS in files else None
     remarks.extend(table.remarks if table else ())
     # Without the package `tensorboard` the table still counts.
-    logged = or_remark(lambda: read_events(events), remarks, EventRuns())
+    logged = or_remark(lambda: read_events(events, path), remarks, EventRuns())
     history = {**logged.history, **(table.metrics if table else {})}
     epochs = _epochs(history)
     status, why = _status({**logged.hparams, **params}, epochs, bool(history))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun, content_digest, kept_files, moment, plain_file
+from guardianflow.adapters.scan.findings import SPLITS
 from guardianflow.adapters.wrap.metrics.event_files import is_event_file, read_event_file
 from guardianflow.exceptions import InputError
 from guardianflow.runs.run_records import RunStatus
@@ -41,14 +42,19 @@ class EventRuns:
 
 
 def event_files(folder: Path, root: Path) -> list[Path]:
-    """The event files in a folder and in the folders that ``add_hparams`` puts below it, by name."""
+    """The event files of a run: its own and those that ``add_hparams`` puts below; else those of its splits."""
     found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if is_event_file(path.name)]
-    below = {path for path in found if path.parent != folder and not path.parent.name.replace(".", "").isdigit()}
-    return sorted(path for path in found if path not in below and plain_file(path, root))[:_MAX_FILES]
+    own = [path for path in found if path.parent == folder or path.parent.name.replace(".", "").isdigit()]
+    kept = own or [path for path in found if path.parent.name.lower() in SPLITS]
+    return sorted(path for path in kept if plain_file(path, root))[:_MAX_FILES]
 
 
-def read_events(files: Iterable[Path]) -> EventRuns:
-    """Read event files as one run.
+def read_events(files: Iterable[Path], folder: Path) -> EventRuns:
+    """Read event files as one run; those of ``validation`` and the like have its name before theirs.
+
+    Args:
+        files: The files.
+        folder: The run's folder.
 
     Raises:
         InputError: None of them can be read.
@@ -61,8 +67,9 @@ def read_events(files: Iterable[Path]) -> EventRuns:
         except InputError as error:
             found.remarks.append(str(error))
             continue
+        split = path.parent.name if path.parent != folder and path.parent.name.lower() in SPLITS else ""
         for name, points in events.metrics.items():
-            found.history.setdefault(name, []).extend(points)
+            found.history.setdefault(f"{split}/{name}" if split else name, []).extend(points)
         found.hparams.update(events.hparams)
         times = [found.started, found.ended, events.started, events.ended]
         known = [time for time in times if time is not None]
@@ -90,7 +97,7 @@ def read_tensorboard_run(path: Path, root: Path) -> list[FinishedRun]:
     files = event_files(path, root)
     if not files:
         raise InputError(f"{printable(path)} holds no event file of TensorBoard")
-    found = read_events(files)
+    found = read_events(files, path)
     if not found.history and not found.hparams and found.started is None:
         raise InputError(
             f"{printable(path)}: its event files hold nothing that can be read; {'; '.join(found.remarks)}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from guardianflow.adapters.wrap.parameters.script_parameters import Declared
 
 __all__ = [
-    "EVALUATION", "EXPORT", "INFERENCE", "ROLES", "RUN_KINDS", "TRAINING",
+    "EVALUATION", "EXPORT", "INFERENCE", "ROLES", "RUN_KINDS", "SPLITS", "TRAINING",
     "FoundDataset", "FoundRun", "FoundScript", "FoundWeights", "Reason", "ScanReport", "SkippedFile",
 ]  # fmt: skip
 
@@ -23,6 +23,8 @@ EVALUATION = "evaluation"
 EXPORT = "export"
 ROLES = (TRAINING, INFERENCE, EVALUATION, EXPORT)
 RUN_KINDS = ("ultralytics", "yolov5", "lightning", "tensorboard", "mlflow")
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "eval", "test"})
+"""Folders in which one training's event files lie for each part of its data, as Keras' callback writes them."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from guardianflow.adapters.scan.bytes import read_start
-from guardianflow.adapters.scan.findings import FoundRun, Reason
+from guardianflow.adapters.scan.findings import SPLITS, FoundRun, Reason
 from guardianflow.adapters.scan.walk import SeenFolder
 
 __all__ = ["find_runs"]
@@ -28,7 +30,7 @@ def find_runs(folder: SeenFolder) -> list[FoundRun]:
     databases = [found for name in folder.files if (found := _mlflow_database(folder, name))]
     for look in _KINDS:
         if found := look(folder):
-            folder.in_run = found.kind != "tensorboard"
+            folder.in_run = found.kind != "tensorboard" or not any(map(_EVENTS.match, folder.files))
             return [*databases, found]
     name = folder.name.lower()
     folder.in_run = name in _MLFLOW_FOLDERS  # without meta.yaml: the artifacts of runs that a database knows
@@ -124,9 +126,27 @@ def _mlflow_database(folder: SeenFolder, name: str) -> FoundRun | None:
 
 def _tensorboard(folder: SeenFolder) -> FoundRun | None:
     events = [name for name in folder.files if _EVENTS.match(name)]
+    if not events and (splits := _splits(folder)):
+        return _found(folder, "tensorboard", [Reason(f"event files in {', '.join(splits)}", 0.8)])
     if not events or _HPARAMS_FOLDER.fullmatch(folder.name):
         return None
     return _found(folder, "tensorboard", [Reason(f"{len(events)} TensorBoard event file{'s'[: len(events) > 1]}", 0.8)])
+
+
+def _splits(folder: SeenFolder) -> list[str]:
+    """The folders of a training's splits with event files in them, where there are no folders but these."""
+    if len(folder.folders) < 2 or not all(name.lower() in SPLITS for name in folder.folders):
+        return []
+    found = [name for name in folder.folders if any(map(_EVENTS.match, _some_names(folder.at(name))))]
+    return found if len(found) > 1 else []
+
+
+def _some_names(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in islice(entries, _PEEKED)]
+    except OSError:
+        return []
 
 
 _KINDS: tuple[Callable[[SeenFolder], FoundRun | None], ...] = (_ultralytics, _yolov5, _lightning, _mlflow, _tensorboard)
