@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.csv_columns import decimal_comma
 from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, PLACES, LineForm
@@ -46,8 +47,7 @@ _Found = list[tuple[str, float]]
 _Search = Callable[[bytes, int], re.Match[bytes] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
+class _Figure(NamedTuple):
     """Where a figure and the words of its name stand, and how these make a name."""
 
     form: LineForm
@@ -56,13 +56,6 @@ class _Figure:
     mark: str = ""  # the sign of a pair, with the blanks around it
     whole: bool = False
     group: str = ""
-
-    def name(self, line: str) -> str:
-        """What it is called in the tracking; empty where the words name no metric."""
-        if self.mark:
-            start, end = self.names[0]
-            return pair_name(line[start:end], self.mark, self.whole)
-        return _name(self.form, self.group, *(line[start:end] for start, end in self.names))
 
 
 @dataclass(slots=True)
@@ -81,11 +74,12 @@ class _Plan:
     def read(self, line: str) -> _Found:
         """The figures of a line, by kept name."""
         found: _Found = []
-        for figure in self.figures:
-            if name := figure.name(line):
-                start, end = figure.value
+        for form, names, (start, end), mark, whole, group in self.figures:
+            texts = [line[left:right] for left, right in names]
+            name = pair_name(texts[0], mark, whole) if mark else _name(form, group, *texts)
+            if name:
                 value = _value(line[start:end], name)
-                if value is not None and value != figure.form.void:
+                if value is not None and value != form.void:
                     found.append((name, value))
         return found
 
