@@ -203,6 +203,19 @@ def test_secrets_and_odd_values_are_kept_as_little_as_others(settings: Settings,
     assert not [path for path in result.folder.rglob("*.json") if "hunter2" in path.read_text()]
 
 
+def test_what_a_script_writes_into_the_notes_is_believed_as_little_as_it_fits(settings: Settings, folder: Path) -> None:
+    text = (
+        "import argparse, os, pathlib\n"
+        "notes = pathlib.Path(os.environ['GUARDIANFLOW_NOTES'])\n"
+        "os.mkfifo(notes / '1.notes')\n(notes / '2.notes').symlink_to('/dev/zero')\n"
+        "(notes / '3.notes').write_bytes(b'[' * 9_000_000)\n(notes / '4.notes').write_text('{\"values\": 1}\\n()\\n')\n"
+        "p = argparse.ArgumentParser()\np.add_argument('--lr', type=float)\np.parse_args()\n"
+    )
+    (folder / "t.py").write_text(text)
+    result = GenericWrapper("people", "t.py", folder, ["--lr", "3"], settings=settings).run()
+    assert (result.ok, result.parameters) == (True, {"lr": 3.0})
+
+
 # -- whatever parses ------------------------------------------------------------------------------
 
 PARSERS = {

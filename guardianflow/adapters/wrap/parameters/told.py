@@ -27,7 +27,8 @@ __all__ = ["Listening"]
 _HOOK = Path(__file__).parents[1] / "hook"
 _FOLDER = "GUARDIANFLOW_NOTES"
 _MOST_FILES = 1_000
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = 8 << 20
+_LONGEST_LINE = 1 << 19
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python[\d.]+)[/\\]|^<|^$")
 _PROGRAMS = {"bin", "Scripts"}
 _SHOWN = 5
@@ -94,8 +95,11 @@ class Listening:
         if time.monotonic() < self._due:
             return None
         self._due = time.monotonic() + 1.0
-        newest = max((one.time for one in _notes(self._folder)), default=math.inf)
-        found = self.heard() if time.time() - newest > _QUIET_S else None
+        found = (
+            self.heard()
+            if time.time() - max(map(_changed, _files(self._folder)), default=math.inf) > _QUIET_S
+            else None
+        )
         return found if found is not None and found.known_from != self._resolved.known_from else None
 
     def close(self) -> None:
@@ -121,14 +125,28 @@ class Listening:
         return with_files(with_words(resolved, words), [*self._command.args, *first.argv, *given], self._working_dir)
 
 
+def _files(folder: Path) -> list[Path]:
+    """The files of notes; whatever else a script may have put there (a pipe would block) is none."""
+    return [path for path in sorted(folder.glob("*.notes"))[:_MOST_FILES] if path.is_file()]
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return math.inf
+
+
 def _notes(folder: Path) -> Iterator[_Note]:
     kinds = {one.name: str(one.type).partition("[")[0] for one in fields(_Note)}
-    for path in sorted(folder.glob("*.notes"))[:_MOST_FILES]:
+    left = _MOST_BYTES
+    for path in _files(folder):
         try:
             with path.open("rb") as file:
-                lines = file.read(_MOST_BYTES).splitlines()
+                lines = [line for line in file.read(left).splitlines() if len(line) <= _LONGEST_LINE]
         except OSError:
             continue
+        left -= sum(map(len, lines))
         for line in lines:
             try:
                 found = ast.literal_eval(line.decode("ascii"))
