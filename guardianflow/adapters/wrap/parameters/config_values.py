@@ -19,7 +19,7 @@ from guardianflow.files.yaml_safety import yaml_leaves
 from guardianflow.text.names import free_name
 from guardianflow.text.printable import printable
 
-__all__ = ["MAX_CONFIG_BYTES", "MAX_LEAVES", "ConfigValues", "config_files", "read_config_files"]
+__all__ = ["MAX_CONFIG_BYTES", "MAX_LEAVES", "ConfigValues", "config_files", "leaves", "read_config_files"]
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_LEAVES = 300
@@ -88,7 +88,7 @@ def read_config_files(paths: Iterable[Path]) -> ConfigValues:
         stems.add(stem)
         files.append(path)
         remarks += bad
-        taken = {f"config.{stem}.{name}": _leaf(value) for name, value in found[:MAX_LEAVES]}
+        taken = {f"config.{stem}.{name}".removesuffix("."): _leaf(value) for name, value in found[:MAX_LEAVES]}
         result.values |= taken
         result.origins |= dict.fromkeys(taken, f"config {path.name}")
         if len(found) > MAX_LEAVES:
@@ -110,9 +110,9 @@ def _read(path: Path) -> tuple[list[tuple[str, Any]], list[str]]:
     try:
         text = content.decode("utf-8-sig")
         if suffix == ".json":
-            return list(_leaves(json.loads(text))), []
+            return list(leaves(json.loads(text))), []
         if suffix == ".toml":
-            return list(_leaves(tomllib.loads(text))), []
+            return list(leaves(tomllib.loads(text))), []
         parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         parser.optionxform = str  # type: ignore[assignment,method-assign] # names keep their capitals
         parser.read_string(text)
@@ -123,10 +123,10 @@ def _read(path: Path) -> tuple[list[tuple[str, Any]], list[str]]:
         raise InputError(f"the config file {printable(path)} can't be read: {reason}; correct it") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}
     read = {name: {key: text and typed(text) for key, text in one.items()} for name, one in sections.items()}
-    return list(_leaves({**parser.defaults(), **read})), []
+    return list(leaves({**parser.defaults(), **read})), []
 
 
-def _leaves(data: Any) -> Iterator[tuple[str, Any]]:
+def leaves(data: Any) -> Iterator[tuple[str, Any]]:
     """Names and values in the file's order, without recursion: a file may be nested deeper than Python's stack."""
     stack: list[tuple[str, Any]] = [("", data)]
     while stack:

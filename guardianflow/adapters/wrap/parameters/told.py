@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.commands import Command
+from guardianflow.adapters.wrap.parameters.config_values import leaves
 from guardianflow.adapters.wrap.parameters.script_parameters import (
     ResolvedParameters,
     launcher_words,
@@ -151,7 +152,7 @@ def _notes(folder: Path) -> Iterator[_Note]:
             try:
                 found = ast.literal_eval(line.decode("ascii"))
                 note = {name: found[name] for name, kind in kinds.items() if type(found[name]).__name__ == kind}
-                yield _Note(**{**note, "values": _flat(note["values"])})
+                yield _Note(**{**note, "values": dict(leaves(note["values"]))})
             except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
                 continue  # half a line of a process that was killed, or none of ours
 
@@ -208,16 +209,3 @@ def _differing(told: Sequence[_Note], first: _Note) -> Iterator[str]:
 def _is_in(name: str, names: Sequence[str]) -> bool:
     """Whether a name, or the mapping that it is a leaf of, is among the names."""
     return any(name == one or name.startswith(f"{one}.") for one in names)
-
-
-def _flat(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Leaves under dotted names, in their order."""
-    flat: dict[str, Any] = {}
-    stack = [(str(name), value) for name, value in reversed(list(values.items()))]
-    while stack:
-        name, value = stack.pop()
-        if isinstance(value, dict) and value:
-            stack += [(f"{name}.{key}", item) for key, item in reversed(list(value.items()))]
-        else:
-            flat[name] = value
-    return flat
