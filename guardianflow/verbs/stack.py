@@ -14,7 +14,7 @@ from guardianflow.verbs.frame import Json, verb
 
 if TYPE_CHECKING:
     from guardianflow.stack.compose import Stack
-    from guardianflow.stack.native import Seen
+    from guardianflow.stack.keeper import Seen
 
 __all__ = ["stack_app"]
 

@@ -301,7 +301,7 @@ def test_a_stack_that_cant_come_up_says_which_service_and_why(tmp_path: Path) ->
     compose.write_text(compose.read_text().replace("stack, prepare]", "stack, no-such-step]"), encoding="utf-8")
     with pytest.raises(AssertionError, match=r"prepare ended with exit code 2.*No such command"):
         team.run("stack", "up")
-    keeper = next(pid for pid in team.processes if "guardianflow.stack.native" in psutil.Process(pid).cmdline())
+    keeper = next(pid for pid in team.processes if "guardianflow.stack.keeper" in psutil.Process(pid).cmdline())
     os.kill(keeper, signal.SIGKILL)  # what it started is told to end, and found by its mark
     team.remove()
     assert team.processes == []
