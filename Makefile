@@ -52,7 +52,7 @@ dashboard: set-up-lab ## Show the sites, alerts and advice as pages on http://12
 	@$(BIN)/guardianflow dashboard $(ARGS)
 
 stack: set-up-stack ## Run the team's stack without Docker: PostgreSQL, SeaweedFS, MLflow, the API, the pages (docs/DEPLOY.md)
-	@$(BIN)/guardianflow stack init && $(BIN)/guardianflow stack up $(ARGS)
+	@$(BIN)/guardianflow stack init guardianflow-work && $(BIN)/guardianflow stack up guardianflow-work $(ARGS)
 
 mlflow: set-up-base ## Browse runs and models in MLflow's pages on http://127.0.0.1:5000
 	@uri="$$($(BIN)/python -c 'from guardianflow import Settings; print(Settings().mlflow_tracking_uri)')"; \

@@ -27,6 +27,12 @@ from tests.services.postgres import PostgresServer  # noqa: E402
 from tests.trainings import tiny_data, trained, training_settings  # noqa: E402, F401 - fixtures
 
 
+def pytest_sessionstart() -> None:
+    """A ``.env`` of the checkout (``guardianflow stack init`` makes one) would have tests write to its servers."""
+    if (Path(_ROOT) / ".env").exists():
+        pytest.exit(f"{_ROOT}/.env names servers that the tests would write to; move it away while they run", 2)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is of the long form alone is left to ``make test-fire``; files whose tests may take longest come first."""
     if not os.environ.get("GUARDIANFLOW_FIRE"):
