@@ -30,6 +30,7 @@ from tests.test_whole_way import (
     PATIENCE_S,
     RULES,
     SAMPLE,
+    SIDE,
     SITE,
     TRAIN,
     draw,
@@ -240,7 +241,15 @@ def _a_training_goes_on_while_each_service_is_killed(team: Team) -> None:
 
 
 def _from_the_figures_to_a_better_champion(team: Team, pictures: Path, request: pytest.FixtureRequest) -> None:
-    assert team.run("promote", MODEL)["version"] == "1"
+    promotion = team.start("promote", MODEL)
+    said, _ = promotion.communicate()
+    if promotion.returncode == 3:  # MLflow was away when the training ended: what it would have noted is gathered
+        assert "was never evaluated as it is served" in said
+        data = str(pictures / "data.yaml")
+        measured = ("--backends", "torch", "--precision", "fp32", "--imgsz", str(SIDE), "--seconds", "0.2")
+        team.run("infer", "--model", f"models:/{MODEL}/1", "--data", data, *measured, "--direct")
+        said = json.dumps(team.run("promote", MODEL))
+    assert json.loads(said)["version"] == "1"
     first = team.run("run", "site.yaml", "--direct")["metrics"]  # models:/…@champion, out of S3
     assert first["map50"] < BOUND
     join(draw(team.folder / "labelled since", 3, train=160, val=32), pictures)
