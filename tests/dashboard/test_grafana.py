@@ -28,6 +28,7 @@ from guardianflow.dashboard.alerts import AlertEngine, AlertRules
 from guardianflow.dashboard.fleet import fleet
 from guardianflow.exceptions import ConfigError
 from guardianflow.runs.run_records import ProcessIdentity, RunRecord, RunRecords
+from guardianflow.state.database import Database
 from guardianflow.state.reading import MLFLOW, STATE, grant_reading
 from guardianflow.state.tables import metadata, model_evaluations, model_events, model_states, model_versions
 from tests.dashboard.site_scene import Scene
@@ -97,6 +98,7 @@ class Stack:
             server.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{self.password}'")
         server.execute(f"ALTER DATABASE {self.names['guardianflow']} OWNER TO {self.owner}")
         self.now = datetime.now(UTC)
+        Database.open(self.url("guardianflow", self.owner)).make()
         self.scene = Scene(folder, self.now, url=self.url("guardianflow", self.owner))
         self.grant()
 
