@@ -166,6 +166,8 @@ def test_a_team_works_on_a_stack_whose_services_are_killed_and_takes_it_elsewher
     assert team.processes == []
     assert free(first_port)
 
+    if not os.environ.get("GUARDIANFLOW_FIRE"):
+        return  # the way back is of the long form: a second stack takes a minute and a half
     other = Team(tmp_path / "elsewhere", quiet_ports())
     try:
         other.run("stack", "up")
