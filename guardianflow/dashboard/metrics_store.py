@@ -20,8 +20,9 @@ from guardianflow.core.config import Settings, mask_secrets
 from guardianflow.core.metrics import MetricRecord, SaveReport
 from guardianflow.dashboard import aggregates
 from guardianflow.dashboard.aggregates import Filter, Labelled, Moment, Where, check_text, conditions
-from guardianflow.dashboard.export import write_parquet
+from guardianflow.dashboard.export import upload, write_parquet
 from guardianflow.exceptions import ConfigError, InputError, NotFoundError
+from guardianflow.files.scratch import ScratchFolder
 from guardianflow.state.database import Database, metric_records
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ class MetricsStore:
         They pass through in pieces, so memory stays small, and the file is there whole or not at all.
 
         Args:
-            target: The file, whose folder exists; one that is there is replaced.
+            target: The file, whose folder exists, or ``s3://bucket/key``; what is there is replaced.
             where: Filters.
 
         Returns:
@@ -269,6 +270,12 @@ class MetricsStore:
         Raises:
             InputError: The file can't be written there.
         """
+        if str(target).startswith("s3://"):
+            Settings().export()
+            with ScratchFolder("export") as folder:
+                rows_there = self.export_to_parquet(folder / "measurements.parquet", **where)
+                upload(folder / "measurements.parquet", str(target), os.environ)
+            return rows_there
         query = _select(where, include_invalid=True).order_by(*_TIME_ORDER)
         with (
             self.database.read() as connection,

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow import __version__
+from guardianflow.dashboard.export import s3_client
 from guardianflow.exceptions import ConfigError, GuardianFlowError, InputError, NotFoundError, RefusedError
 from guardianflow.files.content import hash_file
 from guardianflow.files.run_folder import write_json
 from guardianflow.stack.compose import Stack
 from guardianflow.stack.postgres import find_client
-from guardianflow.stack.preparing import BUCKET, DATABASES, prepare, psycopg_connection, s3_client
+from guardianflow.stack.preparing import BUCKET, DATABASES, prepare, psycopg_connection
 
 __all__ = ["Copied", "back_up", "restore"]
 

@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 
 from guardianflow.core.config import Settings
 from guardianflow.core.registry import ModelRegistry
+from guardianflow.dashboard.export import s3_client
 from guardianflow.exceptions import GuardianFlowError, RunFailedError
 from guardianflow.files.run_folder import write_text
 from guardianflow.runs.tracking import TrackedRun
 from guardianflow.stack.compose import Stack
-from guardianflow.stack.preparing import BUCKET, s3_client
+from guardianflow.stack.preparing import BUCKET
 from guardianflow.state.database import Database
 from guardianflow.vision.serving import Serving
 

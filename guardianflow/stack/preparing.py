@@ -17,6 +17,7 @@ from typing import Any
 
 from guardianflow._imports import require
 from guardianflow.core.config import ENV_FILE
+from guardianflow.dashboard.export import s3_client
 from guardianflow.dashboard.keys import Keys
 from guardianflow.exceptions import ConfigError, InputError, NotFoundError
 from guardianflow.files.run_folder import write_text
@@ -25,7 +26,7 @@ from guardianflow.stack.compose import COMPOSE_FILE
 from guardianflow.state import reading
 from guardianflow.state.database import Database
 
-__all__ = ["BUCKET", "DATABASES", "init_stack", "make_secrets", "prepare", "psycopg_connection", "s3_client"]
+__all__ = ["BUCKET", "DATABASES", "init_stack", "make_secrets", "prepare", "psycopg_connection"]
 
 BUCKET = "mlflow"
 DATABASES = {"guardianflow": "guardianflow", "mlflow": "mlflow", "mlflow_auth": "mlflow"}
@@ -241,21 +242,6 @@ def _bucket(environment: Mapping[str, str] | None) -> list[str]:
         return []
     client.create_bucket(Bucket=BUCKET)
     return [f"made the bucket {BUCKET}"]
-
-
-def s3_client(environment: Mapping[str, str]) -> Any:
-    """A client with the endpoint and the key that the environment names; it gives up after seconds, not minutes."""
-    boto3 = require("boto3", extra="stack", purpose="the object store")
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3",
-        endpoint_url=environment.get("MLFLOW_S3_ENDPOINT_URL"),
-        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
-        region_name=environment.get("AWS_DEFAULT_REGION") or "us-east-1",
-        config=Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"}),
-    )
 
 
 def _need(name: str, environment: Mapping[str, str] | None) -> str:

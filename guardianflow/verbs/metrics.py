@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -171,7 +170,7 @@ def compare(
 @metrics_app.command("export")
 @verb
 def export(
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet file; one that is there is replaced.")],
+    target: Annotated[str, typer.Argument(metavar="FILE", help="Parquet file, or s3://bucket/key; it is replaced.")],
     metric: MetricNames = None,
     model: OfModel = None,
     site: OfSite = None,

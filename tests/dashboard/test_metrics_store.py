@@ -87,3 +87,12 @@ def test_a_url_and_a_database_together_are_refused(tmp_path):
     url = sqlite_url(tmp_path / "x.db")
     with pytest.raises(ConfigError, match="not both"):
         MetricsStore(url, database=Database.open(url))
+
+
+@pytest.mark.parametrize("target", ["s3://", "s3://bucket", "s3://bucket/folder/", "s3://bucket/figures.parquet"])
+def test_an_object_that_cant_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(InputError, match="names no object|can't be written: Could not connect"):
+        MetricsStore(f"sqlite:///{tmp_path}/state.db").export_to_parquet(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import psutil
 import pytest
 
 from guardianflow import Reporter
+from guardianflow.dashboard.export import s3_client
 from guardianflow.processes.tree import marked
 from tests.browser.conftest import START, browser  # noqa: F401 - a fixture
 from tests.test_whole_way import (
@@ -285,6 +288,11 @@ def _from_the_figures_to_a_better_champion(team: Team, pictures: Path, request: 
         assert done["actor"].startswith("owner-")
     second = team.run("run", "site.yaml", "--direct")["metrics"]
     assert second["map50"] > BOUND
+
+    stored = team.run("metrics", "export", "s3://mlflow/figures.parquet")
+    store = s3_client({**team.values, "MLFLOW_S3_ENDPOINT_URL": team.url("S3_PORT")})
+    kept = store.get_object(Bucket="mlflow", Key="figures.parquet")["Body"].read()
+    assert len(pd.read_parquet(io.BytesIO(kept))) == stored["rows"] >= 2
 
     chromium: Any = request.getfixturevalue("browser")  # without one the rest is skipped, and says so
     page, token = f"{team.url('PAGES_PORT')}/voila/render/fleet.ipynb", team.values["GUARDIANFLOW_PAGES_TOKEN"]
