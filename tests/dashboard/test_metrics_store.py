@@ -6,13 +6,14 @@ import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from guardianflow.core.config import sqlite_url
 from guardianflow.core.metrics import MetricRecord
 from guardianflow.dashboard.metrics_store import MetricsStore
-from guardianflow.exceptions import ConfigError, TrackingUnavailableError
+from guardianflow.exceptions import ConfigError, InputError, TrackingUnavailableError
 from guardianflow.state.database import Database
 from guardianflow.testing.store_suite import MetricsStoreSuite
 
@@ -94,5 +95,5 @@ def test_an_object_that_cant_be_written_says_so(tmp_path: Path, monkeypatch: pyt
     for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
-    with pytest.raises(InputError, match="names no object|can't be written: Could not connect"):
+    with pytest.raises(InputError, match=r"names no object|can't be written: Could not connect"):
         MetricsStore(f"sqlite:///{tmp_path}/state.db").export_to_parquet(target)
