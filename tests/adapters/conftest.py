@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from guardianflow.core.config import Settings
+
 _REAL_DATA = Path(os.environ.get("GUARDIANFLOW_REAL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
@@ -36,3 +38,18 @@ def some_photographs() -> Callable[[Path, int], Path]:
         return target / "data.yaml"
 
     return copy
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mlflow_sqlite_template: Path) -> Settings:
+    work = tmp_path / "작업 work"
+    work.mkdir()
+    (work / "mlflow.db").write_bytes(mlflow_sqlite_template.read_bytes())
+    return Settings(work_dir=work, gate="off")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "사람의 scripts"
+    place.mkdir()
+    return place

@@ -28,21 +28,6 @@ from tests.small_onnx import detector, with_weights_beside
 SCRIPTS = Path(__file__).with_name("wrapped")
 
 
-@pytest.fixture
-def settings(tmp_path: Path, mlflow_sqlite_template: Path) -> Settings:
-    work = tmp_path / "작업 work"
-    work.mkdir()
-    (work / "mlflow.db").write_bytes(mlflow_sqlite_template.read_bytes())
-    return Settings(work_dir=work, gate="off")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "사람의 scripts"
-    place.mkdir()
-    return place
-
-
 def script(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")

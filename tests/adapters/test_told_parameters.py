@@ -32,21 +32,6 @@ SEEN = (
 )
 
 
-@pytest.fixture
-def settings(tmp_path: Path, mlflow_sqlite_template: Path) -> Settings:
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "mlflow.db").write_bytes(mlflow_sqlite_template.read_bytes())
-    return Settings(work_dir=work, gate="off")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "사람의 scripts"
-    place.mkdir()
-    return place
-
-
 def both(
     settings: Settings, folder: Path, files: dict[str, str], program: str, *words: str, **options: Any
 ) -> WrapResult:
