@@ -17,6 +17,7 @@ WRAP = ROOT / "docs" / "WRAP.md"
 
 
 @pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.timeout(900)
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     folder = tmp_path / "처음 first"

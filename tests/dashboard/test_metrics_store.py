@@ -43,7 +43,7 @@ class TestOnSqlite(MetricsStoreSuite):
         with database.write() as other:
             other.exec_driver_sql("SELECT 1")
             script = (
-                "import sys\nfrom guardianflow.state import database\ndatabase.BUSY_SECONDS = 0.2\n"
+                "import sys\nfrom guardianflow.state import sqlite_engine\nsqlite_engine.BUSY_SECONDS = 0.2\n"
                 "from guardianflow.core.metrics import MetricRecord\n"
                 "from guardianflow.dashboard.metrics_store import MetricsStore\n"
                 "from guardianflow.exceptions import TrackingUnavailableError\nfrom datetime import datetime, UTC\n"

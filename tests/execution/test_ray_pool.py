@@ -46,6 +46,8 @@ class TestRayPool(ExecutorSuite):
         return lambda **options: make_pool(ray_cluster.settings, executor="ray", address=ray_cluster.address, **options)
 
 
+@pytest.mark.slow
+@pytest.mark.fire
 @pytest.mark.services
 @pytest.mark.timeout(900)
 def test_a_plan_whose_node_is_killed_is_done_on_another(ray_cluster: RayCluster, tmp_path: Path, caplog) -> None:
