@@ -270,6 +270,30 @@ def test_each_parser_tells_its_final_values(name: str, settings: Settings, folde
     assert (result.parameters, known_from(result)[0]) == (expected, ITSELF)
 
 
+LIGHTNING = """
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import LightningCLI
+
+class Model(LightningModule):
+    def __init__(self, width: int = 64, lr: float = 0.1):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, width)
+
+LightningCLI(Model, run=False)
+"""
+
+
+def test_lightnings_command_line_tells_the_models_and_the_trainers(settings: Settings, folder: Path) -> None:
+    (folder / "t.py").write_text(LIGHTNING, encoding="utf-8")
+    words = ["--model.lr", "3", "--trainer.max_epochs", "2"]
+    result = GenericWrapper("people", "t.py", folder, words, settings=settings).run()
+    assert result.ok, result.output
+    expected = {"model.lr": 3.0, "model.width": 64, "trainer.max_epochs": 2, "trainer.devices": "auto"}
+    assert {name: result.parameters[name] for name in expected} == expected
+    assert known_from(result)[0] == ITSELF
+
+
 def test_a_start_costs_a_script_next_to_nothing(tmp_path: Path) -> None:
     hook = Path(__file__).parents[2] / "guardianflow" / "adapters" / "wrap" / "hook"
     environment = _plain() | {"PYTHONPATH": str(hook), "GUARDIANFLOW_NOTES": str(tmp_path)}
