@@ -35,7 +35,7 @@ def init(folder: Folder = Path(), json: Json = False) -> None:
     """Make docker-compose.yml where it is missing, and .env with new passwords."""
     from guardianflow.console import print_json, say
     from guardianflow.stack.preparing import init_stack
-    from guardianflow.text.command_lines import command, typed
+    from guardianflow.text.command_lines import command
 
     written = init_stack(folder)
     if json:
@@ -43,8 +43,9 @@ def init(folder: Folder = Path(), json: Json = False) -> None:
         return
     for path in written:
         say(f"wrote     {path}")
-    say("nothing was missing" if not written else "the passwords are in .env; nobody else can read it, git ignores it")
-    say(f"start it  {typed(command('stack', 'up'))}   (with Docker: docker compose up -d --build)")
+    secret = f"the passwords are in {folder / '.env'}; nobody else can read it, git ignores it"
+    say(secret if written else "nothing was missing")
+    say(f"start it  {command('stack', 'up', *_elsewhere(folder))}   (with Docker, there: docker compose up -d --build)")
 
 
 @stack_app.command("up")
@@ -69,7 +70,7 @@ def up(
         print_json({"services": [row.to_dict() for row in seen]})
         return
     print_table(_COLUMNS, _rows(seen))
-    for line in _doors(stack):
+    for line in _doors(stack, folder):
         say(line)
 
 
@@ -187,11 +188,19 @@ def _rows(seen: list[Seen]) -> list[tuple[object, ...]]:
     ]
 
 
-def _doors(stack: Stack) -> list[str]:
-    host, values = stack.host, stack.environment
+def _doors(stack: Stack, folder: Path) -> list[str]:
+    from guardianflow.text.command_lines import command
+
+    host, values, secrets = stack.host, stack.environment, folder / ".env"
+    check = command("stack", "check", *_elsewhere(folder))
     return [
-        f"the pages   http://{host}:{values['PAGES_PORT']}/?token=…   (GUARDIANFLOW_PAGES_TOKEN in .env)",
-        f"MLflow      http://{host}:{values['MLFLOW_PORT']}   (MLFLOW_TRACKING_USERNAME and …_PASSWORD in .env)",
-        f"the API     http://{host}:{values['API_PORT']}/api/health   (keys: STACK_OWNER_KEY in .env)",
-        "every guardianflow command in this folder uses the stack now; look at it: guardianflow stack check",
+        f"the pages   http://{host}:{values['PAGES_PORT']}/?token=…   (GUARDIANFLOW_PAGES_TOKEN in {secrets})",
+        f"MLflow      http://{host}:{values['MLFLOW_PORT']}   (MLFLOW_TRACKING_USERNAME and …_PASSWORD in {secrets})",
+        f"the API     http://{host}:{values['API_PORT']}/api/health   (keys: STACK_OWNER_KEY in {secrets})",
+        f"every guardianflow command in {secrets.absolute().parent} uses the stack now; look at it: {check}",
     ]
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """What a command says of a stack that isn't the current folder's."""
+    return [] if folder.resolve() == Path.cwd() else [str(folder)]
