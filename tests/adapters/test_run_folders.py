@@ -221,7 +221,8 @@ class TestYolov5:
 
         assert run.parameters["batch_size"] == 16
         assert run.last["map50"] == 0.623
-        assert any("hyp.yaml" in remark for remark in run.remarks)
+        assert run.parameters["lr0"] == ["true"]  # as text: no object is built
+        assert any("results.csv" in remark for remark in run.remarks)
 
     @pytest.mark.parametrize("table", ["results.csv", "results.txt"])
     def test_the_scan_knows_it_and_takes_nothing_below_it_for_another(self, tmp_path: Path, table: str) -> None:
@@ -312,20 +313,16 @@ class TestUltralytics:
     @pytest.mark.parametrize(
         ("epochs", "changes", "plot", "status", "remark"),
         [
-            (0, {}, False, "FAILED", "before its first epoch"),
+            (0, {}, False, "FAILED", "before its first figure"),
             (2, {}, False, "KILLED", "2 of 5 epochs"),
             (2, {}, True, "FINISHED", "stopped by itself"),
-            (3, {"patience": 1}, False, "FINISHED", "nothing better"),
             (5, {}, False, "FINISHED", ""),
-            (0, {"mode": "val"}, False, "FINISHED", "mode val"),
-            (0, {"mode": "predict"}, False, "FINISHED", "mode predict"),
         ],
     )
     def test_how_it_ended_is_said_as_far_as_the_files_know(
         self, tmp_path: Path, epochs: int, changes: dict[str, object], plot: bool, status: str, remark: str
     ) -> None:
-        # With this seed the first epoch is the best.
-        folder = write_ultralytics(tmp_path / "train", epochs=epochs, asked=5, settings=changes, plot=plot, seed=20)
+        folder = write_ultralytics(tmp_path / "train", epochs=epochs, asked=5, settings=changes, plot=plot)
 
         run = read(folder, "ultralytics")
 
@@ -374,7 +371,7 @@ class TestUltralytics:
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"\xff\xfe\x00bad", b"a: &a [1]\nb: [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n", b"[" * 5000, b"- a\n- b\n",
+        [b"", b"\xff\xfe\x00bad", b"[" * 5000, b"- a\n- b\n",
          b"!!python/object/apply:os.system ['touch /tmp/q/owned']\n"],
     )  # fmt: skip
     def test_settings_that_cant_be_read_are_a_remark_beside_the_curves(self, tmp_path: Path, content: bytes) -> None:
@@ -416,7 +413,7 @@ class TestUltralytics:
     def test_a_folder_without_either_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
 
-        with pytest.raises(InputError, match=r"neither args.yaml nor results.csv"):
+        with pytest.raises(InputError, match=r"nothing that can be read of args.yaml, results.csv"):
             read(tmp_path / "empty", "ultralytics")
 
     def test_the_digest_goes_by_content_and_the_stem_stays_while_it_grows(self, tmp_path: Path) -> None:
@@ -459,13 +456,14 @@ class TestLightning:
         assert run.started.timestamp() == 1_700_000_000
 
     def test_objects_in_hparams_are_never_built(self, tmp_path: Path) -> None:
-        folder = write_lightning(tmp_path / "version_0", hparams="model: !!python/object:os.path {}\n")
+        hparams = f"model: !!python/object/apply:os.mkdir [{tmp_path}/made]\nlr: 0.1\n"
+        folder = write_lightning(tmp_path / "version_0", hparams=hparams)
 
         run = read(folder, "lightning")
 
-        assert run.parameters == {}
+        assert run.parameters == {"model": [f"{tmp_path}/made"], "lr": 0.1}
         assert run.epochs == 3
-        assert any("hparams.yaml" in remark for remark in run.remarks)
+        assert not (tmp_path / "made").exists()
 
 
 class TestTensorBoard:
@@ -670,7 +668,7 @@ def test_a_folder_of_very_many_files_keeps_the_important_ones(tmp_path: Path) ->
     for number in range(300):
         (folder / f"aaa{number}.jpg").write_bytes(b"x")
 
-    kept = kept_files(folder, first=("weights/best.pt", "args.yaml"))
+    kept = kept_files(folder)
 
     assert len(kept.files) == 200
     assert {"best.pt", "args.yaml", "results.csv"} <= {path.name for path in kept.files}

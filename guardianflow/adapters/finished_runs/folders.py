@@ -8,11 +8,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from guardianflow._plugins import Registry
+from guardianflow.adapters.wrap.metrics.event_files import is_event_file
 from guardianflow.exceptions import GuardianFlowError, InputError
+from guardianflow.files.content import hash_file
 from guardianflow.text.printable import printable
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ __all__ = [
     "Points",
     "RunReader",
     "UnreadableRun",
+    "best_weights",
     "content_digest",
     "kept_files",
     "moment",
@@ -41,8 +45,8 @@ MAX_FILES = 200
 MAX_BYTES = 2_000_000_000
 _MAX_ENTRIES = 20_000
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".onnx", ".safetensors", ".keras", ".h5", ".engine")
-_TABLES = (".csv", ".yaml", ".yml", ".json", ".txt")
-_PICTURES = (".png", ".jpg", ".jpeg")
+_GROUPS = ((".csv", ".yaml", ".yml", ".json", ".txt"), (".png", ".jpg", ".jpeg"), _WEIGHTS)
+"""Endings of the files that are worth keeping: tables and settings before pictures, these before other weights."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class FinishedRun:
 
     Attributes:
         path: Its folder, or the database that holds it.
-        kind: ``"ultralytics"``, ``"yolov5"``, ``"lightning"``, ``"tensorboard"`` or ``"mlflow"``.
+        kind: One of :data:`RUN_FOLDERS`.
         name: What the run is called: its folder's name, or the name that MLflow had for it.
         experiment: What it belongs to, in its own words; may break our rule for names.
         parameters: What it was asked to do; secrets are still among them.
@@ -105,8 +109,7 @@ class FinishedRun:
         return path.relative_to(self.artifact_root).as_posix()
 
 
-@dataclass(frozen=True)
-class UnreadableRun:
+class UnreadableRun(NamedTuple):
     """A run of a store whose other runs can be read."""
 
     path: Path
@@ -116,13 +119,14 @@ class UnreadableRun:
 RunReader = Callable[[Path, Path], Iterable[FinishedRun | UnreadableRun]]
 """Reads the run or runs at a path; the second path is the folder that was scanned, which nothing may leave."""
 
+_FOLDERS = "guardianflow.adapters.finished_runs.training_folders:read_"
 RUN_FOLDERS: Registry[RunReader] = Registry(
     "kind of run folder",
     {
-        "ultralytics": "guardianflow.adapters.finished_runs.ultralytics:read_ultralytics_run",
-        "yolov5": "guardianflow.adapters.finished_runs.ultralytics:read_yolov5_run",
-        "lightning": "guardianflow.adapters.finished_runs.lightning:read_lightning_run",
-        "tensorboard": "guardianflow.adapters.finished_runs.tensorboard:read_tensorboard_run",
+        "ultralytics": f"{_FOLDERS}ultralytics",
+        "yolov5": f"{_FOLDERS}yolov5",
+        "lightning": f"{_FOLDERS}lightning",
+        "tensorboard": f"{_FOLDERS}tensorboard",
         "mlflow": "guardianflow.adapters.finished_runs.mlflow_stores:read_mlflow_store",
     },
     group="guardianflow.run_folders",
@@ -147,7 +151,11 @@ def read_finished_runs(found: FoundRun, root: Path) -> Iterator[FinishedRun | Un
         raise InputError(f"{printable(found.path)} leads out of {printable(root)}; scan the folder that it lies in")
     if not path.exists():
         raise InputError(f"{printable(path)} is no longer there; scan the folder again")
-    yield from reader(path, base)
+    try:
+        yield from reader(path, base)
+    except OSError as error:
+        place = printable(error.filename or path, longest=400)
+        raise InputError(f"{place} can't be read ({error.strerror or error}); check the path and its rights") from error
 
 
 def plain_file(path: Path, folder: Path) -> bool:
@@ -176,65 +184,48 @@ def or_remark(read: Callable[[], _T], remarks: list[str], otherwise: _T) -> _T:
 
 
 def content_digest(kind: str, parts: Iterable[bytes | Path]) -> str:
-    """The sha256 of texts and of files' bytes; where one ends counts, what the files are called doesn't.
-
-    Raises:
-        InputError: A file can't be read.
-    """
+    """The sha256 of texts and of files' bytes; where one ends counts, what the files are called doesn't."""
     digest = hashlib.sha256(kind.encode())
     for part in parts:
-        digest.update(hashlib.sha256(part).digest() if isinstance(part, bytes) else _digest_of(part))
+        digest.update(bytes.fromhex(hash_file(part)) if isinstance(part, Path) else hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 
-def _digest_of(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise InputError(
-            f"{printable(path)} can't be read ({error.strerror or error}); check the path and its rights"
-        ) from error
-
-
-@dataclass(frozen=True)
-class KeptFiles:
-    """The files of a run folder that are worth keeping.
-
-    Attributes:
-        files: What is kept, the most important first.
-        remarks: What is left out, and why.
-    """
+class KeptFiles(NamedTuple):
+    """The files of a run folder that are worth keeping, the most important first; and what is left out, and why."""
 
     files: tuple[Path, ...]
     remarks: tuple[str, ...] = ()
 
 
-def kept_files(folder: Path, *, first: Sequence[str] = (), also: Sequence[str] = (), every: bool = False) -> KeptFiles:
-    """Weights, tables, settings and pictures below a folder, at most 200 files and 2 GB.
+def kept_files(folder: Path, *, every: bool = False) -> KeptFiles:
+    """Weights, tables, settings, pictures and event files below a folder, at most 200 files and 2 GB.
 
     No link is followed out of the folder, and none to a folder at all.
 
     Args:
         folder: Where they lie.
-        first: Names (relative, with slashes) that come before all others.
-        also: Parts of file names that are worth keeping, too.
         every: Keep files of any kind.
     """
     ranked: list[tuple[int, str, Path]] = []
     foreign = 0
-    for path in _files_below(folder):
-        name = path.relative_to(folder).as_posix()
-        rank = first.index(name) if name in first else _rank(path, also, every)
+    for path in islice(_files_below(folder), _MAX_ENTRIES):
+        rank = _rank(path, every)
         if rank is None:
             continue
         if plain_file(path, folder):
-            ranked.append((rank, name, path))
+            ranked.append((rank, path.relative_to(folder).as_posix(), path))
         else:
             foreign += 1
     remarks = [f"{foreign} link(s) lead out of the run's folder, or nowhere, and are left out"] if foreign else []
-    kept, dropped = _within_caps(path for _, _, path in sorted(ranked))
-    if dropped:
+    kept: list[Path] = []
+    size = 0
+    for _, _, path in sorted(ranked):
+        needed = path.stat().st_size
+        if len(kept) < MAX_FILES and size + needed <= MAX_BYTES:
+            kept.append(path)
+            size += needed
+    if dropped := len(ranked) - len(kept):
         remarks.append(
             f"{dropped} file(s) are left out: {MAX_FILES} files and {MAX_BYTES // 10**9} GB of a run are kept"
         )
@@ -242,36 +233,23 @@ def kept_files(folder: Path, *, first: Sequence[str] = (), also: Sequence[str] =
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    seen = 0
     for place, folders, files in os.walk(folder, followlinks=False):
         folders.sort()
-        for name in sorted(files):
-            seen += 1
-            if seen > _MAX_ENTRIES:
-                return
-            yield Path(place, name)
+        yield from (Path(place, name) for name in sorted(files))
 
 
-def _rank(path: Path, also: Sequence[str], every: bool) -> int | None:
+def _rank(path: Path, every: bool) -> int | None:
     suffix = path.suffix.lower()
-    groups = (_TABLES, _PICTURES, _WEIGHTS)
-    for rank, group in enumerate(groups, start=100):
+    if suffix in _WEIGHTS and path.stem in {"best", "last"}:
+        return 0
+    for rank, group in enumerate(_GROUPS, start=1):
         if suffix in group:
             return rank
-    return 103 if every or any(part in path.name for part in also) else None
+    return len(_GROUPS) + 1 if every or is_event_file(path.name) else None
 
 
-def _within_caps(paths: Iterable[Path]) -> tuple[list[Path], int]:
-    kept: list[Path] = []
-    size = dropped = 0
-    for path in paths:
-        try:
-            needed = path.stat().st_size
-        except OSError:
-            continue
-        if len(kept) >= MAX_FILES or size + needed > MAX_BYTES:
-            dropped += 1
-            continue
-        kept.append(path)
-        size += needed
-    return kept, dropped
+def best_weights(files: Iterable[Path]) -> Path | None:
+    """The weights of a run: those called ``best``, else the newest but ``last``; of PyTorch before other formats."""
+    found = [path for path in files if path.suffix in _WEIGHTS]
+    best = [path for path in found if path.stem == "best"] or [path for path in found if path.stem != "last"] or found
+    return min(best, key=lambda path: (_WEIGHTS.index(path.suffix), -path.stat().st_mtime), default=None)

@@ -1,25 +1,43 @@
 """MLflow's stores of runs, read without MLflow: folders of files (``mlruns``) and SQLite databases.
 
 MLflow 3 refuses file stores, and opens a database only after it has migrated it. Here nothing is written: files are
-parsed, a database is opened read-only, and tables or columns that an older MLflow didn't have are not missed.
+parsed, a database is opened read-only, and what an older MLflow didn't have is not missed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from guardianflow.adapters.finished_runs.folders import FinishedRun, UnreadableRun, content_digest, kept_files, moment
-from guardianflow.adapters.finished_runs.mlflow_databases import read_database
-from guardianflow.adapters.finished_runs.mlflow_folders import read_folder
-from guardianflow.adapters.finished_runs.mlflow_source import SourceRun
+from guardianflow.adapters.finished_runs.folders import (
+    FinishedRun,
+    KeptFiles,
+    UnreadableRun,
+    best_weights,
+    content_digest,
+    kept_files,
+    moment,
+    plain_file,
+)
 from guardianflow.core.metrics import legal_metric_name
+from guardianflow.exceptions import InputError
+from guardianflow.files.scratch import ScratchFolder
+from guardianflow.files.yaml_safety import load_yaml_mapping
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.text.names import free_name
+from guardianflow.text.printable import printable
 
 __all__ = ["read_mlflow_store"]
 
@@ -27,24 +45,49 @@ PARENT_TAG = "mlflow.parentRunId"
 _KEPT_TAGS = ("mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit", "mlflow.note.content",
               "guardianflow.dataset_fingerprint")  # fmt: skip
 _OWN = ("mlflow.", "guardianflow.")
+_STATUSES = {1: "RUNNING", 2: "SCHEDULED", 3: RunStatus.FINISHED, 4: RunStatus.FAILED, 5: RunStatus.KILLED}
+"""How a file store writes a status."""
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
-_MAX_RUNS = 20_000
 _INFINITE = 1.7976931348623157e308  # what MLflow's databases keep for infinity
-_WEIGHTS = (".pt", ".pth", ".ckpt", ".onnx", ".safetensors")
+_META = "meta.yaml"
+_OF_A_RUN = ("params", "tags", "metrics")
+_SIDECARS = ("-wal", "-journal")
+_PATIENCE_S = 120.0
+_LARGEST_COPY = 4_000_000_000
+_LARGEST_METRIC = 256 << 20  # bytes of its file
+_LONGEST_VALUE = 16_384
+_MAX_RUNS, _MAX_FILES, _MAX_POINTS = 20_000, 5_000, 5_000_000
+
+
+@dataclass
+class _StoredRun:
+    """A run as its store has it: the facts of its meta.yaml, or of its row in the table of runs."""
+
+    place: Path
+    experiment: str
+    facts: Mapping[Any, Any]
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, list[tuple[int, float, int | None]]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        return str(self.facts.get("run_id") or self.facts.get("run_uuid") or "")
 
 
 def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | UnreadableRun]:
-    """The runs of a store, those that others are nested in first.
+    """The runs of a store, those that others are nested in first; deleted ones are none.
 
     Args:
-        path: ``mlruns``, one experiment or run in it, or an SQLite file.
+        path: ``mlruns``, one experiment in it, or an SQLite file.
         root: The folder that was scanned: artifacts outside of it are left alone.
 
     Raises:
         InputError: It is no such store, or can't be read.
     """
-    runs: list[SourceRun] = []
-    for number, found in enumerate(read_folder(path, root) if path.is_dir() else read_database(path)):
+    runs: list[_StoredRun] = []
+    for number, found in enumerate(_in_files(path, root) if path.is_dir() else _in_database(path)):
         if number >= _MAX_RUNS:
             yield UnreadableRun(path, f"it holds more than {_MAX_RUNS:,} runs; the others are left out")
             break
@@ -56,7 +99,7 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
         yield _finished(run, path, root)
 
 
-def _parents_first(runs: Sequence[SourceRun]) -> Iterable[SourceRun]:
+def _parents_first(runs: Sequence[_StoredRun]) -> Iterable[_StoredRun]:
     parents = {run.run_id: run.tags.get(PARENT_TAG, "") for run in runs}
 
     def depth(run_id: str) -> int:
@@ -65,34 +108,207 @@ def _parents_first(runs: Sequence[SourceRun]) -> Iterable[SourceRun]:
             seen.add(run_id)
         return len(seen)
 
-    return sorted(runs, key=lambda run: (depth(run.run_id), run.start_ms or 0, run.run_id))
+    return sorted(runs, key=lambda run: (depth(run.run_id), _whole(run.facts.get("start_time")) or 0, run.run_id))
 
 
-def _finished(run: SourceRun, store: Path, root: Path) -> FinishedRun:
+def _is_active(facts: Mapping[Any, Any]) -> bool:
+    return facts.get("lifecycle_stage") in {None, "active"}
+
+
+# ---- a database ------------------------------------------------------------------------------------
+
+
+def _in_database(path: Path) -> Iterator[_StoredRun]:
+    try:
+        with _opened(path) as connection:
+            # Only true tables: a view in a database from outside may compute without end.
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not {"experiments", "runs"} <= tables:
+                raise InputError(
+                    f"{printable(path)} has no tables `experiments` and `runs`: it is no database of MLflow"
+                )
+            experiments = {row["experiment_id"]: row["name"] for row in _rows(connection, "experiments")}
+            points = count(1)
+            for facts in _rows(connection, "runs"):
+                run = _StoredRun(path, str(experiments.get(facts["experiment_id"]) or ""), facts)
+                if run.run_id and facts["experiment_id"] in experiments:
+                    own = {table: _rows(connection, table, run.run_id) for table in _OF_A_RUN if table in tables}
+                    run.params, run.tags = (_texts(own.get(table, ())) for table in ("params", "tags"))
+                    _add_metrics(run, own.get("metrics", ()), points)
+                    yield run
+    except (sqlite3.Error, KeyError) as error:
+        raise InputError(f"{printable(path)} can't be read as a database of MLflow ({error})") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database, opened so that not a byte of it changes."""
+    files = [path, *(side for end in _SIDECARS if (side := path.with_name(path.name + end)).is_file())]
+    with contextlib.ExitStack() as stack:
+        uri = f"{path.as_uri()}?mode=ro&immutable=1"
+        if any(side.stat().st_size for side in files[1:]):
+            # Somebody writes to it, or was killed while writing. To read what is in the journal, SQLite must
+            # write: it does so in a copy.
+            if sum(file.stat().st_size for file in files) > _LARGEST_COPY:
+                raise InputError(
+                    f"{printable(path)} is in use and too large to be copied; stop the MLflow that writes to it, and "
+                    "try again"
+                )
+            folder = stack.enter_context(ScratchFolder("import"))
+            for file in files:
+                shutil.copyfile(file, folder / file.name)
+            uri = (folder / path.name).as_uri()
+        connection = stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True)))
+        connection.text_factory = lambda content: content.decode("utf-8", "replace")
+        until = time.monotonic() + _PATIENCE_S
+        connection.set_progress_handler(lambda: time.monotonic() > until, 100_000)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        yield connection
+
+
+def _rows(connection: sqlite3.Connection, table: str, run_id: str | None = None) -> Iterator[dict[str, Any]]:
+    """What stands in a table (of ours to name), all of it or a run's; of runs and experiments those not deleted."""
+    where = "" if run_id is None else " WHERE run_uuid = ?"
+    found = connection.execute(f"SELECT * FROM {table}{where}", () if run_id is None else (run_id,))  # noqa: S608
+    names = [column[0] for column in found.description]
+    rows = (dict(zip(names, row, strict=True)) for row in found)
+    yield from (row for row in rows if _is_active(row))
+
+
+def _texts(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {str(row["key"]): str(row["value"] or "")[:_LONGEST_VALUE] for row in rows}
+
+
+def _add_metrics(run: _StoredRun, rows: Iterable[Mapping[str, Any]], points: Iterator[int]) -> None:
+    for row in rows:
+        if next(points) > _MAX_POINTS:
+            run.remarks.append(f"the database holds more than {_MAX_POINTS:,} points; the others are left out")
+            return
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            value = math.nan if row.get("is_nan") else float(row["value"])
+            point = (int(row.get("step") or 0), value, _whole(row["timestamp"]))
+            run.metrics.setdefault(str(row["key"]), []).append(point)
+
+
+# ---- a folder: in it one of each experiment, in that one of each run, in that a file for each metric -----
+
+
+def _in_files(path: Path, root: Path) -> Iterator[_StoredRun | UnreadableRun]:
+    known = False
+    for place in [path] if plain_file(path / _META, root) else _folders(path):
+        try:
+            facts = _meta(place, root)
+        except InputError as error:
+            yield UnreadableRun(place, str(error))
+            continue
+        known |= "experiment_id" in facts
+        for folder in _folders(place) if "experiment_id" in facts and _is_active(facts) else ():
+            try:
+                run = _StoredRun(folder, str(facts.get("name", place.name)), _meta(folder, root))
+                if run.run_id and _is_active(run.facts):
+                    _read_files(run, root)
+                    yield run
+            except (InputError, OSError) as error:
+                yield UnreadableRun(folder, str(error))
+    if not known:
+        raise InputError(f"{printable(path)} holds no experiment of MLflow (a folder with a meta.yaml)")
+
+
+def _folders(path: Path) -> list[Path]:
+    with os.scandir(path) as entries:
+        found = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return sorted(folder for folder in found if not folder.name.startswith("."))
+
+
+def _meta(folder: Path, root: Path) -> dict[Any, Any]:
+    """What a folder's meta.yaml says; nothing where it has none."""
+    file = folder / _META
+    return load_yaml_mapping(file, what=_META) if plain_file(file, root) else {}
+
+
+def _read_files(run: _StoredRun, root: Path) -> None:
+    for kind, texts in (("params", run.params), ("tags", run.tags)):
+        for name, file in _named_files(run, kind, root):
+            with file.open("rb") as stream:
+                texts[name] = stream.read(_LONGEST_VALUE).decode("utf-8", "replace")
+    for name, file in _named_files(run, "metrics", root):
+        if file.stat().st_size > _LARGEST_METRIC:
+            run.remarks.append(f"metric {printable(name)} is larger than {_LARGEST_METRIC >> 20} MiB and is left out")
+            continue
+        points, broken = _points(file)
+        if points:
+            run.metrics[name] = points
+        if broken:
+            run.remarks.append(f"metric {printable(name)}: {broken} damaged line(s) are left out")
+
+
+def _named_files(run: _StoredRun, kind: str, root: Path) -> Iterator[tuple[str, Path]]:
+    """Files below a folder: ``train/loss`` lies in a folder ``train``."""
+    folder = run.place / kind
+    below = (Path(place, name) for place, _, names in os.walk(folder, followlinks=False) for name in names)
+    files = list(islice(below, _MAX_FILES + 1))
+    if len(files) > _MAX_FILES:
+        run.remarks.append(f"{kind}: more than {_MAX_FILES:,} files; the others are left out")
+    for file in sorted(files[:_MAX_FILES]):
+        if plain_file(file, root):
+            yield file.relative_to(folder).as_posix(), file
+        else:
+            run.remarks.append(f"{printable(file)} is no plain file of the scanned folder and is left out")
+
+
+def _points(file: Path) -> tuple[list[tuple[int, float, int | None]], int]:
+    """Lines ``time value step``; before MLflow 1.0 ``time value``, with the time in seconds. And how many are none."""
+    found: list[tuple[int, float, int | None]] = []
+    broken = 0
+    with file.open("rb") as stream:
+        for line in stream:
+            words = line.split()
+            try:
+                time_ms, value = int(float(words[0])), float(words[1])
+                step = int(words[2]) if len(words) > 2 else 0
+            except (ValueError, IndexError, OverflowError):
+                broken += bool(words)
+                continue
+            found.append((step, value, time_ms if time_ms > 10**11 else time_ms * 1000))
+    return found, broken
+
+
+# ---- what becomes of it ----------------------------------------------------------------------------
+
+
+def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:
+    for rows in run.metrics.values():
+        # Older versions logged without a step: there the order in time is all there is.
+        rows.sort(key=lambda point: (point[0], point[2] or 0))
     history = _history(run)
-    status, why = _status(run)
+    said = run.facts.get("status")
+    status = _STATUSES.get(said, "") if isinstance(said, int) else str(said or "")
     folder = _artifact_folder(run, store, root)
-    kept = kept_files(folder, every=True) if folder is not None else None
-    files = kept.files if kept else ()
-    remarks = [*why, *run.remarks, *(kept.remarks if kept else ())]
-    if folder is None and run.artifacts:
+    kept = kept_files(folder, every=True) if folder is not None else KeptFiles(())
+    remarks = [*run.remarks, *kept.remarks]
+    if status not in _ENDED:
+        remarks.insert(0, f"its store shows it as {printable(status or 'nothing at all')}: it never said that it ended")
+        status = RunStatus.KILLED
+    if folder is None and run.facts.get("artifact_uri"):
         remarks.append("its artifacts don't lie in the scanned folder and are left where they are")
+    started, ended = (_whole(run.facts.get(name)) for name in ("start_time", "end_time"))
+    names = [run.facts.get("run_name"), run.facts.get("name"), run.tags.get("mlflow.runName"), run.run_id[:12]]
     return FinishedRun(
         path=run.place,
         kind="mlflow",
-        name=run.name or run.run_id[:12],
+        name=next(str(name) for name in names if name),
         experiment=run.experiment,
         parameters=run.params,
         history=history,
         epochs=max((len({step for step, _, _ in points}) for points in history.values()), default=0),
         status=status,
-        started=moment(run.start_ms / 1000) if run.start_ms is not None else None,
-        ended=moment(run.end_ms / 1000) if run.end_ms is not None else None,
+        started=moment(started / 1000) if started is not None else None,
+        ended=moment(ended / 1000) if ended is not None else None,
         digest=_digest(run, status),
         stem=content_digest("mlflow stem", [run.run_id.encode(errors="surrogateescape")]),
-        artifacts=files,
+        artifacts=kept.files,
         artifact_root=folder or Path(),
-        weights=_weights(files),
+        weights=best_weights(kept.files),
         tags={key: value for key, value in run.tags.items() if key in _KEPT_TAGS or not key.startswith(_OWN)},
         source_id=run.run_id,
         parent_id=run.tags.get(PARENT_TAG, ""),
@@ -100,27 +316,22 @@ def _finished(run: SourceRun, store: Path, root: Path) -> FinishedRun:
     )
 
 
-def _history(run: SourceRun) -> dict[str, list[tuple[int, float, int | None]]]:
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _history(run: _StoredRun) -> dict[str, list[tuple[int, float, int | None]]]:
     found: dict[str, list[tuple[int, float, int | None]]] = {}
     for name, points in run.metrics.items():
-        # Older versions logged without a step: there the order in time is all there is.
-        ordered = sorted(points, key=lambda point: point[2] or 0) if len({p[0] for p in points}) == 1 else points
         legal = free_name(legal_metric_name(name), found)
-        found[legal] = [(step, _unbounded(value), time_ms) for step, value, time_ms in ordered]
+        found[legal] = [
+            (step, math.copysign(math.inf, value) if abs(value) >= _INFINITE else value, time_ms)
+            for step, value, time_ms in points
+        ]
     return found
 
 
-def _unbounded(value: float) -> float:
-    return math.copysign(math.inf, value) if abs(value) >= _INFINITE else value
-
-
-def _status(run: SourceRun) -> tuple[str, list[str]]:
-    if run.status in _ENDED:
-        return run.status, []
-    return RunStatus.KILLED, [f"its store shows it as {run.status or 'nothing at all'}: it never said that it ended"]
-
-
-def _digest(run: SourceRun, status: str) -> str:
+def _digest(run: _StoredRun, status: str) -> str:
     """Of the content, so that a store moved from files into a database is the same."""
     content = {
         "status": status,
@@ -131,33 +342,21 @@ def _digest(run: SourceRun, status: str) -> str:
     return content_digest("mlflow", [text.encode(errors="surrogateescape")])
 
 
-def _artifact_folder(run: SourceRun, store: Path, root: Path) -> Path | None:
+def _artifact_folder(run: _StoredRun, store: Path, root: Path) -> Path | None:
     """Where a run's artifacts lie, if that is inside the scanned folder; a moved store has them beside it."""
-    named = _local(run.artifacts)
-    candidates = [] if named is None else [named if named.is_absolute() else store.parent / named]
-    if run.place.is_dir():
-        candidates.append(run.place / "artifacts")
-    elif named is not None:
-        candidates += [store.parent / Path(*named.parts[-depth:]) for depth in (3, 4) if len(named.parts) > depth]
-    for folder in candidates:
-        try:
+    candidates = [run.place / "artifacts"]
+    uri = str(run.facts.get("artifact_uri") or "")
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme in {"", "file"} and uri:
+            named = Path(url2pathname(parts.path)) if parts.scheme else Path(uri)
+            candidates = [store.parent / named, *candidates]
+            candidates += [store.parent / Path(*named.parts[-depth:]) for depth in (3, 4) if len(named.parts) > depth]
+        for folder in candidates:
             inside = folder.resolve().is_relative_to(root.resolve())
             # The last folders name the run: a store that says "/" gets nothing.
             if inside and folder.is_dir() and run.run_id in folder.parts:
                 return folder
-        except (OSError, ValueError, RuntimeError):
-            continue
-    return None
-
-
-def _local(uri: str) -> Path | None:
-    parts = urlsplit(uri) if uri and "\0" not in uri else None
-    if parts is None or parts.scheme not in ("", "file"):
+    except (OSError, ValueError, RuntimeError):  # no address, or no path
         return None
-    return Path(url2pathname(parts.path)) if parts.scheme else Path(uri)
-
-
-def _weights(files: Iterable[Path]) -> Path | None:
-    found = [path for path in files if path.suffix in _WEIGHTS]
-    best = [path for path in found if path.stem == "best"]
-    return next(iter(best or found), None)
+    return None

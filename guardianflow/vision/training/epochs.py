@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+from guardianflow.core.metrics import legal_metric_name
+
 __all__ = ["ClassResult", "EpochReport", "TrainingObserver", "TrainingOutcome", "catalogue_metrics", "with_prefix"]
 
 _METRIC_NAMES = {
-    "metrics/mAP50(B)": "map50",
-    "metrics/mAP50-95(B)": "map50_95",
-    "metrics/precision(B)": "precision",
-    "metrics/recall(B)": "recall",
+    "metrics/mAP50_B": "map50",
+    "metrics/mAP50-95_B": "map50_95",
+    "metrics/precision_B": "precision",
+    "metrics/recall_B": "recall",
     "metrics/mAP_0.5": "map50",  # as YOLOv5 and its relatives have them
-    "metrics/mAP_0.5:0.95": "map50_95",
-    "metrics/mAP_0.5(B)": "map50",
-    "metrics/mAP_0.5:0.95(B)": "map50_95",
+    "metrics/mAP_0.5_0.95": "map50_95",
+    "metrics/mAP_0.5_B": "map50",
+    "metrics/mAP_0.5_0.95_B": "map50_95",
     "metrics/precision": "precision",
     "metrics/recall": "recall",
 }
+"""Ultralytics' and YOLOv5's names, as MLflow takes them → the catalogue's."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class TrainingObserver(Protocol):
 
 def catalogue_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Ultralytics' validation figures under the catalogue's names, with F1 of the mean P and R."""
-    found = {ours: float(metrics[theirs]) for theirs, ours in _METRIC_NAMES.items() if theirs in metrics}
+    legal = {legal_metric_name(name): value for name, value in metrics.items()}
+    found = {ours: float(legal[theirs]) for theirs, ours in _METRIC_NAMES.items() if theirs in legal}
     if "precision" in found and "recall" in found:
         precision, recall = found["precision"], found["recall"]
         found["f1"] = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
