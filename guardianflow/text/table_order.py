@@ -61,21 +61,13 @@ class RowOrder:
             return "resume"
         return ""
 
-    def remarks(self, unit: str, before: int | None = None) -> list[str]:
-        """What a person should know of it.
-
-        Args:
-            unit: What counts on: ``"epoch"``.
-            before: Rows before the last training, where these are left out.
-        """
+    def remarks(self, unit: str) -> list[str]:
+        """What a person should know of it; ``unit`` is what counts on, such as ``"epoch"``."""
         found = []
         if self.restarts:
-            left = ""
-            if before is not None:
-                left = f"; the {'row before it is' if before == 1 else f'{before:,} rows before it are'} left out"
             found.append(
                 f"{len(self.restarts) + 1} trainings stand in it, the {unit} starts over at "
-                f"{some_lines(self.restarts)}: the last one is the run{left}"
+                f"{some_lines(self.restarts)}: the last one is the run"
             )
         if self.resumes:
             found.append(

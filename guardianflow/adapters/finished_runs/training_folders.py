@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from guardianflow.adapters.finished_runs.folders import (
     FinishedRun,
@@ -27,7 +27,8 @@ from guardianflow.adapters.finished_runs.folders import (
 )
 from guardianflow.adapters.scan.findings import SPLITS
 from guardianflow.adapters.wrap.metrics.csv_files import read_csv_metrics
-from guardianflow.adapters.wrap.metrics.event_files import EventHistory, is_event_file, read_event_file
+from guardianflow.adapters.wrap.metrics.event_files import EventReader, is_event_file
+from guardianflow.adapters.wrap.metrics.growing_file import Points, read_points
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import yaml_leaves
@@ -38,7 +39,14 @@ from guardianflow.vision.training.results_csv import read_results
 
 __all__ = ["read_lightning", "read_tensorboard", "read_ultralytics", "read_yolov5"]
 
-_History = dict[str, list[tuple[int, float, int | None]]]
+
+class _Logged(NamedTuple):
+    """What event files say: points by metric, hyperparameters, the times of the first and the last event."""
+
+    metrics: Points
+    hparams: dict[str, Any]
+    started: float | None = None
+    ended: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ _EVENT_HEAD = 40
 class _Table:
     """A table of figures: its metrics, epoch → seconds where it tells, and how many epochs were asked for."""
 
-    history: _History
+    history: Points
     seconds: dict[int, float]
     asked: int = 0
 
@@ -112,7 +120,7 @@ def _read(path: Path, root: Path, *, kind: _Kind) -> list[FinishedRun]:
     events = _event_files(path, root) if kind.events else []
     remarks: list[str] = []
     args = _settings([files[name] for name in kind.settings if name in files], remarks)
-    logged = or_remark(partial(_events, events, path, remarks), remarks, EventHistory({}, {}, None, None))
+    logged = or_remark(partial(_events, events, path, remarks), remarks, _Logged({}, {}))
     params, table = {**logged.hparams, **args}, _table(files, kind, remarks)
     if not (params or table.history or logged.metrics):
         raise InputError(f"{printable(path)} holds nothing that can be read of {kind.wanted}; {'; '.join(remarks)}")
@@ -209,7 +217,7 @@ def _old_table(file: Path, remarks: list[str]) -> _Table:
             strange += 1
     if strange:
         remarks.append(f"{strange} line(s) of {file.name} are no row of figures and are left out")
-    history: _History = {}
+    history: Points = {}
     for epoch in sorted(rows):
         for name, value in rows[epoch].items():
             if name:
@@ -217,13 +225,13 @@ def _old_table(file: Path, remarks: list[str]) -> _Table:
     return _Table(_with_catalogue(history), {}, asked)
 
 
-def _with_catalogue(history: _History) -> _History:
+def _with_catalogue(history: Points) -> Points:
     """The metrics, with those that the catalogue has a name for under that one as well."""
     rows: dict[int, dict[str, float]] = {}
     for name, points in history.items():
         for step, value, _ in points:
             rows.setdefault(step, {})[name] = value
-    found: _History = {}
+    found: Points = {}
     for step in sorted(rows):
         for name, value in catalogue_metrics(rows[step]).items():
             found.setdefault(name, []).append((step, value, None))
@@ -238,29 +246,27 @@ def _event_files(folder: Path, root: Path) -> list[Path]:
     return sorted(path for path in kept if plain_file(path, root))[:_MAX_EVENT_FILES]
 
 
-def _events(files: Iterable[Path], folder: Path, remarks: list[str]) -> EventHistory:
+def _events(files: Iterable[Path], folder: Path, remarks: list[str]) -> _Logged:
     """Event files read as one run; those of ``validation`` and the like have its name before theirs."""
-    history: _History = {}
+    history: Points = {}
     hparams: dict[str, Any] = {}
     times: list[float] = []
     for path in files:
-        events = or_remark(partial(read_event_file, path), remarks, EventHistory({}, {}, None, None))
+        events = EventReader()
+        metrics: Points = or_remark(partial(read_points, path, events), remarks, {})
         split = f"{path.parent.name}/" if path.parent != folder and path.parent.name.lower() in SPLITS else ""
-        for name, points in events.metrics.items():
+        for name, points in metrics.items():
             history.setdefault(f"{split}{name}", []).extend(points)
         hparams |= events.hparams
         times += [time for time in (events.started, events.ended) if time is not None]
-        if events.damaged:
-            remarks.append(f"{path.name}: {events.damaged}")
-    return EventHistory(history, hparams, min(times, default=None), max(times, default=None))
+        remarks += [f"{path.name}: {text}" for text in (*events.remarks, events.refused) if text]
+    return _Logged(history, hparams, min(times, default=None), max(times, default=None))
 
 
 # ---- what they tell --------------------------------------------------------------------------------
 
 
-def _times(
-    files: Mapping[str, Path], events: Sequence[Path], logged: EventHistory, table: _Table
-) -> tuple[float, float]:
+def _times(files: Mapping[str, Path], events: Sequence[Path], logged: _Logged, table: _Table) -> tuple[float, float]:
     """Beginning and end, seconds since 1970, by the events; else by the files' times: the table was written last."""
     written = {path.name: path.stat().st_mtime for path in (*files.values(), *events)}
     by_table = [written[name] for kind in (_YOLOV5, _LIGHTNING) for name in kind.tables if name in written]
@@ -274,7 +280,7 @@ def _times(
     return began, ended
 
 
-def _timed(history: _History, seconds: Mapping[int, float], started: float) -> _History:
+def _timed(history: Points, seconds: Mapping[int, float], started: float) -> Points:
     """The points at the times that a table's clock tells, and what it tells as a metric."""
     times: dict[int, int] = {}
     for epoch, took in seconds.items():
@@ -288,13 +294,13 @@ def _timed(history: _History, seconds: Mapping[int, float], started: float) -> _
     }
 
 
-def _epochs(history: _History) -> int:
+def _epochs(history: Points) -> int:
     """Lightning logs the epoch's number as a metric, from 0; of others the longest metric tells."""
     counted = [value for _, value, _ in history.get("epoch", ()) if 0 <= value < 1e9]
     return int(max(counted)) + 1 if counted else max(map(len, history.values()), default=0)
 
 
-def _status(path: Path, kind: _Kind, history: _History, epochs: int, asked: int) -> tuple[str, list[str]]:
+def _status(path: Path, kind: _Kind, history: Points, epochs: int, asked: int) -> tuple[str, list[str]]:
     if not epochs:
         return RunStatus.FAILED, ["nothing was logged: it ended before its first figure"]
     if not asked:

@@ -14,8 +14,8 @@ from typing import Any
 from guardianflow.adapters.wrap.metrics.files import GrowingFiles
 from guardianflow.adapters.wrap.metrics.line_hints import metric_hint
 from guardianflow.adapters.wrap.metrics.lines import MetricLines
-from guardianflow.adapters.wrap.metrics.measurement import Measurement
-from guardianflow.adapters.wrap.metrics.series import MetricSeries, Point
+from guardianflow.adapters.wrap.metrics.measurement import Measurement, Point
+from guardianflow.adapters.wrap.metrics.series import MetricSeries
 from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.exceptions import GuardianFlowError
 from guardianflow.machine.system import SystemSample, SystemSampler
@@ -107,7 +107,8 @@ class MetricRecorder:
         """Log all that is left."""
         for stream, lines in self._lines.items():
             self._series.add(lines.close(), source=stream)
-        self._take_files(self._files.close())
+        for measurements in self._files.close():
+            self._take_files(measurements)
         self._log(self._series.close())
 
     def _take_files(self, measurements: Sequence[Measurement]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.csv_files import METRIC_FILES
 from guardianflow.adapters.wrap.metrics.event_files import is_event_file
@@ -23,33 +22,27 @@ _SECONDS = 1.0
 _SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "dist-packages", "venv", "mlruns", "mlartifacts"})
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A file that may hold metrics.
 
     Attributes:
-        path: The file.
-        relative: The same from the root, with ``/``.
-        named: A pattern of the user's names it.
+        unsure: Neither its name nor a pattern says that it does. With ``events`` and ``relative``, sorts those first
+            that surely hold metrics, of them tables before event files.
         events: Its name is that of an event file.
+        relative: Where it is from the root, with ``/``.
+        path: The file.
+        named: A pattern of the user's names it.
         size: Bytes.
         mtime_ns: When it was last written.
-        inode: Tells a file from another that took its name.
     """
 
-    path: Path
-    relative: str
-    named: bool
+    unsure: bool
     events: bool
+    relative: str
+    path: Path
+    named: bool
     size: int
     mtime_ns: int
-    inode: int
-
-    @property
-    def rank(self) -> tuple[bool, bool, str]:
-        """Sorts those first that surely hold metrics, of them tables before event files; then by path."""
-        sure = self.events or self.named or PurePosixPath(self.relative).stem.lower() in METRIC_FILES
-        return (not sure, self.events, self.relative)
 
 
 class FileSearch:
@@ -60,62 +53,61 @@ class FileSearch:
 
     Args:
         root: The folder.
-        patterns: Globs, relative to the root, of further files that are tables of metrics.
+        patterns: Globs of further files that are tables of metrics, as in a ``.gitignore``.
         skip: Folders that are not looked into: our own copies of a run's files are no second source.
+
+    Attributes:
+        cut: The last search didn't see everything.
 
     Raises:
         InputError: A pattern leaves the root.
     """
 
     def __init__(self, root: Path, patterns: Sequence[str] = (), *, skip: Sequence[Path] = ()) -> None:
+        from pathspec import PathSpec
+
         for pattern in patterns:
             if not pattern or PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
                 raise InputError(
                     f"a pattern of metric files must stay inside the working folder: {pattern!r}; "
                     "give it relative to that folder, for example 'runs/**/scores.csv'"
                 )
-        self._root = root.resolve()
+        self._root = os.path.realpath(root)
         self._skip = {os.path.realpath(path) for path in skip}
-        self._patterns = tuple(pattern.removeprefix("./") for pattern in patterns)
-        self.seconds = 0.0
+        self._named = PathSpec.from_lines("gitignore", (pattern.removeprefix("./") for pattern in patterns))
         self.cut = False
 
     def search(self) -> list[Candidate]:
         """What is there now, the surest first; nothing where the root is gone."""
-        began = time.monotonic()
-        found = [candidate for entry, relative in self._entries(began) if (candidate := self._judge(entry, relative))]
-        self.seconds = time.monotonic() - began
-        return sorted(found, key=lambda candidate: candidate.rank)
+        return sorted(filter(None, (self._judge(entry, relative) for entry, relative in self._entries())))
 
-    def _entries(self, began: float) -> Iterator[tuple[os.DirEntry[str], str]]:
+    def _entries(self) -> Iterator[tuple[os.DirEntry[str], str]]:
         """Files below the root, breadth first."""
-        folders = deque([(str(self._root), "", 0)])
-        left, self.cut = _ENTRIES, False
+        folders = deque([(self._root, "", 0)])
+        left, until, self.cut = _ENTRIES, time.monotonic() + _SECONDS, False
         while folders:
             folder, prefix, depth = folders.popleft()
             try:
                 with os.scandir(folder) as scan:
                     for count, entry in enumerate(scan):
-                        if count >= _ENTRIES_A_FOLDER:
+                        left -= 1
+                        if left < 0 or count >= _ENTRIES_A_FOLDER or time.monotonic() > until:
                             self.cut = True
                             break
-                        left -= 1
-                        if left < 0 or time.monotonic() - began > _SECONDS:
-                            self.cut = True
-                            return
-                        if entry.is_dir(follow_symlinks=False):
-                            if depth < _DEPTH and not _is_skipped(entry.name) and entry.path not in self._skip:
-                                folders.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
-                        else:
+                        if not entry.is_dir(follow_symlinks=False):
                             yield entry, prefix + entry.name
+                        elif depth < _DEPTH and not self._is_skipped(entry):
+                            folders.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
             except OSError:
                 continue  # removed while we looked, or not ours to read
 
+    def _is_skipped(self, folder: os.DirEntry[str]) -> bool:
+        return folder.name.startswith(".") or folder.name in _SKIPPED or folder.path in self._skip
+
     def _judge(self, entry: os.DirEntry[str], relative: str) -> Candidate | None:
-        name = entry.name
-        events = is_event_file(name)
-        named = any(_matches(relative, pattern) for pattern in self._patterns)
-        if not (events or named or name.lower().endswith((".csv", ".tsv"))):
+        events = is_event_file(entry.name)
+        named = self._named.match_file(relative)
+        if not (events or named or entry.name.lower().endswith((".csv", ".tsv"))):
             return None
         try:
             if not entry.is_file(follow_symlinks=False):
@@ -123,15 +115,5 @@ class FileSearch:
             now = entry.stat(follow_symlinks=False)
         except OSError:
             return None
-        return Candidate(Path(entry.path), relative, named, events, now.st_size, now.st_mtime_ns, now.st_ino)
-
-
-def _is_skipped(name: str) -> bool:
-    return name.startswith(".") or name in _SKIPPED
-
-
-def _matches(relative: str, pattern: str) -> bool:
-    """Whether a path fits a glob: one without ``/`` fits the name in any folder; ``**/`` fits no folder, too."""
-    if "/" not in pattern:
-        return fnmatch.fnmatchcase(relative.rpartition("/")[2], pattern)
-    return any(fnmatch.fnmatchcase(relative, form) for form in {pattern, pattern.replace("**/", "")})
+        sure = events or named or PurePosixPath(relative).stem.lower() in METRIC_FILES
+        return Candidate(not sure, events, relative, Path(entry.path), named, now.st_size, now.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""A file that somebody else writes: which bytes it gained, and when it has become another file.
+"""A file that somebody else writes: which bytes it gained, when it has become another file, and its points.
 
 Nothing is kept open between two looks, so a script may move, replace or delete what it wrote.
 """
@@ -7,56 +7,110 @@ from __future__ import annotations
 
 import os
 import stat
-import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["FileBefore", "Gain", "GrowingFile", "open_regular"]
+from guardianflow.adapters.wrap.metrics.measurement import Point
+from guardianflow.exceptions import InputError
 
-_HEAD = 256 * 1024  # bytes whose checksum says that a file is still the one that was read
-_TAIL = 4096
+__all__ = ["Curve", "FileBefore", "Gain", "GrowingFile", "PointReader", "Points", "open_regular", "read_points"]
+
+Curve = list[tuple[int, float, int | None]]
+"""Points in a file's order: step, value, time in ms since 1970 (or ``None``)."""
+
+Points = dict[str, Curve]
+"""Legal metric name → its points."""
+
+_TAIL = 4096  # bytes before the place of reading that say that a file is still the one that was read
+_CHUNK = 1 << 20
+_MAX_POINTS = 5_000_000
 
 
-@dataclass(frozen=True)
-class FileBefore:
-    """A file as it was before a script began.
+class PointReader:
+    """Turns the bytes of a file into points, however the bytes are cut.
 
     Attributes:
-        size: Bytes.
-        mtime_ns: When it was last written.
-        head: Checksum of its first bytes (256 KiB at most); ``None`` where only the size is known.
-        tail: Its last bytes (4 KiB at most).
-        data: All of it, where it is small and was to be kept.
+        kind: ``"ultralytics"``, ``"lightning"``, ``"csv"`` or ``"tensorboard"``; ``""`` until that is known.
+        refused: Why nothing more is read of it.
+        started_over: Another training began in the bytes that came last; the points are those of the last one.
     """
+
+    kind = ""
+    refused = ""
+    started_over = False
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Legal names that the file is known to have."""
+        raise NotImplementedError
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What was left out, and what could have been meant otherwise."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> list[Point]:
+        """The points that these bytes complete."""
+        raise NotImplementedError
+
+    def close(self) -> list[Point]:
+        """The points in what has no end."""
+        raise NotImplementedError
+
+
+def read_points(path: Path, reader: PointReader) -> Points:
+    """The points of the last training in a finished file.
+
+    Raises:
+        InputError: There is no such file, or it can't be read.
+    """
+    points: Points = {}
+    count, data = 0, b"."
+    try:
+        with os.fdopen(open_regular(path.resolve()), "rb") as stream:
+            while data and not reader.refused and count < _MAX_POINTS:
+                data = stream.read(_CHUNK)
+                found = reader.feed(data) if data else reader.close()
+                if reader.started_over:
+                    points.clear()
+                for name, value, step, time_ms in found:
+                    points.setdefault(name, []).append((step, value, time_ms))
+                count += len(found)
+    except OSError as error:
+        raise InputError(
+            f"metrics are read from a file that can be opened: {path} ({error}); check the path"
+        ) from error
+    if count >= _MAX_POINTS:
+        reader.refused = f"more than {_MAX_POINTS:,} points; the rest is left out"
+    return points
+
+
+class FileBefore(NamedTuple):
+    """A file as it was before a script began; ``tail`` are its last bytes, ``None`` where only the size is known."""
 
     size: int
     mtime_ns: int
-    head: int | None = None
-    tail: bytes = b""
-    data: bytes = b""
+    tail: bytes | None = None
 
     @classmethod
-    def of(cls, path: Path, *, keep: int = 0) -> FileBefore | None:
-        """Look at a file now, keeping its bytes if there are at most ``keep``; ``None`` where it can't be read."""
+    def of(cls, path: Path) -> FileBefore | None:
+        """Look at a file now; ``None`` where it can't be read."""
         try:
             handle = open_regular(path)
         except OSError:
             return None
         try:
             now = os.fstat(handle)
-            head = zlib.crc32(os.pread(handle, min(_HEAD, now.st_size), 0))
             start = max(0, now.st_size - _TAIL)
-            tail = os.pread(handle, now.st_size - start, start)
-            data = os.pread(handle, now.st_size, 0) if now.st_size <= keep else b""
-            return cls(now.st_size, now.st_mtime_ns, head, tail, data)
+            return cls(now.st_size, now.st_mtime_ns, os.pread(handle, now.st_size - start, start))
         except OSError:
             return None
         finally:
             os.close(handle)
 
 
-@dataclass(frozen=True)
-class Gain:
+class Gain(NamedTuple):
     """What a file gained since the last look.
 
     Attributes:
@@ -76,7 +130,7 @@ class GrowingFile:
     """Reads what a file gains.
 
     A rewritten file whose beginning is what was read already (Lightning rewrites its whole table each time) counts
-    as one that has grown; any other change in what was read means that it is read anew.
+    as one that has grown; any other change means that it is read anew.
 
     Args:
         path: The file.
@@ -85,10 +139,8 @@ class GrowingFile:
 
     def __init__(self, path: Path, before: FileBefore | None = None) -> None:
         self.path = path
-        self.offset = 0
-        self.inode = 0
         self._before = before
-        self._head = 0
+        self._offset = 0
         self._tail = b""
         self._settled: tuple[int, int, int] | None = None
 
@@ -110,48 +162,24 @@ class GrowingFile:
 
     def _gain(self, handle: int, limit: int) -> Gain | None:
         now = os.fstat(handle)
-        anew = self.offset > 0 and not self._is_continued(handle, now.st_size)
-        if anew:
-            self._forget()
-        if self._before is not None and self.offset == 0 and not self._was_there(handle, now.st_size):
-            self._before = None
-            anew = True
-        old_bytes = max(0, (self._before.size if self._before else 0) - self.offset)
-        data = os.pread(handle, min(limit, old_bytes) if old_bytes else limit, self.offset)
-        self.inode = now.st_ino
-        self._take(data)
-        whole = self.offset >= now.st_size
-        self._settled = (now.st_ino, now.st_size, now.st_mtime_ns) if whole else None
-        if not data and not anew:
-            return None
-        return Gain(data, anew, old=bool(old_bytes), behind=not whole)
-
-    def _forget(self) -> None:
-        self.offset, self._head, self._tail, self._before = 0, 0, b"", None
-
-    def _take(self, data: bytes) -> None:
-        if self.offset < _HEAD:
-            self._head = zlib.crc32(data[: _HEAD - self.offset], self._head)
-        self.offset += len(data)
-        self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
-
-    def _is_continued(self, handle: int, size: int) -> bool:
-        if size < self.offset:
-            return False
-        return _begins_with(handle, self.offset, self._head, self._tail)
-
-    def _was_there(self, handle: int, size: int) -> bool:
         before = self._before
-        if before is None or size < before.size:
-            return False
-        return before.head is None or _begins_with(handle, before.size, before.head, before.tail)
+        anew = self._offset > 0 and not _stands(handle, now.st_size, self._offset, self._tail)
+        if anew:
+            self._offset, self._tail = 0, b""
+        if before and self._offset == 0 and (anew or not _stands(handle, now.st_size, before.size, before.tail)):
+            self._before, anew = None, True
+        old_bytes = max(0, (self._before.size if self._before else 0) - self._offset)
+        data = os.pread(handle, min(limit, old_bytes) if old_bytes else limit, self._offset)
+        self._offset += len(data)
+        self._tail = (self._tail + data)[-_TAIL:]
+        whole = self._offset >= now.st_size
+        self._settled = (now.st_ino, now.st_size, now.st_mtime_ns) if whole else None
+        return Gain(data, anew, bool(old_bytes), not whole) if data or anew else None
 
 
-def _begins_with(handle: int, size: int, head: int, tail: bytes) -> bool:
-    """Whether the first ``size`` bytes are those whose checksum and end are known."""
-    if os.pread(handle, len(tail), size - len(tail)) != tail:
-        return False
-    return zlib.crc32(os.pread(handle, min(_HEAD, size), 0)) == head
+def _stands(handle: int, size: int, end: int, tail: bytes | None) -> bool:
+    """Whether a file still has these bytes before this place."""
+    return size >= end and (tail is None or os.pread(handle, len(tail), end - len(tail)) == tail)
 
 
 def open_regular(path: Path) -> int:

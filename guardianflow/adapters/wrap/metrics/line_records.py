@@ -6,12 +6,11 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from guardianflow.adapters.wrap.metrics.line_names import is_step_word, metric_word
-from guardianflow.adapters.wrap.metrics.measurement import ToldFigures
 
-__all__ = ["read_record"]
+__all__ = ["ToldFigures", "read_record"]
 
 _DEEPEST = 6
 _MOST_FIGURES = 500
@@ -24,6 +23,14 @@ _TOKEN = re.compile(
     r"|(?P<number>[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)(?![\w.]))"
     r"|(?P<word>\w+\.?)"
 )
+
+
+class ToldFigures(NamedTuple):
+    """What a line tells, by name: its figures, and the text of its epoch and its step, empty where it names none."""
+
+    figures: list[tuple[str, float]]
+    epoch: str = ""
+    step: str = ""
 
 
 def read_record(line: str) -> ToldFigures | None:

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from guardianflow.adapters.wrap.metrics.csv_columns import decimal_comma
 from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, PLACES, LineForm
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, kept_name, metric_word, pair_name
 from guardianflow.adapters.wrap.metrics.line_patterns import Matched, read_patterns, watched
-from guardianflow.adapters.wrap.metrics.line_records import read_record
+from guardianflow.adapters.wrap.metrics.line_records import ToldFigures, read_record
 from guardianflow.adapters.wrap.metrics.line_steps import StepClock
 from guardianflow.adapters.wrap.metrics.line_tables import LineTable
-from guardianflow.adapters.wrap.metrics.measurement import Measurement, ToldFigures
+from guardianflow.adapters.wrap.metrics.measurement import Measurement, decimal_comma
 
 __all__ = ["Measurement", "MetricLines"]
 

@@ -15,9 +15,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from guardianflow.adapters.wrap.metrics.measurement import Measurement
+from guardianflow.adapters.wrap.metrics.measurement import Measurement, Point
 
-__all__ = ["MetricSeries", "Point", "SeriesSummary"]
+__all__ = ["MetricSeries", "SeriesSummary"]
 
 _PER_TAKE = 5_000
 _MOST_WAITING = 100_000
@@ -27,15 +27,6 @@ _MOST_DROPPED = 10_000
 _MOST_ASKED = 1_000
 _RANKS = {"stderr": 0, "stdout": 1}
 _FILE_RANK = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point of a curve, to be logged."""
-
-    name: str
-    value: float
-    step: int
 
 
 @dataclass(frozen=True)
