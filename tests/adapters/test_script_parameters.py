@@ -94,7 +94,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--seed", type=int, default=1)
 sub = parser.add_subparsers(dest="mode", required=True)
 def add_train():
-    p = sub.add_parser("train", aliases=["fit"])
+    p = sub.add_parser("train")
     p.add_argument("--lr", type=float, default=0.1)
     p.set_defaults(func=add_train)
 add_train()
@@ -106,7 +106,11 @@ args = parser.parse_args()
 def test_parameters_of_a_subcommand_count_only_where_it_is_named(tmp_path: Path) -> None:
     names = [one.name for one in declared_in(SUBCOMMANDS).parameters]
     assert names == ["seed", "mode", "train.lr", "test.split"]
-    assert of_source(SUBCOMMANDS, "fit", "--lr", "3", folder=tmp_path).values == {"seed": 1, "mode": "fit", "lr": 3.0}
+    assert of_source(SUBCOMMANDS, "train", "--lr", "3", folder=tmp_path).values == {
+        "seed": 1,
+        "mode": "train",
+        "lr": 3.0,
+    }
     assert of_source(SUBCOMMANDS, "test", folder=tmp_path).values == {"seed": 1, "mode": "test", "split": "val"}
 
 
@@ -249,7 +253,7 @@ main()
 """
     read = of_source(source, "-vv", "--lower", "a", "b", "--size", "3", "4", folder=tmp_path)
     assert read.values == {"verbose": 2, "mode": "lower", "size": [3, 4], "files": ["a", "b"]}
-    assert of_source(source, folder=tmp_path).values == {"verbose": 0, "mode": "upper", "size": [1, 2], "files": []}
+    assert of_source(source, folder=tmp_path).values == {"verbose": 0, "size": [1, 2], "files": []}
 
 
 def test_typer_signature_in_its_three_spellings() -> None:

@@ -1,16 +1,26 @@
-"""What a command line gives to the options that a script's text declares, read by argparse itself."""
+"""What the words of a command line give: to the options that a script's text declares, or read as they stand."""
 
 from __future__ import annotations
 
 import argparse
+import ast
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
-from guardianflow.adapters.wrap.parameters.word_arguments import take_unknown, typed
 
-__all__ = ["ParsedLine", "parse_words"]
+__all__ = ["ParsedLine", "parse_words", "typed", "word_arguments"]
+
+_PAIR = re.compile(r"\+{0,2}(?P<name>[^\W\d][\w./@:\-]*)=(?P<text>.*)", re.DOTALL)
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
+_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d{1,3})?")
+_OPTION = re.compile(r"--?(?!\.?\d)[^-].*", re.DOTALL)  # -0.5 and - are values
+_GLUED = re.compile(r"-(?P<name>[A-Za-z])(?P<text>\d[\d.eE+\-]*)")
+_WORDS = {"true": True, "True": True, "false": False, "False": False, "None": None, "null": None}
+_LONGEST_LIST = 10_000
 
 
 @dataclass(frozen=True)
@@ -30,76 +40,106 @@ class ParsedLine:
     remarks: Sequence[str] = ()
 
 
+def typed(text: str) -> Any:
+    """A word as a number, truth value or list, where it is clearly one; else as it stands (``007`` is text)."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    for read in (json.loads, ast.literal_eval) if text[:1] in {"[", "{", "("} and len(text) <= _LONGEST_LIST else ():
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        return list(value) if isinstance(value, (tuple, set)) else value
+    return text
+
+
+def word_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Names and values in a command line of something that declares nothing.
+
+    ``--key value`` and ``--key=value`` become ``key``, an option without a value is True, ``+a.b=1`` (Hydra)
+    becomes ``a.b``; what is none of these becomes ``arg.1``, ``arg.2``. An option given twice becomes a list.
+    """
+    given: dict[str, list[Any]] = {}
+    plain: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            plain += rest
+            break
+        if _OPTION.fullmatch(word):
+            glued = _GLUED.fullmatch(word)
+            name, equals, text = (glued["name"], "=", glued["text"]) if glued else word.lstrip("-").partition("=")
+            if not equals and rest and not _OPTION.fullmatch(rest[0]) and not _PAIR.fullmatch(rest[0]):
+                equals, text = "=", rest.pop(0)
+            given.setdefault(name.replace("-", "_"), []).append(typed(text) if equals else True)
+        elif pair := _PAIR.fullmatch(word):
+            given[pair["name"]] = [typed(pair["text"])]
+        else:
+            plain.append(word)
+    values = {name: found[0] if len(found) == 1 else found for name, found in given.items()}
+    return values | {f"arg.{number}": typed(word) for number, word in enumerate(plain, 1)}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 def parse_words(declared: Declared, words: Sequence[str]) -> ParsedLine:
-    """The values that a script will work with, as far as its text tells.
+    """The values that a script will work with, as far as its text tells; argparse itself reads the words.
 
     Args:
         declared: What it declares.
         words: Its command line.
     """
-    commands = dict(declared.commands)
-    place = next((place for place, word in enumerate(words) if word in commands), None)
-    chosen = "" if place is None else commands[words[place]]
-    prefixes = tuple(f"{name}." for name in commands.values())
-    active = [one for one in declared.parameters if not one.name.startswith(prefixes)] if prefixes else [
-        *declared.parameters
-    ]  # fmt: skip
-    mode = next((one for one in active if one.choices and set(one.choices) == set(commands.values())), None)
+    command = next((word for word in words if word in declared.commands), "")
+    others = tuple(f"{one}." for one in declared.commands if one != command)
+    active = [replace(one, name=one.name.removeprefix(f"{command}.")) for one in declared.parameters
+              if not one.name.startswith(others)]  # fmt: skip
+    mode = next((one for one in active if one.choices and {*one.choices} == {*declared.commands}), None)
     active = [one for one in active if one is not mode]
     values: dict[str, Any] = {}
-    if place is not None:
-        active += [one for one in declared.parameters if one.name.startswith(f"{chosen}.")]
-        values[mode.name if mode else "command"] = words[place]
-        words = [*words[:place], *words[place + 1 :]]
-    names = {one.name: one.name.removeprefix(f"{chosen}.") for one in active}
-    flags = {flag for one in active for flag in (*one.flags, *one.off_flags)}
-    words, rest = take_unknown(words, flags, abbreviations=declared.style == "argparse")
+    if command:
+        values[mode.name if mode else "command"] = command
+        words = [*words[: words.index(command)], *words[words.index(command) + 1 :]]
     try:
-        parsed, left = _parser(active, names, declared.style, defaults=True).parse_known_args(words)
-        given = vars(_parser(active, names, declared.style, defaults=False).parse_known_args(words)[0])
+        parsed, rest = _parser(active, declared.style, defaults=True).parse_known_args(words)
+        given = vars(_parser(active, declared.style, defaults=False).parse_known_args(words)[0])
     except (ValueError, TypeError, argparse.ArgumentError) as error:
         remark = f"the command line doesn't fit what the script declares ({error}); its words are taken as they are"
-        values |= {names[one.name]: _plain(one.default) for one in active if one.has_default}
-        return ParsedLine(values, frozenset(), [*words, *rest], [remark])
+        values |= {one.name: _plain(one.default) for one in active if one.has_default}
+        return ParsedLine(values, frozenset(), words, [remark])
     values |= {name: _plain(value) for name, value in vars(parsed).items()}
     if declared.style == "fire":  # what has a flag may be given by its place, too
-        places = [name for name in names.values() if name not in given]
-        given |= dict(zip(places, map(typed, left), strict=False))
-        values, left = values | given, left[len(places) :]
-    return ParsedLine(values, frozenset(given), [*left, *rest])
+        places = [one.name for one in active if one.name not in given]
+        given |= dict(zip(places, map(typed, rest), strict=False))
+        values, rest = values | given, rest[len(places) :]
+    return ParsedLine(values, frozenset(given), rest)
 
 
-def _parser(
-    parameters: Sequence[DeclaredParameter], names: dict[str, str], style: str, *, defaults: bool
-) -> argparse.ArgumentParser:
+def _parser(parameters: Sequence[DeclaredParameter], style: str, *, defaults: bool) -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, conflict_handler="resolve", allow_abbrev=style == "argparse")
     for one in parameters:
-        dest = names[one.name]
-        named: dict[str, Any] = {"default": one.default if defaults and one.has_default else argparse.SUPPRESS}
-        if one.action in {"store_const", "append_const"}:
-            named |= {"action": one.action, "const": one.const}
-        elif one.action not in {"store", "append", "extend"}:
-            named["action"] = one.action if one.action in {"store_false", "count"} else "store_true"
-        else:
-            nargs = one.nargs if one.flags or one.nargs is not None else "?"
-            named |= {"action": one.action, "type": _convert(one.type)}
+        named: dict[str, Any] = {"action": one.action, "default": argparse.SUPPRESS}
+        named |= {"default": one.default} if defaults and one.has_default else {}
+        named |= {"dest": one.name} if one.flags else {}
+        nargs = one.nargs if one.flags or one.nargs is not None else "?"
+        if one.action in {"store", "append", "extend"}:
+            named |= {"type": _CONVERTED.get(one.type, typed)}
             named |= {} if nargs is None else {"nargs": nargs}
-            named |= {"const": one.const} if nargs == "?" else {}
-        named |= {"dest": dest} if one.flags else {}
-        parser.add_argument(*(one.flags or (dest,)), **named)
+        elif one.action not in {"store_const", "append_const", "store_false", "count"}:
+            named["action"] = "store_true"
+        if nargs == "?" or one.action in {"store_const", "append_const"}:
+            named["const"] = one.const
+        parser.add_argument(*(one.flags or (one.name,)), **named)
         if one.off_flags:
-            parser.add_argument(*one.off_flags, dest=dest, action="store_false", default=argparse.SUPPRESS)
+            parser.add_argument(*one.off_flags, dest=one.name, action="store_false", default=argparse.SUPPRESS)
     return parser
-
-
-def _convert(kind: str) -> Any:
-    known: dict[str, Any] = {"int": int, "float": float, "str": str, "path": str, "bool": _truth}
-    return known.get(kind, typed)
 
 
 def _truth(text: str) -> Any:
@@ -108,3 +148,6 @@ def _truth(text: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+_CONVERTED: dict[str, Any] = {"int": int, "float": float, "str": str, "path": str, "bool": _truth}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import re
@@ -13,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.parameters.script_text import read_bytes
-from guardianflow.adapters.wrap.parameters.word_arguments import typed
 from guardianflow.exceptions import InputError
 from guardianflow.files.yaml_safety import yaml_leaves
 from guardianflow.text.names import free_name
 from guardianflow.text.printable import printable
 
-__all__ = ["MAX_CONFIG_BYTES", "MAX_LEAVES", "ConfigValues", "config_files", "leaves", "read_config_files"]
+__all__ = ["MAX_LEAVES", "ConfigValues", "config_files", "leaves", "read_config_files"]
 
-MAX_CONFIG_BYTES = 1 << 20
 MAX_LEAVES = 300
-_MAX_FILES = 20
-_ENDINGS = {".yaml", ".yml", ".toml", ".json", ".ini", ".cfg"}
+_MOST_BYTES = 1 << 20
+_MOST_FILES = 20
+_ENDINGS = (".yaml", ".yml", ".toml", ".json")
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d{1,3}")  # PyYAML reads 1e-3 as text
 
 
@@ -41,59 +39,43 @@ class ConfigValues:
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()
-    remarks: tuple[str, ...] = ()
+    files: list[Path] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def config_files(words: Iterable[Any], working_dir: Path) -> list[Path]:
     """The existing config files that words of a command line name: alone, or after ``=``."""
-    found: dict[Path, None] = {}
-    for word in words:
-        if not isinstance(word, str):
-            continue
-        for text in (word, word.partition("=")[2]):
-            path = _config_file(text, working_dir)
-            if path is not None:
-                found[path] = None
-                break
-    return list(found)
-
-
-def _config_file(text: str, working_dir: Path) -> Path | None:
-    if len(text) > 4_096 or os.path.splitext(text)[1].lower() not in _ENDINGS:  # noqa: PTH122 - no path yet
-        return None
-    try:
-        path = Path(os.path.abspath(working_dir / Path(text).expanduser()))  # noqa: PTH100 - links stay as written
-        return path if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):
-        return None
+    texts = [text for word in words if isinstance(word, str) for text in (word, word.partition("=")[2])]
+    paths = [
+        Path(os.path.abspath(working_dir / text))  # noqa: PTH100 - links stay as written
+        for text in texts
+        if text.lower().endswith(_ENDINGS) and len(text) <= 4_096 and "\0" not in text
+    ]
+    return list(dict.fromkeys(path for path in paths if os.path.isfile(path)))  # noqa: PTH113 - it never raises
 
 
 def read_config_files(paths: Iterable[Path]) -> ConfigValues:
     """Read config files; one that is broken or too large becomes a remark."""
     result = ConfigValues()
-    files: list[Path] = []
-    remarks: list[str] = []
     stems: set[str] = set()
     for number, path in enumerate(paths):
-        if number >= _MAX_FILES:
-            remarks.append(f"more than {_MAX_FILES} config files are named; the others were left out")
+        if number >= _MOST_FILES:
+            result.remarks.append(f"more than {_MOST_FILES} config files are named; the others were left out")
             break
         try:
-            found, bad = _read(path)
+            found, remarks = _read(path)
         except InputError as error:
-            remarks.append(f"left out: {error}")
+            result.remarks.append(f"left out: {error}")
             continue
         stem = free_name(path.stem, stems)
         stems.add(stem)
-        files.append(path)
-        remarks += bad
+        result.files.append(path)
         taken = {f"config.{stem}.{name}".removesuffix("."): _leaf(value) for name, value in found[:MAX_LEAVES]}
         result.values |= taken
         result.origins |= dict.fromkeys(taken, f"config {path.name}")
+        result.remarks += remarks
         if len(found) > MAX_LEAVES:
-            remarks.append(f"{printable(path)} has {len(found)} values; the first {MAX_LEAVES} were taken")
-    result.files, result.remarks = tuple(files), tuple(remarks)
+            result.remarks.append(f"{printable(path)} has {len(found)} values; the first {MAX_LEAVES} were taken")
     return result
 
 
@@ -106,24 +88,13 @@ def _read(path: Path) -> tuple[list[tuple[str, Any]], list[str]]:
     suffix = path.suffix.lower()
     if suffix in {".yaml", ".yml"}:
         return yaml_leaves(path, what="the config file")
-    content = read_bytes(path, MAX_CONFIG_BYTES)
+    content = read_bytes(path, _MOST_BYTES)
     try:
         text = content.decode("utf-8-sig")
-        if suffix == ".json":
-            return list(leaves(json.loads(text))), []
-        if suffix == ".toml":
-            return list(leaves(tomllib.loads(text))), []
-        parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
-        parser.optionxform = str  # type: ignore[assignment,method-assign] # names keep their capitals
-        parser.read_string(text)
-    except (ValueError, RecursionError, configparser.Error) as error:
-        reason = (
-            "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error).splitlines()[0])
-        )
-        raise InputError(f"the config file {printable(path)} can't be read: {reason}; correct it") from None
-    sections = {name: dict(parser.items(name)) for name in parser.sections()}
-    read = {name: {key: text and typed(text) for key, text in one.items()} for name, one in sections.items()}
-    return list(leaves({**parser.defaults(), **read})), []
+        return list(leaves(json.loads(text) if suffix == ".json" else tomllib.loads(text))), []
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error).splitlines()[0])
+        raise InputError(f"the config file {printable(path)} can't be read: {why}; correct it") from None
 
 
 def leaves(data: Any) -> Iterator[tuple[str, Any]]:
@@ -138,13 +109,11 @@ def leaves(data: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _leaf(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, str):
-        return float(value) if _EXPONENT.fullmatch(value) else value
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
     if isinstance(value, (list, tuple)):
         try:
             return json.dumps(value, ensure_ascii=False, default=str)
-        except (ValueError, RecursionError, TypeError):
+        except (ValueError, RecursionError):
             return "(a list that can't be written as JSON)"
-    return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -22,11 +22,10 @@ class DeclaredParameter:
         off_flags: How it is switched off.
         choices: The only values allowed, if it says so.
         help: The script's own words about it.
-        action: What argparse would call it: ``store``, ``store_true``, ``append``, ``count``, …
+        action: What argparse calls it: ``store``, ``store_true``, ``append``, ``count``, …
         nargs: As argparse has it.
         const: What it gets where it is given without a value.
         source: ``argparse``, ``click``, ``typer``, ``fire``, ``absl``, ``notebook`` or ``constant``.
-        line: Where in the script; 0 where that isn't known.
     """
 
     name: str
@@ -42,7 +41,6 @@ class DeclaredParameter:
     nargs: int | str | None = None
     const: Any = None
     source: str = "argparse"
-    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,10 @@ class Declared:
         parameters: In the order of the script.
         style: ``argparse``, ``click``, ``typer``, ``fire``, ``absl``, ``notebook`` or ``none``.
         remarks: What could not be read without running the script, a sentence each.
-        commands: How a subcommand may be written → its name.
+        commands: Its subcommands.
     """
 
     parameters: tuple[DeclaredParameter, ...] = ()
     style: str = "none"
     remarks: tuple[str, ...] = ()
-    commands: tuple[tuple[str, str], ...] = ()
+    commands: tuple[str, ...] = ()

@@ -1,15 +1,17 @@
-"""Values in a script's text that can be known without running it: literals, and what is made of named ones."""
+"""Values in a script's text that are known without running it: literals, and the module's constants."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import math
 import operator
-from collections.abc import Callable, Mapping
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
-__all__ = ["UNKNOWN", "Unreadable", "dotted", "evaluate", "known", "shown"]
+__all__ = ["UNKNOWN", "assignments", "constant_values", "dotted", "known", "shown"]
 
 
 class Unknown:
@@ -23,67 +25,35 @@ UNKNOWN = Unknown()
 
 _LONGEST = 100_000  # characters or items of one value; a list of lists of lists is small in memory and huge written out
 _LARGEST = 10**18
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+_OPERATORS: dict[type[ast.operator], Any] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Not: operator.not_,
-}
-_WELL_KNOWN = {
-    "math.pi": math.pi,
-    "math.inf": math.inf,
-    "np.inf": math.inf,
-    "numpy.inf": math.inf,
-    "np.pi": math.pi,
-    "argparse.SUPPRESS": argparse.SUPPRESS,
-    "SUPPRESS": argparse.SUPPRESS,
-    "argparse.REMAINDER": argparse.REMAINDER,
-    "argparse.ZERO_OR_MORE": "*",
-    "argparse.ONE_OR_MORE": "+",
-    "argparse.OPTIONAL": "?",
-}
-_PATHS = {"Path", "pathlib.Path", "PurePath", "os.path.join", "osp.join", "path.join"}
-_SAME = {"int": int, "float": float, "str": str, "list": list, "tuple": tuple}
+}  # fmt: skip
+_SIGNS: dict[type[ast.unaryop], Any] = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_}
+_CALLED: dict[str, Any] = {
+    "int": int, "float": float, "str": str, "list": list, "tuple": tuple, "os.path.join": posixpath.join,
+    "Path": lambda *parts: str(PurePosixPath(*parts)), "pathlib.Path": lambda *parts: str(PurePosixPath(*parts)),
+}  # fmt: skip
+_CHANGES = {"append", "extend", "update", "insert", "remove", "pop", "add", "setdefault", "clear", "sort", "reverse"}
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
-class Unreadable(Exception):  # noqa: N818 - it says that a value can't be known, not that anything went wrong
-    """The value is known only when the script runs; the text says what it is made of."""
-
-
-def evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """The value that an expression will have.
+def known(node: ast.expr | None, names: Mapping[str, Any]) -> Any:
+    """The value that an expression will have, or :data:`UNKNOWN`; ``None`` where there is no expression.
 
     Args:
         node: The expression.
         names: Values of names (dotted ones, too) that are known where it stands.
-
-    Raises:
-        Unreadable: It depends on something that only running the script would tell.
     """
     try:
-        value = _value(node, names)
+        value = None if node is None else _value(node, names)
         _weigh(value, _LONGEST)
     except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError, MemoryError):
-        raise Unreadable(shown(node)) from None
+        return UNKNOWN
     return value
 
 
-def known(node: ast.expr | None, names: Mapping[str, Any]) -> Any:
-    """The value of an expression, or :data:`UNKNOWN`; ``None`` where there is no expression."""
-    try:
-        return None if node is None else evaluate(node, names)
-    except Unreadable:
-        return UNKNOWN
-
-
-def dotted(node: ast.AST) -> str:
+def dotted(node: ast.AST | None) -> str:
     """``a.b.c`` for names and attributes; empty for any other expression."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -103,6 +73,52 @@ def shown(node: ast.AST, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def assignments(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """The names that a statement gives a value to, and the values; ``Config.lr`` of a class."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                yield target.id, node.value
+            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = zip(target.elts, node.value.elts, strict=False)
+                yield from ((item.id, value) for item, value in pairs if isinstance(item, ast.Name))
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        yield node.target.id, node.value
+    elif isinstance(node, ast.ClassDef):
+        for one in node.body:
+            if not isinstance(one, ast.ClassDef):
+                yield from ((f"{node.name}.{name}", value) for name, value in assignments(one))
+
+
+def constant_values(tree: ast.Module) -> dict[str, Any]:
+    """Names of a module (``Config.lr`` for classes) → their value where it is the same all along, or ``UNKNOWN``."""
+    values: dict[str, Any] = {}
+    counts = Counter(_changed(tree))
+    for node in tree.body:
+        for name, value in assignments(node):
+            own = 0 if "." in name else 1  # what a class's body sets isn't counted
+            values[name] = known(value, values) if counts[name] <= own else UNKNOWN
+    return values
+
+
+def _changed(tree: ast.Module) -> Iterator[str]:
+    """The names that get a value, or are changed in place, where it reaches the module's names."""
+    stack: list[tuple[ast.AST, bool]] = [(tree, True)]
+    while stack:
+        node, outer = stack.pop()
+        if isinstance(node, ast.Global):
+            yield from node.names * 2
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            if outer or isinstance(node, ast.Attribute):
+                yield dotted(node)
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            yield from [dotted(node.value)] * 2
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
+            yield from [dotted(node.func.value)] * 2
+        outer = outer and not isinstance(node, _SCOPES)  # names assigned in there are its own
+        stack += [(child, outer) for child in ast.iter_child_nodes(node)]
+
+
 def _weigh(value: Any, budget: int) -> int:
     """What is left of a budget of characters and items."""
     budget -= len(value) if isinstance(value, str) else 1
@@ -118,10 +134,10 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=None | bool() | int() | float() | str() as value):
             return value
-        case ast.Name() | ast.Attribute() if (name := dotted(node)) in names and names[name] is not UNKNOWN:
-            return names[name]
-        case ast.Name() | ast.Attribute() if dotted(node) in _WELL_KNOWN and dotted(node) not in names:
-            return _WELL_KNOWN[dotted(node)]
+        case ast.Attribute(value=ast.Name(id="argparse"), attr=name) if name.isupper():
+            return getattr(argparse, name)
+        case ast.Name() | ast.Attribute() if names[dotted(node)] is not UNKNOWN:
+            return names[dotted(node)]
         case ast.List(elts=items) | ast.Set(elts=items):
             return [_value(item, names) for item in items]
         case ast.Tuple(elts=items):
@@ -129,40 +145,19 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Dict(keys=keys, values=values) if None not in keys:
             return {_value(key, names): _value(one, names) for key, one in zip(keys, values, strict=True) if key}
         case ast.UnaryOp(op=op, operand=operand):
-            return _UNARY[type(op)](_value(operand, names))
+            return _SIGNS[type(op)](_value(operand, names))
         case ast.BinOp(left=left, op=op, right=right):
-            return _arithmetic(op, _value(left, names), _value(right, names))
+            return _computed(op, _value(left, names), _value(right, names))
         case ast.Subscript(value=container, slice=index):
             return _value(container, names)[_value(index, names)]
         case ast.Call(func=function, args=arguments, keywords=[]):
-            return _called(dotted(function), [_value(one, names) for one in arguments])
-    raise Unreadable(shown(node))
-
-
-def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
-    if isinstance(op, ast.Div) and isinstance(left, str):  # Path("a") / "b"
-        return _joined([left, right])
-    if isinstance(op, ast.Add) and type(left) is type(right) and isinstance(left, (str, list, tuple)):
-        return left + right if len(left) + len(right) <= _LONGEST else _refused()
-    if not all(isinstance(one, (int, float)) and abs(one) <= _LARGEST for one in (left, right)):
-        raise ValueError
-    if isinstance(op, ast.Pow):
-        return left**right if abs(right) <= 64 and abs(left) <= 1_000 else _refused()
-    return _ARITHMETIC[type(op)](left, right)
-
-
-def _refused() -> Any:
+            return _CALLED[dotted(function)](*[_value(one, names) for one in arguments])
     raise ValueError
 
 
-def _called(name: str, values: list[Any]) -> Any:
-    if name in _PATHS:
-        return _joined(values)
-    return _SAME[name](*values)
-
-
-def _joined(parts: list[Any]) -> str:
-    joined = parts[0] if parts else "."
-    for part in parts[1:]:
-        joined = part if part.startswith("/") else f"{joined.rstrip('/')}/{part}" if joined else part
-    return str(joined)
+def _computed(op: ast.operator, left: Any, right: Any) -> Any:
+    if isinstance(op, ast.Div) and isinstance(left, str):  # Path("a") / "b"
+        return str(PurePosixPath(left, right))
+    if not all(isinstance(one, (int, float)) and abs(one) <= _LARGEST for one in (left, right)):
+        raise ValueError
+    return _OPERATORS[type(op)](left, right)

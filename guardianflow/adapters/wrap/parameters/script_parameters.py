@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from guardianflow.adapters.wrap.commands import Command
-from guardianflow.adapters.wrap.parameters.command_words import ParsedLine, parse_words
+from guardianflow.adapters.wrap.parameters.command_words import ParsedLine, parse_words, word_arguments
 from guardianflow.adapters.wrap.parameters.config_values import config_files, read_config_files
 from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
+from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, constant_values
 from guardianflow.adapters.wrap.parameters.notebook_arguments import (
-    notebook_defaults,
+    notebook_line,
     notebook_parameters,
     notebook_source,
-    notebook_values,
 )
-from guardianflow.adapters.wrap.parameters.script_constants import constants_in
 from guardianflow.adapters.wrap.parameters.script_options import read_options
 from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_script
-from guardianflow.adapters.wrap.parameters.word_arguments import word_arguments
 from guardianflow.exceptions import InputError
 
 __all__ = ["Declared", "DeclaredParameter", "ResolvedParameters", "declared_in", "read_declared", "resolve_parameters"]
+
+_MOST_CONSTANTS = 300
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,10 @@ def read_declared(script: Path, *, constants: bool = False) -> Declared:
     try:
         if script.suffix.lower() == ".ipynb":
             declared = notebook_parameters(script)
-            source = notebook_source(script) if constants else ""
-            return _with_constants(declared, source) if constants else declared
-        source = read_script(script)
+            return _with_constants(declared, notebook_source(script)) if constants else declared
+        return declared_in(read_script(script), file=script, constants=constants)
     except InputError as error:
         return Declared(remarks=(str(error),))
-    return declared_in(source, file=script, constants=constants)
 
 
 def declared_in(source: str, *, file: Path | None = None, constants: bool = False) -> Declared:
@@ -96,15 +94,18 @@ def resolve_parameters(command: Command, *, working_dir: Path, constants: bool =
         command = replace(command, script=script, args=command.args[len(before) + 1 :])
     if command.script is not None and command.kind != "shell":
         declared = read_declared(command.script, constants=constants)
-    line = _parsed(command, declared)
-    values = {one.name: one.default for one in declared.parameters if one.source == "constant"}
-    origins = dict.fromkeys(values, "constant")
-    for name, value in line.values.items():
-        values[name] = value
-        origins[name] = "command line" if name in line.given else "default"
+    own = replace(declared, parameters=tuple(one for one in declared.parameters if one.source != "constant"))
+    line = ParsedLine(rest=command.args)
+    if command.kind == "notebook" and command.script is not None:
+        line = notebook_line(command.script, declared, command.args)
+    elif own.parameters:
+        line = parse_words(own, command.args)
+    values = {one.name: one.default for one in declared.parameters if one.source == "constant"} | line.values
+    origins = dict.fromkeys(values, "default") | dict.fromkeys(line.given, "command line")
+    origins |= dict.fromkeys(values.keys() - line.values.keys(), "constant")
     resolved = ResolvedParameters(values, origins, declared=declared, remarks=(*declared.remarks, *line.remarks))
     given = [line.values.get(name) for name in sorted(line.given)]
-    return with_files(with_words(resolved, [*before, *line.rest]), [*command.args, *given], working_dir)
+    return with_words(resolved, [*before, *line.rest], [*command.args, *given], working_dir)
 
 
 def launcher_words(command: Command) -> tuple[str, ...]:
@@ -113,38 +114,38 @@ def launcher_words(command: Command) -> tuple[str, ...]:
     return command.args[:place] if command.kind == "binary" else ()
 
 
-def with_words(resolved: ResolvedParameters, words: Iterable[str]) -> ResolvedParameters:
-    """Add the words of a command line that nothing declares."""
+def with_words(
+    resolved: ResolvedParameters, words: Iterable[str], given: Iterable[Any], working_dir: Path
+) -> ResolvedParameters:
+    """Add what nothing declares: words of the command line, and the config files that are named.
+
+    Args:
+        resolved: What is known by now.
+        words: Words that nothing declares.
+        given: Words and values that may name config files.
+        working_dir: Where such files are looked for.
+    """
     values, origins = dict(resolved.values), dict(resolved.origins)
     for name, value in word_arguments(list(words)).items():
         own = f"extra.{name}" if origins.get(name) == "command line" else name
         values[own], origins[own] = value, "command line"
-    return replace(resolved, values=values, origins=origins)
-
-
-def with_files(resolved: ResolvedParameters, given: Iterable[Any], working_dir: Path) -> ResolvedParameters:
-    """Add what stands in the config files that words or given values name."""
     texts = [one for each in given for one in (each if isinstance(each, list) else [each])]
     config = read_config_files(config_files(texts, working_dir))
     return replace(
         resolved,
-        values={**resolved.values, **config.values},
-        origins={**resolved.origins, **config.origins},
-        config_files=config.files,
+        values=values | config.values,
+        origins=origins | config.origins,
+        config_files=tuple(config.files),
         remarks=(*resolved.remarks, *config.remarks),
     )
 
 
-def _parsed(command: Command, declared: Declared) -> ParsedLine:
-    if command.kind == "notebook":
-        given = notebook_values(declared, command.args)
-        defaults, remarks = notebook_defaults(command.script, declared, given) if command.script else ({}, [])
-        return ParsedLine({**defaults, **given}, given=frozenset(given), remarks=remarks)
-    own = replace(declared, parameters=tuple(one for one in declared.parameters if one.source != "constant"))
-    return parse_words(own, command.args) if own.parameters else ParsedLine(rest=command.args)
-
-
 def _with_constants(declared: Declared, source: str) -> Declared:
+    values = constant_values(parse_script(source))
     taken = {one.name for one in declared.parameters}
-    more = tuple(one for one in constants_in(parse_script(source)) if one.name not in taken)
-    return replace(declared, parameters=(*declared.parameters, *more))
+    more = [
+        DeclaredParameter(name, "str" if value is None else type(value).__name__, value, True, source="constant")
+        for name, value in values.items()
+        if value is not UNKNOWN and not name.startswith("_") and name not in taken
+    ]
+    return replace(declared, parameters=(*declared.parameters, *more[:_MOST_CONSTANTS]))

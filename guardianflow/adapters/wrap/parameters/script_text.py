@@ -15,19 +15,13 @@ from typing import Any, NamedTuple
 from guardianflow.exceptions import InputError
 from guardianflow.text.printable import printable
 
-__all__ = [
-    "MAX_NOTEBOOK_BYTES",
-    "MAX_SCRIPT_BYTES",
-    "CodeCell",
-    "Notebook",
-    "parse_script",
-    "read_bytes",
-    "read_notebook",
-    "read_script",
-]
+__all__ = ["CodeCell", "Notebook", "code_cells", "imported_trees", "parse_script", "read_bytes", "read_notebook",
+           "read_script"]  # fmt: skip
 
-MAX_SCRIPT_BYTES = 2 << 20
-MAX_NOTEBOOK_BYTES = 50_000_000
+_MOST_SCRIPT_BYTES = 2 << 20
+_MOST_NOTEBOOK_BYTES = 50_000_000
+_MOST_FILES = 20
+_DECLARING = ("add_argument", "import", ".option(", "DEFINE_", "dataclass")
 
 
 def read_script(path: Path) -> str:
@@ -36,7 +30,7 @@ def read_script(path: Path) -> str:
     Raises:
         InputError: It is no regular file, larger than 2 MB, binary, or in another encoding than it says.
     """
-    content = read_bytes(path, MAX_SCRIPT_BYTES)
+    content = read_bytes(path, _MOST_SCRIPT_BYTES)
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
         return content.decode(encoding)
@@ -76,13 +70,48 @@ def parse_script(source: str) -> ast.Module:
             warnings.simplefilter("ignore")  # `"\d"` in other people's code
             return ast.parse(source)
     except SyntaxError as error:
-        where = f" in line {error.lineno}" if error.lineno else ""
-        raise InputError(
-            f"the script is not Python 3{where} ({printable(error.msg)}), so its parameters can't be read"
-        ) from None
+        why = f"is not Python 3 in line {error.lineno or 1} ({printable(error.msg)})"
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        why = "nested too deeply" if isinstance(error, (RecursionError, MemoryError)) else printable(error)
-        raise InputError(f"the script can't be parsed ({why}), so its parameters can't be read") from None
+        deep = isinstance(error, (RecursionError, MemoryError))
+        why = f"can't be parsed ({'nested too deeply' if deep else printable(error)})"
+    raise InputError(f"the script {why}, so its parameters can't be read")
+
+
+def imported_trees(tree: ast.Module, file: Path) -> Iterator[ast.Module]:
+    """What a script imports from the files beside it, and what those import; each file once."""
+    queue = [(tree, file)]
+    seen = {file}
+    while queue:
+        text, place = queue.pop(0)
+        for path in _imported(text, place.parent, file.parent):
+            if path in seen or len(seen) >= _MOST_FILES:
+                continue
+            seen.add(path)
+            try:
+                source = read_script(path)
+                if any(word in source for word in _DECLARING):
+                    queue.append((parse_script(source), path))
+                    yield queue[-1][0]
+            except InputError:
+                continue
+
+
+def _imported(tree: ast.Module, own: Path, root: Path) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        places = [own, root]
+        if isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names = [base] if base else []
+            names += [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+            if node.level:
+                places = [own.joinpath(*[".."] * (node.level - 1))]
+        for name in names:
+            for place in dict.fromkeys(places):
+                path = place.joinpath(*name.split("."))
+                for one in (path.with_suffix(".py"), path / "__init__.py"):
+                    if one.is_file():
+                        yield one.resolve()
 
 
 class CodeCell(NamedTuple):
@@ -106,7 +135,7 @@ def read_notebook(path: Path) -> Notebook:
     Raises:
         InputError: It is larger than 50 MB, or no notebook of format 4.
     """
-    content = read_bytes(path, MAX_NOTEBOOK_BYTES)
+    content = read_bytes(path, _MOST_NOTEBOOK_BYTES)
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,6 @@ from guardianflow.adapters.wrap.parameters.config_values import leaves
 from guardianflow.adapters.wrap.parameters.script_parameters import (
     ResolvedParameters,
     launcher_words,
-    with_files,
     with_words,
 )
 
@@ -123,7 +122,7 @@ class Listening:
         resolved = ResolvedParameters(values, origins, (), declared, tuple(remarks), "the script itself")
         words = [*first.rest, *(self._command.args if self._command.kind == "shell" else launcher_words(self._command))]
         given = [first.values.get(name) for name in first.given]
-        return with_files(with_words(resolved, words), [*self._command.args, *first.argv, *given], self._working_dir)
+        return with_words(resolved, words, [*self._command.args, *first.argv, *given], self._working_dir)
 
 
 def _files(folder: Path) -> list[Path]:
