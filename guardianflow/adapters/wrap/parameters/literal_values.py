@@ -27,7 +27,7 @@ _LONGEST = 100_000  # characters or items of one value; a list of lists of lists
 _LARGEST = 10**18
 _OPERATORS: dict[type[ast.operator], Any] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
+    ast.FloorDiv: operator.floordiv, ast.Pow: operator.pow,
 }  # fmt: skip
 _SIGNS: dict[type[ast.unaryop], Any] = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_}
 _CALLED: dict[str, Any] = {
@@ -158,6 +158,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
 def _computed(op: ast.operator, left: Any, right: Any) -> Any:
     if isinstance(op, ast.Div) and isinstance(left, str):  # Path("a") / "b"
         return str(PurePosixPath(left, right))
-    if not all(isinstance(one, (int, float)) and abs(one) <= _LARGEST for one in (left, right)):
+    most_right = 64 if isinstance(op, ast.Pow) else _LARGEST
+    if not (isinstance(left, (int, float)) and abs(left) <= _LARGEST and abs(right) <= most_right):
         raise ValueError
     return _OPERATORS[type(op)](left, right)

@@ -68,8 +68,9 @@ class _Reader:
         for node in nodes:
             call = node.value if isinstance(node, ast.Assign) else node
             if isinstance(call, ast.Call) and _last(call.func) == "add_parser" and call.args:
-                name = known(call.args[0], self.names)
-                self.prefixes[dotted(node.targets[0]) if isinstance(node, ast.Assign) else shown(call, 200)] = str(name)
+                place = dotted(node.targets[0]) if isinstance(node, ast.Assign) else shown(call, 200)
+                if isinstance(name := known(call.args[0], self.names), str):
+                    self.prefixes[place] = name
         for node in nodes:
             if isinstance(node, ast.Call):
                 self._call(node, main=main)
