@@ -388,7 +388,7 @@ def test_large_missing_and_odd_files_are_left_out_with_a_reason(tmp_path: Path) 
 # -- against argparse itself --------------------------------------------------------------------
 
 _NAMES = st.sampled_from(["lr", "epochs", "batch-size", "batch-norm", "out", "x", "data_dir", "weight-decay", "v"])
-_TEXTS = st.text("abcXYZ019_./가 ", min_size=1, max_size=6).filter(lambda text: not text.startswith("-"))
+_TEXTS = st.text("abcXYZ019_./가", min_size=1, max_size=6).filter(lambda text: not text.startswith("-"))
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-1000, 1000),
     "float": st.floats(-10, 10, allow_nan=False).map(lambda x: round(x, 4)),
@@ -462,7 +462,7 @@ def scripts(draw: st.DrawFn) -> tuple[str, list[str]]:
     return "\n".join(source) + "\nif __name__ == '__main__':\n    args = parser.parse_args()\n", argv
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=scripts())
 def test_values_equal_those_of_argparse_for_any_parser(made: tuple[str, list[str]], tmp_path: Path) -> None:
     source, argv = made
