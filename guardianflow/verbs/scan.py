@@ -11,7 +11,6 @@ from typer import Argument, Option
 
 from guardianflow.console import err, print_json, print_table, say
 from guardianflow.text.command_lines import command
-from guardianflow.text.units import file_size
 from guardianflow.verbs.execution import Remarks, say_notes
 from guardianflow.verbs.frame import Json, verb
 
@@ -70,25 +69,11 @@ def _counting(unit: str) -> Iterator[Any]:
 
 
 def _show_scan(report: ScanReport) -> None:
-    rows = []
-    for found in report.scripts[:_SHOWN]:
-        why = "; ".join(reason.text for reason in found.reasons[:3])
-        rows.append((f"{found.score:.2f}", found.role, found.framework, str(found.path), why))
-    columns = ("score", "role", "framework", "script", "why")
-    print_table(columns, rows, title="Scripts", empty="no training script was found")
-    data = [(str(found.path), str(found.classes)) for found in report.datasets[:_SHOWN]]
-    weights = [(str(found.path), found.format, file_size(found.size)) for found in report.weights[:_SHOWN]]
-    runs = [(found.kind, str(found.path)) for found in report.runs[:_SHOWN]]
-    for title, titles, shown in (
-        ("Datasets", ("file", "classes"), data),
-        ("Weights", ("file", "format", "size"), weights),
-        ("Finished runs", ("kind", "folder"), runs),
-    ):
-        if shown:
-            print_table(titles, shown, title=title)
-    for thing, listed in (("scripts", report.scripts), ("weights", report.weights), ("runs", report.runs)):
-        if len(listed) > _SHOWN:
-            say(f"and {len(listed) - _SHOWN} more {thing}; --json lists all")
+    for title, columns, rows in report.tables():
+        if rows or title == "Scripts":
+            print_table(columns, rows[:_SHOWN], title=title, empty="no training script was found")
+        if len(rows) > _SHOWN:
+            say(f"and {len(rows) - _SHOWN} more; --json lists all")
     say(f"{report.files:,} files in {report.folders:,} folders, {report.seconds:.1f} s; nothing was run")
 
 

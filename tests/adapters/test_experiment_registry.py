@@ -55,7 +55,7 @@ def test_the_first_scan_makes_a_file_that_people_can_read(registry: ExperimentRe
         ),
         "argparse",
     )
-    script = found("train.py", declared=declared, data=("data.yaml",), outputs=("runs/**/*.pt",))
+    script = found("train.py", declared=declared, data=("data.yaml",))
     update = registry.enter(ScanReport(tmp_path, (script,)))
     text = registry.path.read_text()
     assert text.startswith("# What can be run here.")
@@ -72,7 +72,6 @@ def test_the_first_scan_makes_a_file_that_people_can_read(registry: ExperimentRe
         "      api_key: {type: str}\n"
         "    args: []\n"
         "    data: [data.yaml]\n"
-        '    outputs: ["runs/**/*.pt"]\n'
         "    tags: [training]\n"
     )
     assert registry.get("train").content == hashlib.sha256(SCRIPT.encode()).hexdigest()

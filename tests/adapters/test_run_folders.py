@@ -153,7 +153,7 @@ def database(tmp_path: Path, mlflow_sqlite_template: Path) -> tuple[Path, tuple[
 
 
 def found(path: Path, kind: str) -> FoundRun:
-    return FoundRun(Path(path.name), kind, path.name, 1.0)
+    return FoundRun(Path(path.name), kind, path.name)
 
 
 def read(path: Path, kind: str) -> FinishedRun:
@@ -164,7 +164,7 @@ def read(path: Path, kind: str) -> FinishedRun:
 
 def read_all(path: Path, root: Path | None = None) -> list[FinishedRun]:
     base = root or path.parent
-    runs = list(read_finished_runs(FoundRun(path.relative_to(base), "mlflow", path.name, 1.0), base))
+    runs = list(read_finished_runs(FoundRun(path.relative_to(base), "mlflow", path.name), base))
     assert not [run for run in runs if isinstance(run, UnreadableRun)]
     return [run for run in runs if isinstance(run, FinishedRun)]
 
@@ -232,7 +232,7 @@ class TestYolov5:
         runs = scan_folder(tmp_path).runs
 
         assert [(run.kind, run.path.as_posix()) for run in runs] == [("yolov5", "runs/train/exp")]
-        assert any(table in str(reason) for reason in runs[0].reasons)
+        assert table in runs[0].reason
 
 
 YOLOV7 = """\
@@ -647,7 +647,7 @@ def test_a_run_outside_of_the_scanned_folder_is_refused(tmp_path: Path) -> None:
 
     for path in (Path("link"), Path("../outside")):
         with pytest.raises(InputError, match="leads out of"):
-            list(read_finished_runs(FoundRun(path, "ultralytics", "x", 1.0), root))
+            list(read_finished_runs(FoundRun(path, "ultralytics", "x"), root))
 
 
 def test_a_folder_that_has_gone_and_an_unknown_kind_are_said(tmp_path: Path) -> None:

@@ -461,8 +461,8 @@ class TestOtherKinds:
 
         # A scan leaves such a folder out; somebody may have found its runs otherwise.
         runs = (
-            FoundRun(Path(settings.work_dir.name, "mlflow.db"), "mlflow", "mlflow.db", 1.0),
-            FoundRun(Path(settings.work_dir.name, "artifacts"), "ultralytics", "artifacts", 1.0),
+            FoundRun(Path(settings.work_dir.name, "mlflow.db"), "mlflow", "mlflow.db"),
+            FoundRun(Path(settings.work_dir.name, "artifacts"), "ultralytics", "artifacts"),
         )
         report = import_runs(
             ScanReport(settings.work_dir.parent, runs=runs), settings=settings, sink=MetricsStore(settings.database_url)

@@ -102,8 +102,7 @@ def test_finished_runs_of_every_kind_are_found_once(tmp_path):
 def test_a_run_says_why_it_is_one(tmp_path):
     put(tmp_path, {"exp/args.yaml": "task: detect\n", "exp/results.csv": "epoch,a\n", "exp/weights/x": ""})
     (run,) = scan_folder(tmp_path).runs
-    assert (run.name, run.score) == ("exp", 1.0)
-    assert run.reasons[0] == Reason("args.yaml and results.csv lie together", 0.6)
+    assert (run.name, run.reason) == ("exp", "args.yaml and results.csv lie together")
 
 
 def test_dataset_yamls_are_found_and_others_are_not(tmp_path):
@@ -112,7 +111,6 @@ def test_dataset_yamls_are_found_and_others_are_not(tmp_path):
         "count.yaml": "train: a\nval: b\nnc: 80\n", "model.yaml": "nc: 80\nbackbone: []\n",
         "hydra.yaml": "train: {epochs: 3}\nval: true\npath: x\n", "compose.yaml": "services: {}\n",
         "twice.yaml": "train: a\nval: b\nnames: [x]\nnames: [y]\n", "bomb.yaml": "train: &a [x]\nnames: " + "[" * 5000,
-        "sub/args.yaml": "train: a\nval: b\nnames: [x]\n",
     })  # fmt: skip
     report = scan_folder(tmp_path)
     found = {dataset.path.as_posix(): dataset.classes for dataset in report.datasets}
@@ -172,13 +170,13 @@ def test_a_file_or_nothing_instead_of_a_folder_is_refused_with_the_next_step(tmp
 def test_an_empty_folder_is_a_report_with_nothing_in_it(tmp_path):
     report = scan_folder(tmp_path)
     assert report.to_dict()["scripts"] == []
-    assert report.summary().startswith("0 scripts, 0 datasets, 0 files of weights, 0 finished runs among 0 files in 1 ")
+    assert report.summary().startswith("0 scripts, 0 datasets, 0 weights files, 0 finished runs among 0 files in 1 ")
     assert report.skipped_sentence() == ""
 
 
 def test_large_and_broken_files_are_counted_and_passed_over(tmp_path):
     put(tmp_path, {
-        "big.py": b"import torch\n" + b"x = 1\n" * 900_000, "broken.ipynb": "{not json torch .fit(",
+        "big.py": b"import torch\n" + b"x = 1\n" * 400_000, "broken.ipynb": "{not json torch .fit(",
         "list.ipynb": '["import torch", ".fit("]', "train.py": TRAIN,
         "r.ipynb": '{"cells": [], "metadata": {"language_info": {"name": "R"}}, "x": "torch .fit("}',
         "deep.ipynb": '{"torch .fit(":' + "[" * 200_000,
@@ -189,10 +187,10 @@ def test_large_and_broken_files_are_counted_and_passed_over(tmp_path):
     report = scan_folder(tmp_path)
     assert [script.path.as_posix() for script in report.scripts] == ["train.py"]
     assert report.skipped_counts == {
-        "script over 5 MB": 1, "notebook over 50 MB": 1, "notebook that is no JSON": 2, "notebook without cells": 1,
-        "notebook in r": 1,
+        "script over 2 MB": 1, "notebook over 50 MB": 1, "script that can't be read as Python 3": 1,
+        "notebook that can't be read as Python 3": 3,
     }  # fmt: skip
-    assert "1 × script over 5 MB" in report.skipped_sentence()
+    assert "1 × script over 2 MB" in report.skipped_sentence()
 
 
 class _Payload:
@@ -216,11 +214,11 @@ def test_nothing_that_is_found_is_run(tmp_path):
 
 @pytest.mark.parametrize(
     "filling",
-    [b"a" * 4_900_000, b"(" * 4_900_000, b" " * 4_900_000, (b"train" * 390 + b"\n") * 2_400, b"model.fit\n" * 400_000],
+    [b"a" * 1_900_000, b"(" * 1_900_000, b" " * 1_900_000, (b"train" * 390 + b"\n") * 950, b"model.fit\n" * 60_000],
     ids=["word", "brackets", "blanks", "long lines", "many lines"],
 )
-def test_five_megabytes_made_to_be_slow_are_not(tmp_path, filling):
-    head = b"import torch\nmodel.train()\nprint 1\n"
+def test_two_megabytes_made_to_be_slow_are_not(tmp_path, filling):
+    head = b"import torch\nmodel.train()\n"
     cell = {"cell_type": "code", "source": (head + filling).decode()}
     put(tmp_path, {"a.py": head + filling, "b.ipynb": json.dumps({"cells": [cell]})})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
@@ -276,10 +274,7 @@ def test_the_page_escapes_every_name_and_text(tmp_path):
     zipped(tmp_path / f"{evil}.pt")
     page = _Tags()
     page.feed(scan_folder(tmp_path)._repr_html_())
-    assert set(page.tags) <= {
-        "div", "p", "strong", "br", "span", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul",
-        "li", "code",
-    }  # fmt: skip
+    assert set(page.tags) <= {"b", "br", "h4", "p", "table", "td", "th", "tr"}
     assert page.text.count(evil) == 4
     assert "\u202e" not in page.text
 
@@ -287,7 +282,7 @@ def test_the_page_escapes_every_name_and_text(tmp_path):
 def test_a_long_list_is_cut_in_the_page_and_says_so():
     script = FoundScript(Path("a.py"), findings.TRAINING, "torch", 0.9, (Reason("x", 0.9, 3),))
     page = ScanReport(Path("/x"), scripts=(script,) * 130)._repr_html_()
-    assert page.count("<details>") == 100
+    assert page.count("<tr>") == 101
     assert "… and 30 more" in page
 
 

@@ -72,7 +72,6 @@ def _draft(script: FoundScript, path: str, folder: Path, base: str) -> Draft:
         module=bool(script.module_of),
         arguments=_arguments(script),
         data=_texts(script.data),
-        outputs=_texts(script.outputs),
         tags=(script.role,),
         role=script.role,
         score=round(float(script.score), 2),

@@ -1,13 +1,15 @@
-"""What a scan found: scripts, datasets, weights and finished runs, each guess with its score and its reasons."""
+"""What a scan found: scripts, datasets, weights and finished runs; scripts with a score and its reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.text.printable import plain_values
+from guardianflow.text.printable import escape, plain_values
+from guardianflow.text.units import file_size
+from guardianflow.views.result_page import table_html
 
 if TYPE_CHECKING:
     from guardianflow.adapters.wrap.parameters.script_parameters import Declared
@@ -25,6 +27,8 @@ ROLES = (TRAINING, INFERENCE, EVALUATION, EXPORT)
 RUN_KINDS = ("ultralytics", "yolov5", "lightning", "tensorboard", "mlflow")
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "eval", "test"})
 """Folders in which one training's event files lie for each part of its data, as Keras' callback writes them."""
+
+_ROWS = 100  # that a notebook shows of each kind; the counts say how many there are
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,12 @@ class FoundScript:
     Attributes:
         path: Relative to the scanned folder.
         role: One of :data:`ROLES`.
-        framework: ``ultralytics``, ``torch``, ``lightning`` …; empty where none was recognised.
+        framework: ``ultralytics``, ``torch``, ``lightning`` …
         score: 0 (surely not) to 1 (surely).
         reasons: What the score was made from; what speaks for it most first, what speaks against it last.
         is_notebook: Whether it is an ``.ipynb``.
         declared: The parameters that its text declares; None where it wasn't read for them.
         data: Dataset files that the text names literally.
-        outputs: Patterns of what it probably writes, relative to its working folder.
         module_of: The dotted name to start it by (``python -m NAME``) where it can't be started as a file.
     """
 
@@ -70,7 +73,6 @@ class FoundScript:
     is_notebook: bool = False
     declared: Declared | None = None
     data: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
     module_of: str = ""
 
 
@@ -81,14 +83,10 @@ class FoundDataset:
     Attributes:
         path: Relative to the scanned folder.
         classes: How many classes it names; 0 where it doesn't say.
-        score: 0 to 1.
-        reasons: What the score was made from.
     """
 
     path: Path
     classes: int
-    score: float
-    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,15 +112,13 @@ class FoundRun:
         path: Relative to the scanned folder.
         kind: One of :data:`RUN_KINDS`.
         name: What a person would call it.
-        score: 0 to 1.
-        reasons: What the score was made from.
+        reason: What it was recognised by.
     """
 
     path: Path
     kind: str
     name: str
-    score: float
-    reasons: tuple[Reason, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,7 @@ class ScanReport:
     Attributes:
         root: The scanned folder, absolute.
         scripts: The surest first.
-        datasets: The surest first.
+        datasets: By path.
         weights: By path.
         runs: By path.
         skipped: The first of what was not looked at.
@@ -169,15 +165,14 @@ class ScanReport:
     def summary(self) -> str:
         """The report in one sentence."""
         found = ", ".join(
-            f"{len(things):,} {one if len(things) == 1 else many}"
-            for things, one, many in (
-                (self.scripts, "script", "scripts"), (self.datasets, "dataset", "datasets"),
-                (self.weights, "file of weights", "files of weights"), (self.runs, "finished run", "finished runs"),
+            f"{count:,} {noun}{'s' * (count != 1)}"
+            for noun, count in (
+                ("script", len(self.scripts)), ("dataset", len(self.datasets)), ("weights file", len(self.weights)),
+                ("finished run", len(self.runs)),
             )
         )  # fmt: skip
-        files = "1 file" if self.files == 1 else f"{self.files:,} files"
-        folders = "1 folder" if self.folders == 1 else f"{self.folders:,} folders"
-        return f"{found} among {files} in {folders}, {self.seconds:.1f} s"
+        files, folders = f"file{'s' * (self.files != 1)}", f"folder{'s' * (self.folders != 1)}"
+        return f"{found} among {self.files:,} {files} in {self.folders:,} {folders}, {self.seconds:.1f} s"
 
     def skipped_sentence(self) -> str:
         """What was not looked at, in one sentence; empty where everything was."""
@@ -186,6 +181,19 @@ class ScanReport:
         most = sorted(self.skipped_counts.items(), key=lambda item: (-item[1], item[0]))
         return "Not looked at: " + "; ".join(f"{count:,} × {reason}" for reason, count in most) + "."
 
+    def tables(self) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
+        """Title, columns and rows of each kind, as the command line and a notebook show them."""
+        scripts = [
+            (f"{one.score:.2f}", one.role, one.framework, str(one.path), "".join(map(str, one.reasons[:1])))
+            for one in self.scripts
+        ]
+        yield "Scripts", ("score", "role", "framework", "script", "why"), scripts
+        yield "Datasets", ("file", "classes"), [(str(one.path), str(one.classes)) for one in self.datasets]
+        weights = [(str(one.path), one.format, file_size(one.size)) for one in self.weights]
+        yield "Weights", ("file", "format", "size"), weights
+        runs = [(one.kind, str(one.path), one.reason) for one in self.runs]
+        yield "Finished runs", ("kind", "folder", "why"), runs
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, sorted as in the report; names that are no Unicode get backslashes."""
         plain: dict[str, Any] = plain_values(asdict(self))
@@ -193,6 +201,10 @@ class ScanReport:
         return {**plain, "summary": self.summary()}
 
     def _repr_html_(self) -> str:
-        from guardianflow.adapters.scan.html import report_html
-
-        return report_html(self)
+        parts = [f"<p><b>{escape(self.root)}</b><br>{self.summary()}</p>"]
+        for title, columns, rows in self.tables():
+            if rows:
+                parts += [f"<h4>{title} ({len(rows):,})</h4>", table_html(rows[:_ROWS], columns)]
+            if len(rows) > _ROWS:
+                parts.append(f"<p>… and {len(rows) - _ROWS:,} more</p>")
+        return "".join([*parts, f"<p>{escape(self.skipped_sentence())}</p>"])

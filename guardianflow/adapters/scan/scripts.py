@@ -2,162 +2,130 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from guardianflow.adapters.scan.bytes import joined, read_start
-from guardianflow.adapters.scan.facts import CallFact, CodeFacts
 from guardianflow.adapters.scan.findings import FoundScript
-from guardianflow.adapters.scan.notebooks import NotebookCode, ShellAction, notebook_code
-from guardianflow.adapters.scan.outputs import named_datasets, probable_outputs
-from guardianflow.adapters.scan.script_signs import LIBRARY_CEILING, judge, may_be_a_script, may_start, read_facts
-from guardianflow.adapters.scan.syntax import parse
-from guardianflow.adapters.scan.text import decoded
-from guardianflow.adapters.scan.walk import Skipped
+from guardianflow.adapters.scan.script_facts import read_facts
+from guardianflow.adapters.scan.script_signs import judge, may_be_a_script, score_of
+from guardianflow.adapters.scan.walk import Skipped, read_start
+from guardianflow.adapters.wrap.parameters.script_parameters import read_declared
+from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_notebook, read_script
+from guardianflow.exceptions import InputError
 
-if TYPE_CHECKING:
-    from guardianflow.adapters.wrap.parameters.script_parameters import Declared
+__all__ = ["entry_points", "read_candidate"]
 
-__all__ = ["MOST_BYTES", "MOST_NOTEBOOK_BYTES", "Candidate", "entry_points", "read_candidate"]
-
-MOST_BYTES = 5_000_000
-MOST_NOTEBOOK_BYTES = 50_000_000
-_MOST_PACKAGES = 20
+_MOST_CODE = 2_000_000
+_MOST_NOTEBOOK = 50_000_000  # with its pictures
+_MOST_DATA = 10
+_PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%python")
+_MAGIC = re.compile(r"%%?[a-zA-Z]|[!?]")
+_STRING_OR_COMMENT = re.compile(r"[\"'#]")
+_YOLO = re.compile(r"!\s*yolo\s+(?:\w+\s+)?(train|val|predict|track|export)\b(?:.*\bdata=([\w./-]+))?")
 _ENTRY = re.compile(r"^\s*[\"']?([\w.-]+)[\"']?\s*=\s*[\"']?([\w.]+)\s*:\s*([\w.]+)")
 _SECTIONS = {"[console_scripts]", "[project.scripts]", "[tool.poetry.scripts]"}
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A file that may be a script.
+def read_candidate(path: Path, relative: str, skipped: Skipped, *, started_by: str = "") -> FoundScript | None:
+    """What a file was taken for; None where it is no script of ours.
 
-    Attributes:
-        path: Absolute.
+    Args:
+        path: The file.
         relative: Below the root, with ``/``.
-        is_notebook: Whether it is an ``.ipynb``.
+        skipped: Takes a file that can't be read.
         started_by: The console script that starts it, where one does.
     """
-
-    path: str
-    relative: str
-    is_notebook: bool = False
-    started_by: str = ""
-
-
-def read_candidate(candidate: Candidate, skipped: Skipped, *, min_score: float) -> FoundScript | None:
-    """What a file was taken for; None where it is no script of ours, or not surely enough."""
-    most = MOST_NOTEBOOK_BYTES if candidate.is_notebook else MOST_BYTES
-    content = read_start(candidate.path, most + 1)
+    is_notebook = path.suffix.lower() == ".ipynb"
+    what, most = ("notebook", _MOST_NOTEBOOK) if is_notebook else ("script", _MOST_CODE)
+    content = read_start(str(path), most + 1)
     if len(content) > most:
-        skipped.add(candidate.relative, f"{'notebook' if candidate.is_notebook else 'script'} over {most // 10**6} MB")
-        return None
-    if not content and not os.access(candidate.path, os.R_OK):
-        skipped.add(candidate.relative, "file can't be read")
-        return None
-    if not may_be_a_script(content, is_notebook=candidate.is_notebook) and not _names_yolo(content, candidate):
-        return None
-    starts = candidate.is_notebook or bool(candidate.started_by) or may_start(content)
-    if not starts and min_score > LIBRARY_CEILING:
-        return None
-    code = _code_of(content, candidate, skipped)
-    del content
-    if code is None:
-        return None
-    facts = read_facts(code.text)
-    _add_shell(facts, code.shell)
-    found = judge(facts, candidate.relative, is_notebook=candidate.is_notebook, started_by=candidate.started_by)
-    if not found.role or found.score < min_score:
-        return None
-    tree = parse(code.text)
-    tree = ast.Module([], []) if isinstance(tree, str) else tree
-    shell_data = [word for action in code.shell for word in re.findall(r"\bdata=(\S+\.ya?ml)", action.text)]
-    return FoundScript(
-        path=Path(candidate.relative),
-        role=found.role,
-        framework=found.framework,
-        score=found.score,
-        reasons=found.reasons,
-        is_notebook=candidate.is_notebook,
-        declared=_declared(candidate, code.text),
-        data=tuple(dict.fromkeys((*named_datasets(tree), *shell_data))),
-        outputs=probable_outputs(tree, found.framework, found.role),
-        module_of=_module_name(candidate.path) if facts.relative_import_line else "",
-    )
-
-
-def _names_yolo(content: bytes, candidate: Candidate) -> bool:
-    return candidate.is_notebook and b"!yolo" in content
-
-
-def _code_of(content: bytes, candidate: Candidate, skipped: Skipped) -> NotebookCode | None:
-    if not candidate.is_notebook:
-        return NotebookCode(decoded(content))
-    code = notebook_code(content)
-    if isinstance(code, NotebookCode):
-        return code
-    skipped.add(candidate.relative, code)
+        skipped.add(relative, f"{what} over {most // 10**6} MB")
+    elif not content and not os.access(path, os.R_OK):
+        skipped.add(relative, "file can't be read")
+    elif may_be_a_script(content, starts=is_notebook or bool(started_by)):
+        try:
+            lines, text = _notebook_lines(path) if is_notebook else _script_lines(path)
+            facts = read_facts(parse_script(text), lines)
+        except (InputError, RecursionError):
+            skipped.add(relative, f"{what} that can't be read as Python 3")
+            return None
+        if found := judge(facts, relative, is_notebook=is_notebook, started_by=started_by):
+            role, framework, reasons = found
+            return FoundScript(
+                path=Path(relative),
+                role=role,
+                framework=framework,
+                score=score_of(reasons),
+                reasons=reasons,
+                is_notebook=is_notebook,
+                declared=read_declared(path),
+                data=tuple(facts.data)[:_MOST_DATA],
+                module_of=_module_name(path) if facts.is_relative else "",
+            )
     return None
 
 
-def _add_shell(facts: CodeFacts, shell: tuple[ShellAction, ...]) -> None:
-    """Shell lines of a notebook count as calls: ``!yolo train`` is ``YOLO().train()``."""
-    for action in shell:
-        dotted = f"ultralytics.YOLO().{action.verb}" if action.is_ultralytics else "train"
-        facts.calls.append(CallFact(dotted, action.line, frozenset({"data"}), has_arguments=True, top=True))
-        if action.is_ultralytics:
-            facts.modules.setdefault("ultralytics", action.line)
-        facts.lines[action.line - 1] = action.text
+def _script_lines(path: Path) -> tuple[list[str], str]:
+    text = read_script(path)
+    return text.splitlines(), text
 
 
-def _declared(candidate: Candidate, text: str) -> Declared | None:
-    from guardianflow.adapters.wrap.parameters.script_parameters import declared_in, read_declared
+def _notebook_lines(path: Path) -> tuple[list[str], str]:
+    """The lines of a notebook's code cells as they are, and the same as a script.
 
-    try:
-        return (
-            read_declared(Path(candidate.path))
-            if candidate.is_notebook
-            else declared_in(text, file=Path(candidate.path))
-        )
-    except (ValueError, OSError, RuntimeError, MemoryError):  # a scan goes on without them
-        return None
+    Raises:
+        InputError: It is no notebook of format 4, or holds too much code.
+    """
+    lines, code = [], []
+    for text, _ in read_notebook(path).cells:
+        own = text.splitlines()
+        foreign = text.lstrip().startswith("%%") and not text.lstrip().startswith(_PYTHON_CELLS)
+        lines += own
+        code += ["" if foreign else _as_python(line) for line in own]
+    if sum(map(len, code)) > _MOST_CODE:
+        raise InputError("the notebook's code is larger than 2 MB")
+    return lines, "\n".join(code)
 
 
-def _module_name(path: str) -> str:
+def _as_python(line: str) -> str:
+    """A line without what only IPython understands; ``!yolo train`` as the call that it stands for."""
+    bare = line.strip()
+    indent = line[: len(line) - len(line.lstrip())]
+    if yolo := _YOLO.match(bare):
+        return f"{indent}import ultralytics; ultralytics.YOLO().{yolo[1]}(data={yolo[2]!r})"
+    if _MAGIC.match(bare) or (bare.endswith("?") and not _STRING_OR_COMMENT.search(bare)):
+        return f"{indent}pass"
+    name, _, value = line.partition("=")
+    return f"{name}= None" if _MAGIC.match(value.lstrip()) else line
+
+
+def _module_name(path: Path) -> str:
     """The dotted name of a file in a package, as ``python -m`` takes it; empty where it has none."""
-    pure = Path(path)
-    parts = [] if pure.stem == "__main__" else [pure.stem]
-    folder = pure.parent
-    for _ in range(_MOST_PACKAGES):
+    parts = [] if path.stem == "__main__" else [path.stem]
+    for folder in path.parents:
         if not (folder / "__init__.py").is_file():
             break
         parts.append(folder.name)
-        folder = folder.parent
-    in_package = len(parts) > (pure.stem != "__main__")
-    if not in_package or pure.stem == "__init__" or not all(part.isidentifier() for part in parts):
-        return ""
-    return ".".join(reversed(parts))
+    in_package = (path.parent / "__init__.py").is_file() and path.stem != "__init__"
+    return ".".join(reversed(parts)) if in_package and all(map(str.isidentifier, parts)) else ""
 
 
-def entry_points(path: str, base: str) -> Mapping[str, str]:
+def entry_points(path: str, base: Path) -> Mapping[Path, str]:
     """Console scripts that a file declares: the file of the module that each one starts → its name.
 
     Args:
         path: An ``entry_points.txt``, ``pyproject.toml`` or ``setup.cfg``, absolute.
         base: The folder that the modules lie in (or its ``src``), absolute.
     """
-    found: dict[str, str] = {}
+    found: dict[Path, str] = {}
     inside = False
     for line in read_start(path, 1 << 18).decode("utf-8", "replace").splitlines():
         if line.strip().startswith("["):
             inside = line.strip() in _SECTIONS
         elif inside and (entry := _ENTRY.match(line)):
-            module = entry[2].replace(".", "/")
-            for start in (base, joined(base, "src")):
-                for file in (f"{module}.py", f"{module}/__init__.py"):
-                    found.setdefault(os.fspath(PurePosixPath(start) / file), entry[1])
+            for start in (base, base / "src"):
+                module = start.joinpath(*entry[2].split("."))
+                found |= {module.with_suffix(".py"): entry[1], module / "__init__.py": entry[1]}
     return found

@@ -2,89 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from guardianflow.adapters.scan.bytes import file_size, read_start
 from guardianflow.adapters.scan.findings import FoundWeights
-from guardianflow.adapters.scan.walk import SeenFolder, Skipped
+from guardianflow.adapters.scan.walk import SeenFolder, Skipped, file_size, read_start
 
-__all__ = ["WEIGHT_ENDINGS", "find_weights"]
+__all__ = ["find_weights"]
 
 _START = 1 << 16
-_ZIP = b"PK\x03\x04"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _LFS = b"version https://git-lfs"
-
-
-def _is_pickle(start: bytes) -> bool:
-    return start[:1] == b"\x80" and start[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}
-
-
-def _is_pytorch(start: bytes) -> bool:
-    return start.startswith(_ZIP) or _is_pickle(start)
-
-
-def _is_onnx(start: bytes) -> bool:
-    # A protobuf: the tag of a field of ModelProto, commonly ir_version (8), producer_name, graph or opset_import.
-    return start[:1] in {b"\x08", b"\x12", b"\x1a", b"\x3a", b"\x42"} and len(start) > 16
-
-
-def _is_safetensors(start: bytes) -> bool:
-    return 2 <= int.from_bytes(start[:8], "little") <= 100_000_000 and start[8:9] == b"{"
-
-
-def _is_engine(start: bytes) -> bool:
-    # TensorRT's own, or Ultralytics' with the length of its JSON in front.
-    length = int.from_bytes(start[:4], "little")
-    return start[:4] in {b"ptrt", b"ftrt"} or (start[4:5] == b"{" and 2 <= length < 1_000_000)
-
-
-def _is_keras_h5(start: bytes) -> bool:
-    if not start.startswith(_HDF5):
-        return False
-    return any(word in start for word in (b"model_weights", b"layer_names", b"keras_version", b"weight_names"))
-
-
-def _is_openvino(start: bytes) -> bool:
-    return b"<net " in start[:4096]
-
-
-# Ending → the format, and what its first bytes must be.
+_ZIP = rb"PK\x03\x04"
+_PICKLE = rb"\x80[\x02-\x05]"
+# Ending → the format, and how such a file begins.
 _FORMATS = {
-    ".pt": ("pytorch", _is_pytorch),
-    ".pth": ("pytorch", _is_pytorch),
-    ".ckpt": ("pytorch", _is_pytorch),
-    ".torchscript": ("torchscript", _is_pytorch),
-    ".onnx": ("onnx", _is_onnx),
-    ".safetensors": ("safetensors", _is_safetensors),
-    ".engine": ("tensorrt", _is_engine),
-    ".h5": ("keras", _is_keras_h5),
-    ".keras": ("keras", lambda start: start.startswith(_ZIP)),
-    ".tflite": ("tflite", lambda start: start[4:8] == b"TFL3"),
-    ".pdparams": ("paddle", _is_pickle),
-    ".xml": ("openvino", _is_openvino),
+    ending: (name, re.compile(start, re.DOTALL))
+    for ending, name, start in (
+        (".pt", "pytorch", _ZIP + rb"|" + _PICKLE),
+        (".pth", "pytorch", _ZIP + rb"|" + _PICKLE),
+        (".ckpt", "pytorch", _ZIP + rb"|" + _PICKLE),
+        (".torchscript", "torchscript", _ZIP),
+        # The tag of a field of ModelProto, commonly ir_version (8), producer_name, graph or opset_import.
+        (".onnx", "onnx", rb"[\x08\x12\x1a\x3a\x42].{16}"),
+        (".safetensors", "safetensors", rb".{4}\0{4}\{"),
+        # TensorRT's own, or Ultralytics' with the length of its JSON in front.
+        (".engine", "tensorrt", rb"[pf]trt|..[\0-\x0f]\0\{"),
+        (".h5", "keras", rb"\x89HDF\r\n\x1a\n.*(model_weights|layer_names|keras_version|weight_names)"),
+        (".keras", "keras", _ZIP),
+        (".tflite", "tflite", rb".{4}TFL3"),
+        (".pdparams", "paddle", _PICKLE),
+        (".xml", "openvino", rb".{0,4000}<net "),
+    )
 }
-WEIGHT_ENDINGS = frozenset(_FORMATS)
 
 
 def find_weights(folder: SeenFolder, name: str, skipped: Skipped) -> FoundWeights | None:
     """The weights in a file, if its ending and its first bytes agree that it holds some."""
-    stem, dot, ending = name.rpartition(".")
-    ending = dot + ending.lower()
-    if ending not in _FORMATS:
+    path = Path(name)
+    if path.suffix.lower() not in _FORMATS:
         return None
-    path = folder.at(name)
-    beside = 0
-    if ending == ".xml":
-        beside = file_size(folder.at(f"{stem}.bin"))
-        if beside < 0:
-            return None
-    kind, fits = _FORMATS[ending]
-    size = file_size(path)
-    start = read_start(path, _START if ending == ".h5" else 4096)
+    form, begins = _FORMATS[path.suffix.lower()]
+    size, beside = file_size(folder.at(name)), 0
+    if form == "openvino":
+        beside = file_size(folder.at(f"{path.stem}.bin"))
+    start = read_start(folder.at(name), _START) if beside >= 0 else b""
     if start.startswith(_LFS):
         skipped.add(folder.below(name), "Git LFS pointer; the weights themselves are not here")
-        return None
-    if size <= 0 or not fits(start):
-        return None
-    return FoundWeights(Path(folder.below(name)), kind, size + max(beside, 0))
+    return FoundWeights(Path(folder.below(name)), form, size + beside) if begins.match(start) else None
