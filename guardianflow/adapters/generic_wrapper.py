@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import os
 import re
 from pathlib import Path
 
-from guardianflow.adapters.wrap.artifact_patterns import DEFAULT_PATTERNS
-from guardianflow.adapters.wrap.artifacts import ArtifactWatch
+from guardianflow.adapters.wrap.artifacts import DEFAULT_PATTERNS, ArtifactWatch, any_of
 from guardianflow.adapters.wrap.commands import Command, read_command
 from guardianflow.adapters.wrap.metrics.lines import MetricLines
 from guardianflow.adapters.wrap.parameters.script_parameters import ResolvedParameters, resolve_parameters
-from guardianflow.adapters.wrap.preview import WrapPreview, preview_wrap
+from guardianflow.adapters.wrap.preview import WrapPreview, metrics_in
 from guardianflow.adapters.wrap.results import WrapResult
-from guardianflow.adapters.wrap.run_identity import IDENTITY_FILE, RunIdentity, run_identity
+from guardianflow.adapters.wrap.run_identity import keep_identity, kept_identity, run_identity
 from guardianflow.adapters.wrap.script import WrappedScript
-from guardianflow.exceptions import InputError, ScriptFailedError
+from guardianflow.exceptions import ScriptFailedError
 from guardianflow.files.run_folder import RESULT_FILE, write_json
+from guardianflow.processes.supervision.redaction import Redactor
 from guardianflow.runners._base import Runner
 from guardianflow.runs.run_records import RunRecord, RunRecords, RunStatus
 from guardianflow.runs.tracking import TrackedRun
@@ -26,6 +26,7 @@ from guardianflow.scenario.fields import to_yaml
 from guardianflow.scenario.schema import WrapScenario
 from guardianflow.state.database import Database
 from guardianflow.text.names import validate_name
+from guardianflow.text.redaction import redact
 
 __all__ = ["GenericWrapper", "WrapResult"]
 
@@ -57,11 +58,12 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
     @property
     def patterns(self) -> list[str]:
         """Globs of what is kept."""
-        asked = list(self.scenario.run.artifact_patterns) or list(DEFAULT_PATTERNS)
-        model = self.scenario.model.pattern
-        return asked if not model or model in asked else [*asked, model]
+        return [
+            *(self.scenario.run.artifact_patterns or DEFAULT_PATTERNS),
+            *filter(None, [self.scenario.model.pattern]),
+        ]
 
-    def command(self, *, executed_notebook: Path | None = None) -> Command:
+    def command(self, *, executed_notebook: Path = Path(os.devnull)) -> Command:
         """What is started.
 
         Raises:
@@ -88,46 +90,34 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
         validate_name(asked.experiment, "experiment name")
         if asked.run.register_as:
             validate_name(asked.run.register_as, "model name")
-        if not self.working_dir.is_dir():
-            raise InputError(f"the working folder {self.working_dir} is not there; give another with --working-dir")
         self.command()
-        ArtifactWatch(self.working_dir, self.patterns)
+        any_of(self.patterns)
         MetricLines(asked.run.metric_patterns)
 
-    def identity(self) -> RunIdentity:
-        """What makes a run of this script the same as another one."""
-        asked = self.scenario
-        chosen = {
-            "python": asked.env.python,
-            "constants": str(asked.run.constants),
-            "working_dir": str(self.working_dir),
-        }
+    def identity(self) -> str:
+        """One hash of what makes a run of this script the same as another one."""
+        chosen = [self.scenario.env.python, self.scenario.run.constants, str(self.working_dir)]
         skip = self.settings.work_dir.absolute()
-        return run_identity(self.command(), working_dir=self.working_dir, environment=chosen, skip=skip)
+        return run_identity(self.command(), working_dir=self.working_dir, chosen=chosen, skip=skip)
 
     def already_done(self) -> RunRecord | None:
         """The newest run of the experiment that did the same and ended well; ``None`` where it is needed.
 
         The same means: the same code, arguments and data, by content.
         """
-        identity = self.identity()
-        _looked_at[to_yaml(self.scenario)] = identity
-        digest = identity.digest
+        digest = _looked_at[to_yaml(self.scenario)] = self.identity()
         records = RunRecords(Database.open(self.settings.database_url))
-        candidates = records.list(
-            experiment=self.scenario.experiment,
-            kind=self.kind,
-            status=RunStatus.FINISHED,
-            limit=_LOOKED_THROUGH,
+        done = records.list(
+            experiment=self.scenario.experiment, kind=self.kind, status=RunStatus.FINISHED, limit=_LOOKED_THROUGH
         )
-        return next((record for record in candidates if _digest_of(record.folder) == digest), None)
+        return next((record for record in done if kept_identity(record.folder) == digest), None)
 
     def hand_over(self, folder: Path) -> None:
         """Leave the identity that :meth:`already_done` worked out: code and data are hashed once."""
         super().hand_over(folder)
         identity = _looked_at.pop(to_yaml(self.scenario), None)
         if identity is not None:
-            write_json(folder / IDENTITY_FILE, identity.to_dict())
+            keep_identity(folder, identity)
 
     def preview(self, sample: Path | None = None) -> WrapPreview:
         """What a run would start, take for parameters, for metrics and for artifacts; nothing is run.
@@ -139,16 +129,30 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
             InputError: As :meth:`check`; or the sample can't be read.
         """
         self.check()
-        return preview_wrap(self, sample)
+        command, resolved, logs_itself, run = self.command(), self.resolve(), self.logs_itself(), self.scenario.run
+        done = self.already_done()
+        found, remarks = metrics_in(sample, run.metric_patterns, run.automatic_metrics and not logs_itself)
+        return WrapPreview(
+            command=Redactor().text(command.line),
+            kind=command.kind,
+            working_dir=str(self.working_dir),
+            parameters=redact(resolved.values),
+            origins=resolved.origins,
+            metrics=found,
+            sampled=str(sample or ""),
+            artifact_patterns=self.patterns,
+            artifacts=ArtifactWatch(self.working_dir, self.patterns, skip=[self.settings.work_dir]).matching(),
+            logs_itself=logs_itself,
+            already_done=done.run_id if done else "",
+            remarks=[*resolved.remarks, *remarks],
+        )
 
     def logs_itself(self) -> bool:
         """Whether the script's own text imports MLflow."""
-        script = self.command().script
-        if script is None:
-            return False
+        script, text = self.command().script, ""
         with contextlib.suppress(OSError):
-            return bool(_MLFLOW_IMPORT.search(script.read_text(encoding="utf-8", errors="replace")))
-        return False
+            text = script.read_text(encoding="utf-8", errors="replace") if script else ""
+        return _MLFLOW_IMPORT.search(text) is not None
 
     def run(self) -> WrapResult:
         """Run the script and return what came of it; look at ``exit_code``, or call ``require_success()``.
@@ -171,8 +175,8 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
         Raises:
             ScriptFailedError: It ended badly; ``result`` holds what was kept.
         """
-        if not (run.folder / IDENTITY_FILE).exists():  # else whoever asked whether it is needed has hashed it
-            write_json(run.folder / IDENTITY_FILE, self.identity().to_dict())
+        if not kept_identity(run.folder):  # else whoever asked whether it is needed has hashed it
+            keep_identity(run.folder, self.identity())
         status: str = RunStatus.KILLED
         try:
             result = WrappedScript(self, run, self.sink).run()
@@ -188,22 +192,12 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
             return
         from guardianflow.adapters.experiment_registry import ExperimentRegistry
 
+        file, entry = asked.run.experiments_file, asked.run.entry
         try:
-            ExperimentRegistry(asked.run.experiments_file).record_run(asked.run.entry, run_id=run.run_id, status=status)
+            ExperimentRegistry(file).record_run(entry, run_id=run.run_id, status=status)
         except Exception as error:  # noqa: BLE001 - a note must not cost the run its result
-            log.warning(
-                "the last run of %r was not noted in %s: %s", asked.run.entry, asked.run.experiments_file, error
-            )
+            log.warning("the last run of %r was not noted in %s: %s", entry, file, error)
 
 
-_looked_at: dict[str, RunIdentity] = {}
+_looked_at: dict[str, str] = {}
 """What was asked → its identity, from the question whether it is needed until it is run."""
-
-
-def _digest_of(folder: Path) -> str | None:
-    try:
-        found = json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    digest = found.get("digest") if isinstance(found, dict) else None
-    return digest if isinstance(digest, str) else None

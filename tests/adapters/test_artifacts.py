@@ -11,12 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from guardianflow.adapters.wrap import artifacts as module
-from guardianflow.adapters.wrap.artifact_patterns import DEFAULT_PATTERNS, Patterns
-from guardianflow.adapters.wrap.artifacts import ArtifactReport, ArtifactWatch
+from guardianflow.adapters.wrap.artifacts import DEFAULT_PATTERNS, ArtifactReport, ArtifactWatch
 from guardianflow.exceptions import InputError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links and FIFOs")
@@ -35,42 +32,31 @@ def watching(root: Path, *patterns: str, skip: tuple[Path, ...] = ()) -> Artifac
 
 
 def names(report: ArtifactReport) -> list[str]:
-    return [artifact.name for artifact in report.artifacts]
+    return [artifact["name"] for artifact in report.artifacts]
 
 
 def reasons(report: ArtifactReport) -> dict[str, str]:
-    return {row.name: row.reason for row in report.left_out}
+    return {row["name"]: row["reason"] for row in report.left_out}
 
 
 def test_new_files_come_with_size_and_sha256(tmp_path: Path) -> None:
     write(tmp_path / "old.pt", "old")
     watch = watching(tmp_path, "**/*.pt")
-    made = write(tmp_path / "실행 1" / "best [1] {a}.pt", "weights")
+    write(tmp_path / "실행 1" / "best [1] {a}.pt", "weights")
     (found,) = watch.collect().artifacts
-    assert (found.path, found.name, found.size, found.new) == (made, "실행 1/best [1] {a}.pt", 7, True)
-    assert found.sha256 == hashlib.sha256(b"weights").hexdigest()
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert found == {"name": "실행 1/best [1] {a}.pt", "size": 7, "sha256": digest, "new": True}
 
 
-def test_changed_files_are_told_from_touched_ones(tmp_path: Path) -> None:
-    same, touched, changed = (write(tmp_path / f"{name}.pt", "abc") for name in ("same", "touched", "changed"))
-    rewritten = write(tmp_path / "rewritten.pt", "abc")
+def test_a_file_that_was_written_anew_is_of_this_run_even_with_the_same_bytes(tmp_path: Path) -> None:
+    same, changed, rewritten = (write(tmp_path / f"{name}.pt", "abc") for name in ("same", "changed", "rewritten"))
     watch = watching(tmp_path, "*.pt")
-    os.utime(touched, (1, 1))
+    same.chmod(0o600)
     write(changed, "xyz")
     write(rewritten, "abc")
     report = watch.collect()
-    assert names(report) == ["changed.pt", "rewritten.pt"], "the same bytes written anew are this run's, too"
-    assert [row.new for row in report.artifacts] == [False, False]
-    assert same.exists()
-
-
-def test_other_content_under_the_same_times_is_noticed(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.pt", "abc")
-    moment = path.stat().st_mtime_ns
-    watch = watching(tmp_path, "*.pt")
-    write(path, "xyz")
-    os.utime(path, ns=(moment, moment))
-    assert names(watch.collect()) == ["a.pt"]
+    assert names(report) == ["changed.pt", "rewritten.pt"]
+    assert [row["new"] for row in report.artifacts] == [False, False]
 
 
 def test_a_file_put_in_the_place_of_another_is_noticed(tmp_path: Path) -> None:
@@ -80,23 +66,16 @@ def test_a_file_put_in_the_place_of_another_is_noticed(tmp_path: Path) -> None:
     assert names(watch.collect()) == ["a.pt"]
 
 
-def test_a_large_file_that_was_not_hashed_counts_by_its_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HASHED_BEFORE", 2)
-    write(tmp_path / "kept.pt", "abc")
-    touched = write(tmp_path / "touched.pt", "abc")
-    watch = watching(tmp_path, "*.pt")
-    os.utime(touched, (1, 1))
-    assert names(watch.collect()) == ["touched.pt"]
-
-
 def test_collecting_twice_gives_the_same(tmp_path: Path) -> None:
     watch = watching(tmp_path, "*.pt")
     write(tmp_path / "a.pt")
     assert watch.collect() == watch.collect()
 
 
-@pytest.mark.parametrize("pattern", ["", " ", "/abs/*.pt", "../x", "a/../../x", "C:\\x\\*.pt", "~/x", ".", "/", "a\0b"])
-def test_patterns_that_leave_the_folder_are_refused(tmp_path: Path, pattern: str) -> None:
+@pytest.mark.parametrize(
+    "pattern", ["", " ", "/abs/*.pt", "../x", "a/../../x", "C:\\x\\*.pt", "~/x", ".", "/", "a\0b", "[z-a].pt", "a\\"]
+)
+def test_patterns_that_leave_the_folder_or_name_nothing_are_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(InputError, match="pattern"):
         ArtifactWatch(tmp_path, [pattern])
 
@@ -112,7 +91,7 @@ def test_patterns_that_leave_the_folder_are_refused(tmp_path: Path, pattern: str
         ("runs/", {"runs/1/b.pt", "runs/x y/c.pt", "runs/x y/out[1].csv"}),
         ("runs", {"runs/1/b.pt", "runs/x y/c.pt", "runs/x y/out[1].csv"}),
         ("**/**/**/c.pt", {"runs/x y/c.pt"}),
-        ("**/out[1].csv", {"runs/x y/out[1].csv"}),
+        ("**/out\\[1].csv", {"runs/x y/out[1].csv"}),
         ("**/[ab].pt", {"a.pt", "runs/1/b.pt"}),
         ("**/[!a].pt", {"runs/1/b.pt", "runs/x y/c.pt"}),
         ("{a,b}.pt", set()),
@@ -131,41 +110,9 @@ def test_what_patterns_match(tmp_path: Path, pattern: str, expected: set[str]) -
     assert set(watch.matching()) == expected
 
 
-PARTS = st.lists(st.sampled_from(["a", "b", "*", "?", "**", "a*", "[ab]", "ab", "*b*"]), min_size=1, max_size=4)
-PLACES = st.lists(st.sampled_from(["a", "b", "ab", "ba", "c"]), min_size=1, max_size=4)
-
-
-@settings(max_examples=300, deadline=None)
-@given(PARTS, PLACES)
-def test_patterns_match_as_pathlib_does(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[str], place: list[str]
-) -> None:
-    root = tmp_path_factory.mktemp("p")
-    path = root.joinpath(*place)
-    write(path)
-    pattern = "/".join(parts)
-    expected = path in set(root.glob(pattern))
-    if parts[-1] not in {"*", "**"}:  # a folder that is named means what lies in it
-        expected |= any(above in set(root.glob(pattern)) for above in path.parents if above != root)
-    elif parts[-1] == "**":
-        expected = any(above in set(root.glob(pattern)) for above in path.parents) or expected
-        if pattern.count("/") and not expected:
-            return  # `a/**`: whether a file `a` is meant differs between versions of Python
-    found = bool(ArtifactWatch(root, [pattern]).matching())
-    shutil.rmtree(root)
-    if parts[-1] == "**" and found and not expected:
-        return
-    assert found == expected
-
-
-def test_a_hostile_pattern_is_quick() -> None:
-    patterns = Patterns(["/".join(["**", "*a" * 40 + "b"] * 5)])
-    places = patterns.start
-    began = time.process_time()
-    for _ in range(20):
-        places = patterns.enter(places, "a" * 200) or places
-        patterns.order(places, "a" * 200)
-    assert time.process_time() - began < 5
+def test_a_pattern_that_would_take_hours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="shorten it"):
+        ArtifactWatch(tmp_path, ["*a" * 40 + "b"])
 
 
 def test_environments_caches_and_skipped_folders_are_not_looked_into(tmp_path: Path) -> None:
@@ -185,6 +132,15 @@ def test_a_skipped_folder_that_a_pattern_names_is_looked_into(tmp_path: Path) ->
     assert names(watch.collect()) == ["wandb/x/a.pt"]
 
 
+def test_folders_that_no_pattern_leads_to_are_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 10)
+    for number in range(20):
+        write(tmp_path / "data" / f"{number}.jpg")
+    watch = watching(tmp_path, "./out/weights/*.pt")
+    write(tmp_path / "out" / "weights" / "a.pt")
+    assert (names(watch.collect()), reasons(watch.collect())) == (["out/weights/a.pt"], {})
+
+
 @posix
 def test_links_count_only_where_they_end_inside(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", write(tmp_path / "outside" / "secret.pt").parent
@@ -200,7 +156,7 @@ def test_links_count_only_where_they_end_inside(tmp_path: Path) -> None:
     (root / "self.pt").symlink_to("self.pt")
     report = watch.collect()
     assert names(report) == ["best.pt", "last.pt"]
-    assert report.artifacts[0].sha256 == report.artifacts[1].sha256
+    assert report.artifacts[0]["sha256"] == report.artifacts[1]["sha256"]
     assert set(reasons(report)) == {"out.pt", "nowhere.pt", "self.pt"}
     assert "leads out" in reasons(report)["out.pt"]
 
@@ -242,30 +198,30 @@ def test_a_name_that_is_no_utf8_is_left_out(tmp_path: Path) -> None:
     assert reasons(report) == {"?.pt": "its name is no UTF-8"}
 
 
-def test_caps_leave_the_least_important_out_with_a_reason(tmp_path: Path) -> None:
+def test_caps_leave_the_least_important_out_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = watching(tmp_path, "*.pt", "*.png")
     for name in ("a.png", "b.png", "z.pt"):
         write(tmp_path / name, "x" * 10)
     write(tmp_path / "huge.pt", "x" * 50)
-    report = watch.collect(max_files=2, max_file_bytes=20)
+    monkeypatch.setattr(module, "_MOST_BYTES", 45)
+    monkeypatch.setattr(module, "_MOST_FILES", 2)
+    report = watch.collect()
     assert names(report) == ["z.pt", "a.png"]
     assert reasons(report) == {
-        "huge.pt": "50 bytes; one file may have 20",
+        "huge.pt": "with its 50 bytes, all files would have more than 45 bytes",
         "b.png": "more than 2 files",
     }
-    report = watch.collect(max_bytes=25)
-    assert names(report) == ["z.pt", "a.png"]
-    assert "more than 25" in reasons(report)["huge.pt"]
 
 
 def test_the_list_of_what_was_left_out_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_LEFT_OUT", 3)
+    monkeypatch.setattr(module, "_MOST_LEFT_OUT", 3)
+    monkeypatch.setattr(module, "_MOST_FILES", 1)
     watch = watching(tmp_path, "*.pt")
     for number in range(10):
         write(tmp_path / f"{number}.pt")
-    rows = watch.collect(max_files=1).left_out
+    rows = watch.collect().left_out
     assert len(rows) == 4
-    assert rows[-1].reason == "and 6 more"
+    assert rows[-1]["reason"] == "and 6 more"
 
 
 def test_a_file_that_is_being_written_is_left_out(tmp_path: Path) -> None:
@@ -300,7 +256,7 @@ def test_files_that_vanish_are_no_obstacle(tmp_path: Path) -> None:
     remover.start()
     report = watch.collect()
     remover.join()
-    assert set(reasons(report).values()) <= {"it vanished while it was read"}
+    assert set(reasons(report).values()) <= {"it can't be read: No such file or directory"}
 
 
 def test_a_folder_that_was_deleted_is_said(tmp_path: Path) -> None:
@@ -317,13 +273,13 @@ def test_a_folder_with_too_many_files_goes_by_times(tmp_path: Path, monkeypatch:
     for number in range(20):
         write(tmp_path / f"old{number:02d}.pt")
     time.sleep(0.05)
-    monkeypatch.setattr(module, "_MAX_ENTRIES", 5)
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 5)
     watch = watching(tmp_path, "*.pt")
     time.sleep(0.05)
     write(tmp_path / "new.pt")
-    monkeypatch.setattr(module, "_MAX_ENTRIES", 1_000)
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 1_000)
     assert names(watch.collect()) == ["new.pt"]
-    monkeypatch.setattr(module, "_MAX_ENTRIES", 5)
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 5)
     assert "more than 5 entries" in reasons(watch.collect())["."]
 
 

@@ -1,7 +1,7 @@
 """The files that a run made or changed: those that match a glob, with their sha256.
 
-Changed means the content: a file that was only touched is not changed. Two runs at once in one folder can't be told
-apart: each finds what the other made in its time.
+Changed means another size or time, or another file in its place. Two runs at once in one folder can't be told apart:
+each finds what the other made in its time.
 
 Links to folders are never entered, links to files only where they end inside the root. What is no regular file is
 never opened.
@@ -9,58 +9,45 @@ never opened.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypedDict
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple, TypedDict
 
-from guardianflow.adapters.wrap.artifact_patterns import Patterns, Places
+from guardianflow.exceptions import InputError
+from guardianflow.files.content import hash_file
+from guardianflow.text.units import file_size
 
-__all__ = ["Artifact", "ArtifactReport", "ArtifactRow", "ArtifactWatch", "LeftOut"]
+__all__ = ["DEFAULT_PATTERNS", "Artifact", "ArtifactReport", "ArtifactWatch", "LeftOut", "any_of", "walk"]
 
-HASHED_BEFORE = 64_000_000
-"""Larger files aren't hashed before a run; such a one counts as changed as soon as its times differ."""
+DEFAULT_PATTERNS = (
+    "**/*.pt", "**/*.pth", "**/*.ckpt", "**/*.safetensors", "**/*.onnx", "**/*.onnx.data", "**/*.onnx_data",
+    "**/*.engine", "**/*.keras", "**/*.h5",
+    "**/*.tflite", "**/*.pkl", "**/*.joblib", "**/*_openvino_model", "**/*_saved_model", "**/*.mlpackage",
+    "**/args.yaml", "**/hparams.yaml", "**/*results*.csv", "**/*metrics*.csv", "**/*.csv", "**/*metrics*.json",
+    "**/*results*.json", "**/events.out.tfevents.*", "**/*.png", "**/*.svg", "**/*_batch*.jpg",
+)  # fmt: skip
+"""Weights, what was measured, and figures, in this order: where there is too much, the last are left out."""
 
-_HASHED_BEFORE_TOTAL = 1_000_000_000
-_HASH_SECONDS = 3.0  # before the run, for all files together
-_MAX_ENTRIES = 1_000_000
-_MAX_LEFT_OUT = 500
-_RETRY_AFTER_S = 0.2
-_CLOCK_NS = 20_000_000  # the clock of file times lags behind that of processes by a tick
-_BLOCK = 1 << 20
-_SKIPPED = frozenset({
+_MOST_ENTRIES = 1_000_000
+_MOST_FILES = 1_000
+_MOST_BYTES = 5_000_000_000
+_MOST_LEFT_OUT = 500
+_MOST_STARS = 6  # of one pattern; each one more multiplies the time that a hostile one takes
+_NO_MARK = (0, 0, 0, 0)
+_NOT_ENTERED = frozenset({
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "site-packages", "dist-packages", ".tox",
     ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints", ".cache", "mlruns", "mlartifacts",
     "wandb",
 })  # fmt: skip
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A file that a run made or changed.
-
-    Attributes:
-        path: Where it lies.
-        name: Relative to the root, with ``/``.
-        size: In bytes.
-        sha256: Of its content.
-        new: Whether it wasn't there before; else it was changed, or written anew.
-    """
-
-    path: Path
-    name: str
-    size: int
-    sha256: str
-    new: bool
-
-
-class ArtifactRow(TypedDict):
-    """A file that was kept, as results and evidence show it."""
+class Artifact(TypedDict):
+    """A file that a run made or changed: its name from the root, with ``/``; ``new``: it wasn't there before."""
 
     name: str
     size: int
@@ -68,40 +55,29 @@ class ArtifactRow(TypedDict):
     new: bool
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(TypedDict):
     """Something that matched and was not taken, and why."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True)
-class ArtifactReport:
+class ArtifactReport(NamedTuple):
     """What a run left; ``artifacts`` are in the order of the patterns, then of the names."""
 
-    artifacts: tuple[Artifact, ...]
-    left_out: tuple[LeftOut, ...]
+    artifacts: Sequence[Artifact] = ()
+    left_out: Sequence[LeftOut] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    mark: tuple[int, ...]
-    sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Match:
-    path: str
-    name: str
+class _Match(NamedTuple):
     order: int
-    status: os.stat_result
-    problem: str = ""
-    changed_ns: int = 0  # of the link itself, where it is one
+    name: str
+    mark: tuple[int, ...]  # differs as soon as somebody wrote to the file, or put another one in its place
+    problem: str
 
-
-class _ChangedMeanwhileError(OSError):
-    pass
+    @property
+    def size(self) -> int:
+        return self.mark[2]
 
 
 class ArtifactWatch:
@@ -109,239 +85,170 @@ class ArtifactWatch:
 
     Args:
         root: The folder.
-        patterns: Globs relative to it, see :mod:`~guardianflow.adapters.wrap.artifact_patterns`.
+        patterns: Globs relative to it, see :func:`any_of`.
         skip: Folders that are not looked into, besides environments, caches and version control.
 
     Raises:
-        InputError: A pattern is empty, absolute, or leads out of ``root``.
+        InputError: A pattern is empty, too long, or leads out of ``root``.
     """
 
     def __init__(self, root: Path, patterns: Sequence[str], *, skip: Sequence[Path] = ()) -> None:
         self._root = os.path.realpath(root)
-        self._patterns = Patterns(patterns)
+        self._wanted = any_of(patterns)
+        self._named = {name for pattern in patterns for name in pattern.split("/")}
+        plain = [re.split(r"[*?[\\]", pattern.removeprefix("./"))[0] for pattern in patterns]
+        self._heads = ["".join(text.rpartition("/")[:2]) for text in plain]  # the folders that they begin with
         self._skip = {os.path.realpath(path) for path in skip}
-        self._known: dict[str, _Known] = {}
+        self._before: dict[str, tuple[int, ...]] = {}
         self._began_ns = 0
-        self._complete = True  # whether the last walk saw everything
-        self._knows_all = True
+        self._cut = False  # whether the last walk didn't see everything
 
     def before(self) -> None:
         """Remember what is there already; to be called right before the run."""
-        self._began_ns = time.time_ns()
-        self._known = {}
-        until, left = time.monotonic() + _HASH_SECONDS, _HASHED_BEFORE_TOTAL
-        for match in self._walk():
-            digest = ""
-            size = match.status.st_size
-            if not match.problem and size <= min(HASHED_BEFORE, left) and time.monotonic() < until:
-                digest = _hashed_quietly(match.path)
-                left -= size
-            self._known[match.name] = _Known(_mark(match), digest)
-        self._knows_all = self._complete
+        self._before = {match.name: match.mark for match in self._matches()}
+        self._began_ns = time.time_ns() if self._cut else 0
 
     def matching(self, *, limit: int = 1_000) -> list[str]:
         """The names of files that match right now, in order."""
-        found = []
-        for match in self._walk():
-            if not match.problem:
-                found.append(match.name)
-            if len(found) >= limit:
-                break
-        return sorted(found)
+        return sorted(islice((match.name for match in self._matches() if not match.problem), limit))
 
-    def collect(self, *, max_files: int = 1_000, max_bytes: float = 5e9, max_file_bytes: float = 5e9) -> ArtifactReport:
-        """The files that were made or changed since :meth:`before`.
-
-        Args:
-            max_files: How many are taken at most.
-            max_bytes: How many bytes of them all together.
-            max_file_bytes: How large one may be.
-        """
+    def collect(self) -> ArtifactReport:
+        """The files that were made or changed since :meth:`before`, at most 1,000 and 5 GB of them."""
+        if not os.path.isdir(self._root):  # noqa: PTH112 - never raises
+            return ArtifactReport((), [LeftOut(name=".", reason="the folder is no longer there")])
         artifacts: list[Artifact] = []
         left_out: list[LeftOut] = []
-        taken = 0
-        if not os.path.isdir(self._root):  # noqa: PTH112 - never raises
-            return ArtifactReport((), (LeftOut(".", "the folder is no longer there"),))
-        for match in sorted(self._walk(), key=lambda one: (one.order, one.name)):
-            known = self._known.get(match.name)
-            if self._is_old(match, known):
+        room = _MOST_BYTES
+        for match in sorted(self._matches()):
+            if self._is_old(match):
                 continue
-            reason = match.problem or _too_much(
-                match, len(artifacts), taken, max_files=max_files, max_bytes=max_bytes, max_file_bytes=max_file_bytes
-            )
-            found = None
+            digest, reason = "", match.problem or _too_much(match, len(artifacts), room)
             if not reason:
-                found, reason = _taken(match, known, written_since=self._began_ns - _CLOCK_NS)
-            if found is not None:
-                artifacts.append(found)
-                taken += found.size
-            elif reason:
-                left_out.append(LeftOut(_printable(match.name), reason))
-        if not self._complete:
-            left_out.insert(
-                0, LeftOut(".", f"the folder has more than {_MAX_ENTRIES:,} entries; the rest was not seen")
-            )
-        return ArtifactReport(tuple(artifacts), _capped(left_out))
+                digest, reason = self._hashed(match)
+            if reason:
+                left_out.append(LeftOut(name=match.name.encode("utf-8", "replace").decode(), reason=reason))
+                continue
+            new = match.name not in self._before
+            artifacts.append(Artifact(name=match.name, size=match.size, sha256=digest, new=new))
+            room -= match.size
+        if len(left_out) > _MOST_LEFT_OUT:
+            left_out[_MOST_LEFT_OUT:] = [LeftOut(name="…", reason=f"and {len(left_out) - _MOST_LEFT_OUT:,} more")]
+        if self._cut:
+            reason = f"the folder has more than {_MOST_ENTRIES:,} entries; the rest was not seen"
+            left_out.insert(0, LeftOut(name=".", reason=reason))
+        return ArtifactReport(artifacts, left_out)
 
-    def _is_old(self, match: _Match, known: _Known | None) -> bool:
-        if known is None:
-            # Not seen before, because there was too much to see: then the time of its last change must do.
-            return not self._knows_all and max(match.status.st_ctime_ns, match.changed_ns) < self._began_ns
-        return known.mark == _mark(match)
+    def _is_old(self, match: _Match) -> bool:
+        known = self._before.get(match.name)
+        # Where there was too much to see before, the time of its last change must do.
+        return known == match.mark if known is not None else match.mark[3] < self._began_ns
 
-    def _walk(self) -> Iterator[_Match]:
-        self._complete = True
-        entries = 0
-        folders: list[tuple[str, str, Places]] = [(self._root, "", self._patterns.start)]
-        while folders:
-            folder, prefix, places = folders.pop()
-            for entry in _entries(folder):
-                entries += 1
-                if entries > _MAX_ENTRIES:
-                    self._complete = False
-                    return
-                name = prefix + entry.name
-                if _is_folder(entry):
-                    below = self._patterns.enter(places, entry.name)
-                    if below is not None and self._may_enter(entry):
-                        folders.append((entry.path, name + "/", below))
-                    continue
-                order = self._patterns.order(places, entry.name)
-                if order is not None and (match := self._match(entry, name, order)) is not None:
+    def _matches(self) -> Iterator[_Match]:
+        entries, self._cut = 0, False
+        for inside, folders, files in walk(self._root, skip=self._skip, named=self._named):
+            folders[:] = [name for name in folders if self._may_hold(f"{inside}{name}/")]
+            entries += len(files) + 1
+            if entries > _MOST_ENTRIES:
+                self._cut = True
+                return
+            for file in files:
+                found = self._wanted.match(inside + file)
+                if found is not None and (match := self._match(found.lastindex or 0, inside + file)) is not None:
                     yield match
 
-    def _may_enter(self, entry: os.DirEntry[str]) -> bool:
-        if entry.name in _SKIPPED and not self._patterns.names(entry.name):
-            return False
-        if entry.path in self._skip:
-            return False
-        return not os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH110, PTH118 - a hot loop
+    def _may_hold(self, folder: str) -> bool:
+        return any(folder.startswith(head) or head.startswith(folder) for head in self._heads)
 
-    def _match(self, entry: os.DirEntry[str], name: str, order: int) -> _Match | None:
+    def _match(self, order: int, name: str) -> _Match | None:
+        path = Path(self._root, name)
+        linked = path.is_symlink()
+        if linked and not Path(os.path.realpath(path)).is_relative_to(self._root):
+            return _Match(order, name, _NO_MARK, "a link that leads out of the folder")
         try:
-            own = entry.stat(follow_symlinks=False)
-        except OSError:  # gone again
-            return None
-        path, status, problem = entry.path, own, ""
-        if stat.S_ISLNK(own.st_mode):
-            path = os.path.realpath(entry.path)
-            if os.path.commonpath([path, self._root]) != self._root:
-                return _Match(path, name, order, own, "a link that leads out of the folder", own.st_ctime_ns)
-            try:
-                status = os.lstat(path)
-            except OSError:
-                return _Match(path, name, order, own, "a link that leads nowhere", own.st_ctime_ns)
-            if stat.S_ISDIR(status.st_mode):
-                return None  # what lies in it is found there
-        if not stat.S_ISREG(status.st_mode):
-            problem = "no regular file"
-        elif not _is_text(name):
+            status = path.stat()
+        except OSError:
+            return _Match(order, name, _NO_MARK, "a link that leads nowhere") if linked else None
+        problem = "" if stat.S_ISREG(status.st_mode) else "no regular file"
+        if not problem and any("\ud800" <= sign <= "\udfff" for sign in name):
             problem = "its name is no UTF-8"
-        return _Match(entry.path, name, order, status, problem, own.st_ctime_ns)
+        return _Match(order, name, _mark(status), problem)
 
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: entry.name)
-    except OSError:  # not ours to read, or gone
-        return []
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
-
-
-def _mark(match: _Match) -> tuple[int, ...]:
-    """What differs as soon as somebody wrote to the file, or put another one in its place."""
-    status = match.status
-    return (
-        status.st_dev,
-        status.st_ino,
-        stat.S_IFMT(status.st_mode),
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        match.changed_ns,
-    )
-
-
-def _too_much(match: _Match, files: int, taken: int, *, max_files: int, max_bytes: float, max_file_bytes: float) -> str:
-    size = match.status.st_size
-    if size > max_file_bytes:
-        return f"{size:,} bytes; one file may have {max_file_bytes:,.0f}"
-    if files >= max_files:
-        return f"more than {max_files:,} files"
-    if taken + size > max_bytes:
-        return f"with its {size:,} bytes, all files would have more than {max_bytes:,.0f}"
-    return ""
-
-
-def _taken(match: _Match, known: _Known | None, *, written_since: int) -> tuple[Artifact | None, str]:
-    """The artifact, or why it is none; neither for a file that has other times, but was not written anew.
-
-    A run that writes the very same bytes again, as one with a fixed seed does, has made that file, too.
-    """
-    for attempt in range(2):
+    def _hashed(self, match: _Match) -> tuple[str, str]:
+        """The sha256, or why there is none."""
+        path = Path(self._root, match.name)
         try:
-            size, digest = _hashed(match.path)
-        except FileNotFoundError:
-            return None, "it vanished while it was read"
-        except _ChangedMeanwhileError as error:
-            if attempt:
-                return None, str(error)
-            time.sleep(_RETRY_AFTER_S)
-            continue
+            digest = hash_file(path)
+            return (digest, "") if _mark(path.stat()) == match.mark else ("", "it was still being written")
         except OSError as error:
-            return None, f"it can't be read: {error.strerror or error}"
-        if known is not None and known.sha256 == digest and match.status.st_mtime_ns < written_since:
-            return None, ""
-        return Artifact(Path(match.path), match.name, size, digest, new=known is None), ""
-    return None, ""
+            return "", f"it can't be read: {error.strerror or error}"
 
 
-def _hashed(path: str) -> tuple[int, str]:
-    """Size and sha256 of a regular file; anything else is closed without being read."""
-    number = os.open(path, _OPEN_FLAGS)
-    with os.fdopen(number, "rb", buffering=0) as file:
-        before = os.fstat(number)
-        if not stat.S_ISREG(before.st_mode):
-            raise OSError("no regular file")
-        digest, size = hashlib.sha256(), 0
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
-            if size > before.st_size:  # whoever writes may be faster than we read
-                break
-        after = os.fstat(number)
-    if size != after.st_size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        raise _ChangedMeanwhileError("it was still being written")
-    return size, digest.hexdigest()
+def any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    """One expression for all globs; ``lastindex`` of a match says which of them it was, the first one first.
 
+    ``*`` and ``?`` stay within one name, ``**`` stands for any number of folders, ``[…]`` is a class of signs. Braces
+    are plain signs. A pattern that names a folder means all that lies in it.
 
-def _hashed_quietly(path: str) -> str:
+    Raises:
+        InputError: A pattern is empty, too long, or leads out of the folder that it counts from.
+    """
+    from pathspec import PathSpec
+
+    lines = [f"/{_checked(pattern)}" for pattern in patterns]
     try:
-        return _hashed(path)[1]
-    except OSError:
-        return ""
+        found = PathSpec.from_lines("gitignore", lines).patterns
+    except (ValueError, re.error) as error:
+        raise InputError(f"an artifact pattern can't be read ({error}); give one such as runs/**/*.pt") from None
+    return re.compile("|".join(f"({one.regex.pattern})" for one in found if one.regex is not None))
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _checked(pattern: str) -> str:
+    names = pattern.split("/")
+    if pattern.startswith(("/", "~")) or ".." in names or PureWindowsPath(pattern).drive:
+        raise InputError(
+            f"artifact pattern {pattern!r} leads out of the working folder; patterns count from there, such as "
+            "runs/**/*.pt"
+        )
+    plain = "/".join(name for name in names if name not in {"", "."})
+    if not plain.strip() or "\0" in plain:
+        raise InputError(f"artifact pattern {pattern!r} names no file; give one such as runs/**/*.pt")
+    if len(re.findall(r"\*+", plain)) > _MOST_STARS or len(plain) > 1_000:
+        raise InputError(
+            f"artifact pattern {pattern[:100]!r} has more than {_MOST_STARS} `*` or 1,000 signs; shorten it"
+        )
+    return plain
 
 
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "replace").decode("utf-8")
+def walk(
+    root: str, *, skip: Collection[str] = (), named: Collection[str] = ()
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each folder's path below the root, with a slash at its end, its folders and its files, in a fixed order.
+
+    Environments, caches, version control and what other loggers keep are not entered, and no link. Whoever takes a
+    folder out of the list keeps it from being entered.
+
+    Args:
+        root: An absolute path.
+        skip: Folders that are not entered either.
+        named: Names of folders that are entered all the same.
+    """
+    for place, folders, files in os.walk(root):
+        if "pyvenv.cfg" in files and place != root:
+            folders.clear()
+            continue
+        wanted = (name for name in folders if name not in _NOT_ENTERED or name in named)
+        folders[:] = sorted(name for name in wanted if os.path.join(place, name) not in skip)  # noqa: PTH118 - quick
+        inside = place[len(root) :].strip(os.sep).replace(os.sep, "/")
+        yield f"{inside}/" if inside else "", folders, sorted(files)
 
 
-def _capped(rows: list[LeftOut]) -> tuple[LeftOut, ...]:
-    if len(rows) <= _MAX_LEFT_OUT:
-        return tuple(rows)
-    return (*rows[:_MAX_LEFT_OUT], LeftOut("…", f"and {len(rows) - _MAX_LEFT_OUT:,} more"))
+def _mark(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _too_much(match: _Match, files: int, room: int) -> str:
+    if files >= _MOST_FILES:
+        return f"more than {_MOST_FILES:,} files"
+    if match.size > room:
+        return f"with its {match.size:,} bytes, all files would have more than {file_size(_MOST_BYTES)}"
+    return ""

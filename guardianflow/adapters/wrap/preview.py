@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from guardianflow.adapters.wrap.artifacts import ArtifactWatch
 from guardianflow.adapters.wrap.metrics.line_hints import metric_hint
 from guardianflow.adapters.wrap.metrics.lines import MetricLines
 from guardianflow.adapters.wrap.metrics.series import MetricSeries
 from guardianflow.exceptions import InputError
 from guardianflow.processes.supervision.redaction import Redactor
 from guardianflow.processes.supervision.words import end_of_log
+from guardianflow.text.plain import Row
 from guardianflow.text.printable import escape
-from guardianflow.text.redaction import redact
+from guardianflow.views.result_page import table_html
 
-if TYPE_CHECKING:
-    from guardianflow.adapters.generic_wrapper import GenericWrapper
+__all__ = ["WrapPreview", "metrics_in"]
 
-__all__ = ["WrapPreview", "preview_wrap"]
-
-_SAMPLE_BYTES = 64_000_000
+_SAMPLE_BLOCKS = 250
 _BLOCK = 1 << 18
-_LEFT = 'style="text-align:left"'
 
 
 @dataclass(frozen=True)
-class WrapPreview:
+class WrapPreview(Row):
     """A dry run.
 
     Attributes:
@@ -51,65 +49,34 @@ class WrapPreview:
     working_dir: str
     parameters: Mapping[str, Any]
     origins: Mapping[str, str]
-    metrics: Sequence[Mapping[str, str | float]] = ()
-    sampled: str = ""
-    artifact_patterns: Sequence[str] = ()
-    artifacts: Sequence[str] = ()
-    logs_itself: bool = False
-    already_done: str = ""
-    remarks: Sequence[str] = field(default_factory=tuple)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+    metrics: Sequence[Mapping[str, str | float]]
+    sampled: str
+    artifact_patterns: Sequence[str]
+    artifacts: Sequence[str]
+    logs_itself: bool
+    already_done: str
+    remarks: Sequence[str]
 
     def _repr_html_(self) -> str:
-        parameters = "".join(
-            f"<tr><td {_LEFT}><code>{escape(name)}</code></td><td {_LEFT}>{escape(str(value))}</td>"
-            f'<td style="text-align:left;opacity:.7">{escape(self.origins.get(name, ""))}</td></tr>'
-            for name, value in self.parameters.items()
-        )
+        rows = [(name, value, self.origins.get(name, "")) for name, value in self.parameters.items()]
         notes = [
             "It logs to MLflow itself: its runs become children of this one." if self.logs_itself else "",
             f"Run {self.already_done} has done the same." if self.already_done else "",
             *self.remarks,
         ]
         listed = "".join(f"<li>{escape(text)}</li>" for text in notes if text)
-        head = f"<tr><th {_LEFT}>Parameter</th><th {_LEFT}>Value</th><th {_LEFT}>From</th></tr>"
-        return (
-            f"<p><code>{escape(self.command)}</code><br>in <code>{escape(self.working_dir)}</code></p>"
-            + (f"<table>{head}{parameters}</table>" if parameters else "<p>No parameters were found in its text.</p>")
-            + (f"<ul>{listed}</ul>" if listed else "")
-        )  # fmt: skip
+        found = (
+            table_html(rows, ("Parameter", "Value", "From")) if rows else "<p>No parameters were found in its text.</p>"
+        )
+        return f"<p><code>{escape(self.command)}</code><br>in <code>{escape(self.working_dir)}</code></p>{found}" + (
+            f"<ul>{listed}</ul>" if listed else ""
+        )
 
 
-def preview_wrap(wrapper: GenericWrapper, sample: Path | None) -> WrapPreview:
-    """See :meth:`~guardianflow.adapters.generic_wrapper.GenericWrapper.preview`."""
-    asked, command, resolved = wrapper.scenario, wrapper.command(), wrapper.resolve()
-    watch = ArtifactWatch(wrapper.working_dir, wrapper.patterns, skip=[wrapper.settings.work_dir])
-    logs_itself = wrapper.logs_itself()
-    metrics, remarks = _metrics_in(sample, asked.run.metric_patterns, asked.run.automatic_metrics and not logs_itself)
-    done = wrapper.already_done()
-    return WrapPreview(
-        command=Redactor().text(command.line),
-        kind=command.kind,
-        working_dir=str(wrapper.working_dir),
-        parameters=redact(resolved.values),
-        origins=dict(resolved.origins),
-        metrics=metrics,
-        sampled=str(sample) if sample else "",
-        artifact_patterns=wrapper.patterns,
-        artifacts=watch.matching(),
-        logs_itself=logs_itself,
-        already_done=done.run_id if done else "",
-        remarks=[*resolved.remarks, *remarks],
-    )
-
-
-def _metrics_in(
+def metrics_in(
     sample: Path | None, patterns: Sequence[str], automatic: bool
-) -> tuple[list[Mapping[str, str | float]], tuple[str, ...]]:
-    """The metrics that a log holds.
+) -> tuple[list[Mapping[str, str | float]], Sequence[str]]:
+    """The metrics that the first 64 MB of a log hold, and remarks.
 
     Raises:
         InputError: It can't be read.
@@ -119,9 +86,7 @@ def _metrics_in(
     lines, series = MetricLines(patterns, automatic=automatic), MetricSeries()
     try:
         with sample.open("rb") as file:
-            read = 0
-            while read < _SAMPLE_BYTES and (chunk := file.read(_BLOCK)):
-                read += len(chunk)
+            for chunk in islice(iter(partial(file.read, _BLOCK), b""), _SAMPLE_BLOCKS):
                 series.add(lines.feed(chunk), source="stdout")
                 series.take()
     except OSError as error:
@@ -134,4 +99,4 @@ def _metrics_in(
         for name, seen in series.summary().items()
     ]
     hint = "" if rows else metric_hint(Redactor().text(end_of_log(sample)))
-    return rows, (*lines.remarks, *series.remarks, *filter(None, [hint]))
+    return rows, [*lines.remarks, *series.remarks, *filter(None, [hint])]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from guardianflow.adapters.wrap.metrics.files import GrowingFiles
 from guardianflow.adapters.wrap.metrics.line_hints import metric_hint
@@ -21,6 +18,7 @@ from guardianflow.exceptions import GuardianFlowError
 from guardianflow.machine.system import SystemSample, SystemSampler
 from guardianflow.processes.supervision.words import end_of_log
 from guardianflow.runs.tracking import TrackedRun
+from guardianflow.scenario.schema import WrapRun
 
 __all__ = ["LoadRecorder", "MetricRecorder"]
 
@@ -40,56 +38,44 @@ class MetricRecorder:
         run: The run that they belong to.
         sink: Where measurements go beside MLflow.
         folder: Where the script works: its CSV and event files are looked for below it.
-        patterns: The user's regular expressions.
-        files: The user's globs of CSV files.
-        skip: Folders whose files are none of the script's.
+        asked: The user's regular expressions, and globs of CSV files.
+        skip: Folder whose files are none of the script's.
         automatic: Take ``name: value`` and the like from the output.
     """
 
     def __init__(
-        self,
-        run: TrackedRun,
-        sink: MetricSink,
-        folder: Path,
-        *,
-        patterns: Sequence[str] = (),
-        files: Sequence[str] = (),
-        skip: Sequence[Path] = (),
-        automatic: bool = True,
+        self, run: TrackedRun, sink: MetricSink, folder: Path, *, asked: WrapRun, skip: Path, automatic: bool
     ) -> None:
         self._run = run
-        self._sink = sink
-        self._lines = {stream: MetricLines(patterns, automatic=automatic) for stream in ("stdout", "stderr")}
-        self._files = GrowingFiles(folder, since=time.time(), patterns=files, skip=skip)
-        self._looks = automatic or bool(patterns)
+        self._sink: MetricSink | None = sink
+        self._lines = {
+            stream: MetricLines(asked.metric_patterns, automatic=automatic) for stream in ("stdout", "stderr")
+        }
+        self._files = GrowingFiles(folder, since=time.time(), patterns=asked.metric_files, skip=[skip])
+        self._looks = automatic or bool(asked.metric_patterns)
         self._series = MetricSeries()
         self._due = 0.0
-        self._stores = True
         self._points: dict[str, list[tuple[int, float]]] = {}
 
     @property
     def last(self) -> dict[str, float]:
         """Last value of each metric."""
-        return dict(self._series.last)
+        return self._series.last
 
     @property
     def histories(self) -> dict[str, list[tuple[int, float]]]:
-        """Points (step, value) of each metric, thinned to what a page can show."""
-        return {name: _thinned(points) for name, points in self._points.items()}
+        """Points (step, value) of each metric, evenly thinned to what a page can show; the newest point stays."""
+        strides = {name: -(-len(points) // _KEPT_POINTS) for name, points in self._points.items()}
+        return {name: [*points[: -1 : strides[name]], points[-1]] for name, points in self._points.items()}
 
     @property
     def remarks(self) -> list[str]:
         """What could not be taken, and why."""
-        found = [*self._lines["stdout"].remarks, *self._lines["stderr"].remarks]
+        found = [remark for lines in self._lines.values() for remark in lines.remarks]
         if self._looks and not self._series.last:
             logs = "\n".join(end_of_log(self._run.folder / f"{stream}.log") for stream in self._lines)
             found += filter(None, [metric_hint(logs)])
-        return list(dict.fromkeys([*found, *self._files.remarks, *self._series.remarks]))
-
-    @property
-    def files(self) -> Mapping[Path, str]:
-        """The metric files that were found, and of which kind they are."""
-        return self._files.found
+        return [*found, *self._files.remarks, *self._series.remarks]
 
     def take_output(self, stream: str, chunk: bytes) -> None:
         """Some of the script's output, in whole lines."""
@@ -121,86 +107,54 @@ class MetricRecorder:
         for point in points:
             self._points.setdefault(point.name, []).append((point.step, point.value))
         self._run.log_points((point.name, point.value, point.step) for point in points)
-        self._store(points)
-
-    def _store(self, points: Sequence[Point]) -> None:
-        if not points or not self._stores:
+        if self._sink is None or not points:
             return
+        about = {"run_id": self._run.run_id, "experiment": self._run.experiment, "source": "wrap"}
         now = datetime.now(UTC)
-        records = [
-            MetricRecord(
-                time=now,
-                metric=point.name,
-                value=point.value,
-                run_id=self._run.run_id,
-                experiment=self._run.experiment,
-                source="wrap",
-                tags={"step": str(point.step)},
-            )
-            for point in points
-        ]
         try:
-            self._sink.save_metrics(records)
+            self._sink.save_metrics(
+                MetricRecord(time=now, metric=point.name, value=point.value, tags={"step": str(point.step)}, **about)
+                for point in points
+            )
         except GuardianFlowError as error:  # MLflow has them; a store that is away must not end the script
-            self._stores = False
+            self._sink = None
             log.warning("the metrics store takes nothing more of this run: %s", error)
 
 
 class LoadRecorder:
     """What a script and all it starts take of the machine.
 
-    Samples are thinned as the run grows longer, so that what is kept of them is bounded.
+    Attributes:
+        samples: Seconds since the start, CPU in percent (100 is one core), memory in MB, and where there is one, the
+            GPU. They are thinned as the run grows longer, so that what is kept of them is bounded.
     """
 
     def __init__(self) -> None:
         self._sampler: SystemSampler | None = None
-        self._lock = threading.Lock()
-        self._began = time.time()
+        self._began = 0.0
         self._every = 1
         self._count = 0
-        self._samples: list[dict[str, float]] = []
+        self.samples: list[dict[str, float]] = []
 
     def start(self, pid: int) -> None:
         """The script has begun."""
-        with contextlib.suppress(GuardianFlowError):
-            self._began = time.time()
-            self._sampler = SystemSampler(interval_s=_SAMPLE_S, pid=pid, callback=self._take)
-            self._sampler.start()
+        self._began = time.time()
+        self._sampler = SystemSampler(interval_s=_SAMPLE_S, pid=pid, callback=self._take).start()
 
-    def stop(self) -> None:
-        """It has ended."""
-        if self._sampler is not None:
-            self._sampler.stop()
-
-    @property
-    def samples(self) -> list[dict[str, float]]:
-        """Seconds since the start, CPU in percent (100 is one core), memory in MB, and where there is one, the GPU."""
-        with self._lock:
-            return list(self._samples)
-
-    def summary(self) -> dict[str, float]:
-        """Means of the GPU's figures over the whole run; what the CPU did is known to the end of the script."""
+    def stop(self) -> dict[str, float]:
+        """It has ended; the means of the GPU's figures over all of it. What the CPU did is known to its supervisor."""
         if self._sampler is None:
             return {}
+        self._sampler.stop()
         return {name: figure.mean for name, figure in self._sampler.summary().items() if name in _MEANS}
 
     def _take(self, sample: SystemSample) -> None:
         if not sample.processes:  # it has just ended
             return
-        values: dict[str, Any] = sample.values()
-        row = {"seconds": round(sample.time - self._began, 3)}
-        row.update({name: float(value) for name, value in values.items() if value is not None})
-        with self._lock:
-            self._count += 1
-            if self._count % self._every:
-                return
-            self._samples.append(row)
-            if len(self._samples) >= _KEPT_SAMPLES:
-                self._samples = self._samples[::2]
-                self._every *= 2
-
-
-def _thinned(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Evenly thinned to what a page can show; the newest point stays."""
-    every = -(-len(history) // _KEPT_POINTS)
-    return list(history) if every < 2 else [*history[:-1:every], history[-1]]
+        self._count += 1
+        if self._count % self._every:
+            return
+        self.samples.append({"seconds": round(sample.time - self._began, 3), **sample.values()})
+        if len(self.samples) >= _KEPT_SAMPLES:
+            self.samples = self.samples[::2]
+            self._every *= 2

@@ -7,21 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardianflow.adapters.wrap.artifacts import ArtifactRow
+from guardianflow.adapters.wrap.artifacts import Artifact, LeftOut
 from guardianflow.exceptions import ScriptFailedError
 from guardianflow.runners._result import Result
 from guardianflow.text.printable import escape
 from guardianflow.text.units import duration, file_size
 from guardianflow.views.next_steps import NextStep, NextSteps
-from guardianflow.views.result_page import format_metric, run_link
+from guardianflow.views.result_page import Table, format_metric, run_link, table_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["OutputTail", "WrapResult"]
 
-_SHOWN_METRICS, _SHOWN_ARTIFACTS = 12, 12
-_LEFT = 'style="text-align:left"'
+_SHOWN_METRICS, _SHOWN_FILES = 12, 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,17 +53,9 @@ class WrapResult(Result):
     """
 
     answers = (
-        "model",
-        "exit_code",
-        "signal",
-        "stopped",
-        "reason",
-        "command",
-        "parameters",
-        "artifacts",
-        "left_out",
-        "adopted",
-    )
+        "model", "exit_code", "signal", "stopped", "reason", "command", "parameters", "artifacts",
+        "left_out", "adopted",
+    )  # fmt: skip
 
     run_id: str
     experiment: str
@@ -79,8 +70,8 @@ class WrapResult(Result):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     histories: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    artifacts: Sequence[ArtifactRow] = ()
-    left_out: Sequence[Mapping[str, str]] = ()
+    artifacts: Sequence[Artifact] = ()
+    left_out: Sequence[LeftOut] = ()
     adopted: Sequence[Mapping[str, Any]] = ()
     resources: Sequence[Mapping[str, float]] = ()
     remarks: Sequence[str] = ()
@@ -100,12 +91,9 @@ class WrapResult(Result):
         took = duration(self.metrics.get("wall_seconds", 0.0))
         if not self.ok:
             return f"{self.reason} It ran for {took}."
-        found = [
-            _many(len(self.histories), "metric"),
-            _many(len(self.artifacts), "file"),
-            *([_many(len(self.adopted), "run of its own") if self.adopted else ""]),
-        ]
-        return f"It ended well after {took} and left {_listed([text for text in found if text])}."
+        kept = {"metrics": self.histories, "files": self.artifacts, "runs of its own": self.adopted}
+        said = [f"{kind}: {len(rows)}" for kind, rows in kept.items() if rows]
+        return f"It ended well after {took}; {', '.join(said) or 'it left nothing'}."
 
     def require_success(self) -> WrapResult:
         """This result, where the script ended well.
@@ -133,9 +121,16 @@ class WrapResult(Result):
         """The end of what it printed."""
         return OutputTail(dict(self.output), self.folder)
 
-    def show_artifacts(self) -> ArtifactTable:
+    def show_artifacts(self) -> Table:
         """The files that it made or changed, and those that were left out."""
-        return ArtifactTable(list(self.artifacts), list(self.left_out))
+        rows = [
+            (row["name"], file_size(row["size"]), "new" if row["new"] else "changed", row["sha256"][:12])
+            for row in self.artifacts
+        ]
+        rows += [(row["name"], "", f"left out: {row['reason']}", "") for row in self.left_out]
+        more = len(rows) - _SHOWN_FILES
+        shown = [*rows[:_SHOWN_FILES], *([(f"and {more} more", "", "", "")] if more > 0 else [])]
+        return Table(("File", "Size", "", "sha256"), shown or [("It made no file that matches.", "", "", "")])
 
     def next_steps(self) -> NextSteps:
         """What to do now."""
@@ -164,17 +159,14 @@ class WrapResult(Result):
         )
 
     def _metric_table(self) -> str:
-        names = [name for name in self.metrics if name in self.histories]
-        own = [name for name in self.metrics if name not in self.histories]
-        shown = names[:_SHOWN_METRICS]
-        rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(name)}</code></td>"
-            f"<td>{escape(format_metric(name, self.metrics[name]))}</td>"
-            f"<td>{len(self.histories.get(name, ())) or ''}</td></tr>"
-            for name in [*shown, *own]
-        )
-        more = f"<p>{len(names) - len(shown)} further metrics are in MLflow.</p>" if len(names) > len(shown) else ""
-        return f"<table><tr><th {_LEFT}>Metric</th><th>Last</th><th>Points</th></tr>{rows}</table>{more}"
+        its = [name for name in self.metrics if name in self.histories]
+        shown = [*its[:_SHOWN_METRICS], *(name for name in self.metrics if name not in self.histories)]
+        rows = [
+            (name, format_metric(name, self.metrics[name]), len(self.histories.get(name, ())) or "") for name in shown
+        ]
+        more = len(its) - _SHOWN_METRICS
+        further = f"<p>{more} further metrics are in MLflow.</p>" if more > 0 else ""
+        return table_html(rows, ("Metric", "Last", "Points")) + further
 
 
 @dataclass(frozen=True)
@@ -185,48 +177,10 @@ class OutputTail:
     folder: Path
 
     def _repr_html_(self) -> str:
-        parts = []
-        for name, text in self.streams.items():
-            if text:
-                log = escape(str(self.folder / f"{name}.log"))
-                parts.append(
-                    f"<p><b>{escape(name)}</b> (its end; the log is <code>{log}</code>)</p>"
-                    f'<pre style="max-height:24em;overflow:auto">{escape(text)}</pre>'
-                )
+        parts = [
+            f"<p><b>{escape(name)}</b> (its end; the log is <code>{escape(self.folder / f'{name}.log')}</code>)</p>"
+            f'<pre style="max-height:24em;overflow:auto">{escape(text)}</pre>'
+            for name, text in self.streams.items()
+            if text
+        ]
         return "".join(parts) or "<p>It printed nothing.</p>"
-
-
-@dataclass(frozen=True)
-class ArtifactTable:
-    """Files that a script made or changed, for a notebook."""
-
-    artifacts: Sequence[ArtifactRow]
-    left_out: Sequence[Mapping[str, str]]
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td {_LEFT}><code>{escape(row['name'])}</code></td><td>{file_size(row['size'])}</td>"
-            f"<td {_LEFT}>{'new' if row['new'] else 'changed'}</td>"
-            f"<td><code>{escape(row['sha256'][:12])}</code></td></tr>"
-            for row in self.artifacts[:_SHOWN_ARTIFACTS]
-        )
-        head = f"<tr><th {_LEFT}>File</th><th>Size</th><th></th><th>sha256</th></tr>"
-        table = f"<table>{head}{rows}</table>" if rows else "<p>It made no file that matches.</p>"
-        more = len(self.artifacts) - _SHOWN_ARTIFACTS
-        left = "".join(
-            f"<li><code>{escape(row['name'])}</code>: {escape(row['reason'])}</li>" for row in self.left_out[:20]
-        )
-        return (
-            table
-            + (f"<p>and {more} more</p>" if more > 0 else "")
-            + (f"<p>Left out:</p><ul>{left}</ul>" if left else "")
-        )
-
-
-def _many(count: int, thing: str) -> str:
-    plural = thing.replace("run of", "runs of") if thing.startswith("run of") else f"{thing}s"
-    return f"{count} {thing if count == 1 else plural}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + f" and {parts[-1]}"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
+import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
-from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactRow, ArtifactWatch
-from guardianflow.adapters.wrap.commands import Command
+from guardianflow.adapters.wrap.artifacts import Artifact, ArtifactReport, ArtifactWatch
 from guardianflow.adapters.wrap.model import model_among, register_model, whole_model
 from guardianflow.adapters.wrap.parameters.told import Listening
 from guardianflow.adapters.wrap.recorder import LoadRecorder, MetricRecorder
@@ -21,6 +19,7 @@ from guardianflow.adapters.wrap.results import WrapResult
 from guardianflow.adapters.wrap.source_state import source_state
 from guardianflow.core.config import mask_secrets
 from guardianflow.core.metrics import MetricSink
+from guardianflow.files.content import hash_file
 from guardianflow.files.run_folder import write_json, write_text
 from guardianflow.machine.environment import environment_facts
 from guardianflow.processes.supervision.environment import child_environment, environment_summary, outer_environment
@@ -40,12 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WrappedScript"]
 
-log = logging.getLogger(__name__)
-
 _TAIL_LINES = 60
 _SCRIPT_BYTES = 2_000_000
 _SAVED_TO = re.compile(r"(?:saved|saving|[Ll]ogging results) to:?\s+(?P<place>/[^\n]+)")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class WrappedScript:
@@ -74,13 +70,7 @@ class WrappedScript:
         self._artifacts = ArtifactWatch(self._folder, wrapper.patterns, skip=[self._settings.work_dir])
         automatic = self._asked.run.automatic_metrics and not wrapper.logs_itself()
         self._metrics = MetricRecorder(
-            run,
-            sink,
-            self._folder,
-            patterns=self._asked.run.metric_patterns,
-            files=self._asked.run.metric_files,
-            skip=[self._settings.work_dir],
-            automatic=automatic,
+            run, sink, self._folder, asked=self._asked.run, skip=self._settings.work_dir, automatic=automatic
         )
         self._load = LoadRecorder()
 
@@ -91,10 +81,8 @@ class WrappedScript:
             RunFailedError: It could not be started.
             BaseException: What interrupted it; everything up to then has been kept.
         """
-        try:
+        with contextlib.closing(self._listening):
             return self._run_process()
-        finally:
-            self._listening.close()
 
     def _run_process(self) -> WrapResult:
         self._keep_start()
@@ -129,66 +117,84 @@ class WrappedScript:
         return {**theirs, **ours, **self._command.environment, **self._listening.environment(theirs)}
 
     def _keep_start(self) -> None:
-        run, folder = self._run, self._run.folder
-        run.set_tags(_tags(self._command, self._folder, self._asked.run.entry))
-        run.log_artifact(write_json(folder / "environment.json", self._facts()), "source")
-        source = source_state(self._command.script.parent if self._command.script else self._folder)
+        """What is started, its text, the state of the code around it, and what it is started in."""
+        run, script = self._run, self._command.script
+        tags = {
+            f"{TAG}command": mask_secrets(self._command.line),
+            f"{TAG}script_kind": self._command.kind,
+            f"{TAG}working_dir": str(self._folder),
+            f"{TAG}entry": self._asked.run.entry,
+        }
+        source = source_state(script.parent if script else self._folder)
         if source.commit:
-            run.set_tags({"mlflow.source.git.commit": source.commit, f"{TAG}git_dirty": str(source.dirty).lower()})
-        if source.remark and "in no git repository" not in source.remark:  # most folders are in none
+            tags |= {"mlflow.source.git.commit": source.commit, f"{TAG}git_dirty": str(source.dirty).lower()}
+        if source.remark:
             self._remarks.append(source.remark)
         if source.diff:
-            run.log_artifact(write_text(folder / "uncommitted.diff", self._redactor.text(source.diff)), "source")
-        self._keep_script()
-
-    def _keep_script(self) -> None:
-        """The script as it was; secrets in its text are taken out of the copy."""
-        script = self._command.script
-        if script is None:
-            return
-        try:
-            if script.stat().st_size > _SCRIPT_BYTES:
-                return
-            text = self._redactor.data(script.read_bytes())
-        except OSError as error:
-            self._remarks.append(f"the script's text was not kept: {error.strerror}")
-            return
-        copy = self._run.folder / "script" / script.name
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(text)
-        self._run.log_artifact(copy, "source")
-
-    def _facts(self) -> dict[str, Any]:
-        return {
+            diff = self._redactor.text(source.diff)
+            run.log_artifact(write_text(run.folder / "uncommitted.diff", diff), "source")
+        if script is not None:
+            tags |= {"mlflow.source.name": str(script), f"{TAG}script_sha256": self._keep_script(script)}
+        run.set_tags({name: value for name, value in tags.items() if value})
+        facts = {
             "command": redact({"argv": list(self._command.argv)})["argv"],
             "working_dir": str(self._folder),
             "variables": environment_summary(self._environment),
             "facts": environment_facts(),
         }
+        run.log_artifact(write_json(run.folder / "environment.json", facts), "source")
+
+    def _keep_script(self, script: Path) -> str:
+        """The script as it was, without the secrets in its text; returns its sha256."""
+        try:
+            if script.stat().st_size <= _SCRIPT_BYTES:
+                copy = self._run.folder / "script" / script.name
+                copy.parent.mkdir(exist_ok=True)
+                copy.write_bytes(self._redactor.data(script.read_bytes()))
+                self._run.log_artifact(copy, "source")
+            return hash_file(script)
+        except OSError as error:
+            self._remarks.append(f"the script's text was not kept: {error.strerror}")
+            return ""
 
     def _keep_end(self, ended: Ended) -> WrapResult:
         """All that is known at the end; a part that fails is a remark and costs the others nothing."""
-        self._load.stop()
+        run, folder = self._run, self._run.folder
+        own = {
+            **self._load.stop(),
+            "cpu_util": 100.0 * ended.cpu_s / ended.wall_s if ended.wall_s > 0 else 0.0,
+            "wall_seconds": ended.wall_s,
+            "cpu_seconds": ended.cpu_s,
+            "peak_rss_mb": ended.peak_memory_mb,
+        }
         self._keep_parameters()
-        try:
+        with self._remarking("its last figures could not be kept"):
             self._metrics.close()
-        except Exception as error:  # noqa: BLE001 - one part must not cost the others
-            self._remarks.append(f"its last figures could not be kept: {error}")
-        report = self._collect_artifacts()
+        report = ArtifactReport()
+        with self._remarking("its files could not be collected"):
+            report = self._artifacts.collect()
         adopted = self._adopt()
-        metrics = {**self._metrics.last, **self._own_figures(ended)}
-        self._run.log_metrics(self._own_figures(ended))
-        self._run.set_tags(_end_tags(ended))
+        run.log_metrics(own)
+        facts = {"exit_code": ended.exit_code, "signal": ended.signal, "stopped": ended.stopped}
+        run.set_tags({f"{TAG}{name}": value for name, value in facts.items() if value not in (None, "")})
         for name in ("stdout.log", "stderr.log", "executed.ipynb"):
-            if (path := self._run.folder / name).is_file():
-                self._run.log_artifact(path, "output")
-        for artifact in report.artifacts:
-            parent = Path(artifact.name).parent.as_posix()
-            self._run.log_artifact(artifact.path, "artifacts" if parent == "." else f"artifacts/{parent}")
-        self._run.log_artifact(write_json(self._run.folder / "resources.json", self._load.samples))
-        self._run.log_artifact(write_json(self._run.folder / "artifacts.json", _artifact_rows(report)))
-        model = self._model(ended, report.artifacts)
-        return self._result(ended, metrics, report, adopted, model)
+            if (folder / name).is_file():
+                run.log_artifact(folder / name, "output")
+        for row in report.artifacts:
+            run.log_artifact(self._folder / row["name"], (Path("artifacts") / row["name"]).parent.as_posix())
+        run.log_artifact(write_json(folder / "resources.json", self._load.samples))
+        run.log_artifact(write_json(folder / "artifacts.json", report.artifacts))
+        model = ""
+        with self._remarking("the model that it made could not be looked at"):
+            model = self._model(ended, report.artifacts)
+        return self._result(ended, {**self._metrics.last, **own}, report, adopted, model)
+
+    @contextlib.contextmanager
+    def _remarking(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - one part must not cost the others
+            self._remarks.append(f"{what}: {error}")
 
     def _tick(self) -> None:
         self._metrics.tick()
@@ -214,15 +220,10 @@ class WrappedScript:
         self._run.log_artifact(origins, "source")
 
     def _result(
-        self,
-        ended: Ended,
-        metrics: dict[str, float],
-        report: ArtifactReport,
-        adopted: Sequence[AdoptedRun],
-        model: str,
+        self, ended: Ended, metrics: dict[str, float], report: ArtifactReport, adopted: Sequence[AdoptedRun], model: str
     ) -> WrapResult:
-        logs = {stream: end_of_log(self._run.folder / f"{stream}.log") for stream in ("stdout", "stderr")}
-        output = {stream: "\n".join(text.split("\n")[-_TAIL_LINES:]) for stream, text in logs.items()}
+        logs = {name: end_of_log(self._run.folder / f"{name}.log").split("\n") for name in ("stdout", "stderr")}
+        output = {name: "\n".join(lines[-_TAIL_LINES:]) for name, lines in logs.items()}
         remarks = [*self._remarks, *ended.remarks, *self._metrics.remarks, *_elsewhere(output, self._folder)]
         if ended.left_behind:
             remarks.append(f"{ended.left_behind} processes outlived the script and were ended")
@@ -230,10 +231,12 @@ class WrappedScript:
             remarks.append(
                 f"{ended.unread_bytes:,} bytes of output came faster than they could be searched for figures"
             )
+        told = ended.stopped in {"interrupted", "terminated"}
+        status = RunStatus.KILLED if told else RunStatus.FINISHED if ended.ok else RunStatus.FAILED
         return WrapResult(
             run_id=self._run.run_id,
             experiment=self._run.experiment,
-            status=_status(ended),
+            status=status,
             exit_code=ended.exit_code,
             signal=ended.signal,
             stopped=ended.stopped,
@@ -244,8 +247,8 @@ class WrappedScript:
             parameters=redact(self._resolved.values),
             metrics=metrics,
             histories=self._metrics.histories,
-            artifacts=_artifact_rows(report),
-            left_out=[{"name": row.name, "reason": row.reason} for row in report.left_out],
+            artifacts=report.artifacts,
+            left_out=report.left_out,
             adopted=[row.to_dict() for row in adopted],
             resources=self._load.samples,
             remarks=list(dict.fromkeys(remarks)),
@@ -255,24 +258,9 @@ class WrappedScript:
             tracking_uri=mask_secrets(self._settings.mlflow_tracking_uri),
         )
 
-    def _own_figures(self, ended: Ended) -> dict[str, float]:
-        return {
-            **self._load.summary(),
-            "cpu_util": 100.0 * ended.cpu_s / ended.wall_s if ended.wall_s > 0 else 0.0,
-            "wall_seconds": ended.wall_s,
-            "cpu_seconds": ended.cpu_s,
-            "peak_rss_mb": ended.peak_memory_mb,
-        }
-
-    def _collect_artifacts(self) -> ArtifactReport:
-        try:
-            return self._artifacts.collect()
-        except OSError as error:
-            self._remarks.append(f"its files could not be collected: {error}")
-            return ArtifactReport((), ())
-
     def _adopt(self) -> Sequence[AdoptedRun]:
-        try:
+        found: Sequence[AdoptedRun] = ()
+        with self._remarking("runs that it logged to MLflow itself could not be looked for"):
             found = adopt_runs(
                 self._settings,
                 run_id=self._run.run_id,
@@ -280,73 +268,35 @@ class WrappedScript:
                 since=self._since,
                 read_store=read_mlflow_store,
             )
-        except Exception as error:  # noqa: BLE001 - MLflow may be away; the script's own result must not suffer
-            self._remarks.append(f"runs that it logged to MLflow itself could not be looked for: {error}")
-            return ()
         if found:
             self._run.set_tags({f"{TAG}adopted": ",".join(row.run_id for row in found)})
         return found
 
     def _model(self, ended: Ended, artifacts: Sequence[Artifact]) -> str:
         """The model that it made: registered where that was asked and it ended well."""
-        found = model_among(artifacts, self._asked.model.pattern)
-        name = self._asked.run.register_as
+        found = model_among(self._folder, artifacts, self._asked.model.pattern)
+        name = self._asked.run.register_as if ended.ok else ""
         if found is None:
-            if name and ended.ok:
+            if name:
                 self._remarks.append(f"{name!r} was not registered: the script made no file that could be the model")
             return ""
-        model = whole_model(found)
-        unregistered = f"runs:/{self._run.run_id}/artifacts/{model[1]}"
-        if not name or not ended.ok:
-            return unregistered
-        uri, problem = register_model(self._run, self._settings, name, model, metrics=self._metrics.last)
-        if problem:
-            self._remarks.append(problem)
-        return uri or unregistered
-
-
-def _status(ended: Ended) -> str:
-    if ended.stopped in {"interrupted", "terminated"}:
-        return RunStatus.KILLED
-    return RunStatus.FINISHED if ended.ok else RunStatus.FAILED
-
-
-def _tags(command: Command, folder: Path, entry: str) -> dict[str, str]:
-    tags = {
-        f"{TAG}command": mask_secrets(command.line),
-        f"{TAG}script_kind": command.kind,
-        f"{TAG}working_dir": str(folder),
-    }
-    if command.script is not None:
-        tags["mlflow.source.name"] = str(command.script)
-        try:
-            tags[f"{TAG}script_sha256"] = hashlib.sha256(command.script.read_bytes()).hexdigest()
-        except OSError as error:
-            log.debug("no hash of %s: %s", command.script, error)
-    return {**tags, f"{TAG}entry": entry} if entry else tags
-
-
-def _end_tags(ended: Ended) -> Mapping[str, str]:
-    tags = {f"{TAG}exit_code": "" if ended.exit_code is None else str(ended.exit_code)}
-    for name, value in (("signal", ended.signal), ("stopped", ended.stopped)):
-        if value:
-            tags[f"{TAG}{name}"] = value
-    return tags
-
-
-def _artifact_rows(report: ArtifactReport) -> list[ArtifactRow]:
-    return [{"name": row.name, "size": row.size, "sha256": row.sha256, "new": row.new} for row in report.artifacts]
+        model = whole_model(self._folder, found)
+        where = f"artifacts/{model.relative_to(self._folder).as_posix()}"
+        uri, problem = "", ""
+        if name:
+            uri, problem = register_model(self._run, self._settings, name, model, where, self._metrics.last)
+        self._remarks += [problem] if problem else []
+        return uri or f"runs:/{self._run.run_id}/{where}"
 
 
 def _elsewhere(output: Mapping[str, str], folder: Path) -> list[str]:
     """Where it says that it saved its results, and we don't look: outside of its working folder."""
-    found = []
-    for text in output.values():
-        for match in _SAVED_TO.finditer(_COLOURS.sub("", text)):
-            place = Path(match["place"].strip().rstrip("."))
-            if place.is_absolute() and place.exists() and not place.resolve().is_relative_to(folder.resolve()):
-                found.append(
-                    f"it saved to {place}, outside of its working folder, and only files below that are kept: "
-                    "run it with --working-dir, or tell the script to write there"
-                )
-    return list(dict.fromkeys(found))
+    places = [
+        Path(found["place"].strip().rstrip(".")) for text in output.values() for found in _SAVED_TO.finditer(text)
+    ]
+    return [
+        f"it saved to {place}, outside of its working folder, and only files below that are kept: "
+        "run it with --working-dir, or tell the script to write there"
+        for place in places
+        if place.exists() and not place.resolve().is_relative_to(folder.resolve())
+    ]
