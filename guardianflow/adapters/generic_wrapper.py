@@ -58,10 +58,8 @@ class GenericWrapper(Runner[WrapScenario, WrapResult]):
     @property
     def patterns(self) -> list[str]:
         """Globs of what is kept."""
-        return [
-            *(self.scenario.run.artifact_patterns or DEFAULT_PATTERNS),
-            *filter(None, [self.scenario.model.pattern]),
-        ]
+        asked, model = self.scenario.run.artifact_patterns, self.scenario.model.pattern
+        return [*(asked or DEFAULT_PATTERNS), *([model] if model else [])]
 
     def command(self, *, executed_notebook: Path = Path(os.devnull)) -> Command:
         """What is started.

@@ -109,9 +109,7 @@ def _file(path: Path, words: tuple[str, ...], interpreter: str) -> Command:
     if named in _SHELLS or suffix[1:] in _SHELLS:
         shell = asked if named in _SHELLS else ["bash" if suffix == ".sh" and shutil.which("bash") else suffix[1:]]
         if shutil.which(shell[0]) is None:
-            raise InputError(
-                f"{printable(path)} is run by {printable(shell[0])}, which isn't there; install or change it"
-            )
+            raise InputError(f"{printable(path)} needs {printable(shell[0])}, which isn't there; install or change it")
         return Command("shell", (*shell, str(path), *words), path, words)
     if runs:
         readable = path if is_python and path.parent.name not in {"bin", "Scripts"} else None
@@ -127,9 +125,7 @@ def _interpreter(python: str, folder: Path) -> str:
         return sys.executable
     found = shutil.which(python) if os.sep not in python else shutil.which(str(folder / Path(python).expanduser()))
     if found is None:
-        raise InputError(
-            f"the interpreter {printable(python)} can't be executed; name a Python program or leave it out"
-        )
+        raise InputError(f"the interpreter {printable(python)} can't be executed; name a Python program, or none")
     return os.path.abspath(found)  # noqa: PTH100 - the link in a virtual environment is what makes it one
 
 

@@ -214,9 +214,9 @@ class WrappedScript:
         self._resolved = resolved = self._listening.heard()
         self._remarks += resolved.remarks
         self._log_parameters(resolved.values)
-        tags = {f"{TAG}declared_with": resolved.declared.style, f"{TAG}parameters_from": resolved.known_from}
-        self._run.set_tags(tags)
-        origins = write_json(self._run.folder / "parameters.json", {"from": resolved.known_from, **resolved.origins})
+        known_from = resolved.known_from
+        self._run.set_tags({f"{TAG}declared_with": resolved.declared.style, f"{TAG}parameters_from": known_from})
+        origins = write_json(self._run.folder / "parameters.json", {"from": known_from, **resolved.origins})
         self._run.log_artifact(origins, "source")
 
     def _result(
@@ -228,9 +228,7 @@ class WrappedScript:
         if ended.left_behind:
             remarks.append(f"{ended.left_behind} processes outlived the script and were ended")
         if ended.unread_bytes:
-            remarks.append(
-                f"{ended.unread_bytes:,} bytes of output came faster than they could be searched for figures"
-            )
+            remarks.append(f"{ended.unread_bytes:,} bytes of output came too fast to be searched for figures")
         told = ended.stopped in {"interrupted", "terminated"}
         status = RunStatus.KILLED if told else RunStatus.FINISHED if ended.ok else RunStatus.FAILED
         return WrapResult(
@@ -262,12 +260,9 @@ class WrappedScript:
         found: Sequence[AdoptedRun] = ()
         with self._remarking("runs that it logged to MLflow itself could not be looked for"):
             found = adopt_runs(
-                self._settings,
-                run_id=self._run.run_id,
-                working_dir=self._folder,
-                since=self._since,
+                self._settings, run_id=self._run.run_id, working_dir=self._folder, since=self._since,
                 read_store=read_mlflow_store,
-            )
+            )  # fmt: skip
         if found:
             self._run.set_tags({f"{TAG}adopted": ",".join(row.run_id for row in found)})
         return found
