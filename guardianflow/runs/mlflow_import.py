@@ -2,12 +2,13 @@
 
 A run is made with the tag ``guardianflow.import_state=writing`` and its content's digest, in one step. Only when
 all of it has arrived, our record of it included, the tag says ``complete``. Who finds one that is still being
-written while holding :meth:`MlflowImports.lock` knows that its writer died, and may go on with it.
+written while holding :meth:`MlflowImports.lock` knows that its writer died, and may remove it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,25 +26,24 @@ from guardianflow.state.tables import run_records
 from guardianflow.text.redaction import flatten_params, redact
 
 __all__ = [
-    "COMPLETE",
     "DIGEST_TAG",
-    "EARLIER_TAG",
     "KIND_TAG",
     "REMARKS_TAG",
     "SOURCE_TAG",
     "STATE_TAG",
     "STEM_TAG",
     "STORED_TAG",
-    "WRITING",
     "MlflowImports",
     "StoredImport",
     "StoredPoints",
 ]
 
+log = logging.getLogger(__name__)
+
 _IMPORT = TAG + "import_"
 DIGEST_TAG, STEM_TAG, STATE_TAG, SOURCE_TAG = (_IMPORT + name for name in ("digest", "stem", "state", "source"))
-KIND_TAG, EARLIER_TAG, STORED_TAG, REMARKS_TAG = (_IMPORT + name for name in ("kind", "earlier", "stored", "remarks"))
-WRITING, COMPLETE = "writing", "complete"
+KIND_TAG, STORED_TAG, REMARKS_TAG = (_IMPORT + name for name in ("kind", "stored", "remarks"))
+_WRITING, _COMPLETE = "writing", "complete"
 
 StoredPoints = dict[str, set[tuple[int, str]]]
 """Metric → its points as (step, value's repr): NaN is the same as NaN."""
@@ -62,9 +62,6 @@ class StoredImport:
         run_id: The run.
         experiment: Its experiment's name.
         name: Its name.
-        status: How it ended.
-        digest: Of the content that it was made from.
-        state: :data:`COMPLETE` or :data:`WRITING`.
         source: Where that content lay.
         stored: Whether the metrics store has its figures.
     """
@@ -72,9 +69,6 @@ class StoredImport:
     run_id: str
     experiment: str
     name: str
-    status: str
-    digest: str
-    state: str
     source: str
     stored: bool
 
@@ -100,21 +94,22 @@ class MlflowImports(MlflowRuns):
         return Database.open(settings.database_url).lock(_LOCK, timeout_s=_LOCK_TIMEOUT_S)
 
     def with_digest(self, digest: str) -> StoredImport | None:
-        """The run that was made from this content; a whole one before one that is being written.
+        """The run that was made from this content.
 
         Raises:
             TrackingUnavailableError: MLflow doesn't answer; so do all calls here.
         """
-        found = sorted(self._tagged(DIGEST_TAG, digest), key=lambda item: item.state != COMPLETE)
-        return found[0] if found else None
+        return next(self._tagged(DIGEST_TAG, digest), None)
 
     def with_stem(self, stem: str) -> list[StoredImport]:
         """The runs that may be earlier states of some content."""
         return list(self._tagged(STEM_TAG, stem))
 
-    def half_written(self) -> list[StoredImport]:
-        """What imports that died have left."""
-        return list(self._tagged(STATE_TAG, WRITING))
+    def discard_halves(self) -> None:
+        """Take away what imports that died have left; to be called by who holds the lock."""
+        for half in list(self._tagged(STATE_TAG, _WRITING)):
+            log.warning("run %s was left half imported from %s and is removed", half.run_id, half.source)
+            self._discard(half.run_id)
 
     def has(self, run_id: str) -> bool:
         """Whether this MLflow itself has a run of that id."""
@@ -140,7 +135,7 @@ class MlflowImports(MlflowRuns):
                 experiment_id,
                 start_time=started_ms,
                 run_name=name,
-                tags={**_masked(tags), STATE_TAG: WRITING, OWNER_TAG: owner},
+                tags={**_masked(tags), STATE_TAG: _WRITING, OWNER_TAG: owner},
             )
         return str(run.info.run_id)
 
@@ -189,7 +184,7 @@ class MlflowImports(MlflowRuns):
         with self._explained():
             for key, value in _masked(tags).items():
                 self._client.set_tag(run_id, key, value)
-            self._client.set_tag(run_id, STATE_TAG, COMPLETE)
+            self._client.set_tag(run_id, STATE_TAG, _COMPLETE)
 
     def keep_record(self, record: RunRecord) -> None:
         """Write our own record of an imported run, or write it anew."""
@@ -198,8 +193,8 @@ class MlflowImports(MlflowRuns):
             connection.execute(table.delete().where(table.c.run_id == record.run_id, table.c.kind == record.kind))
         RunRecords(self._database).add(record)
 
-    def discard(self, run_id: str) -> None:
-        """Take away what a dead import has left of a run: in MLflow, its artifacts, our record."""
+    def _discard(self, run_id: str) -> None:
+        """Take away a run: in MLflow, its artifacts, our record."""
         with self._explained():
             place = local_folder(self._client.get_run(run_id).info.artifact_uri or "")
             self._client.delete_run(run_id)
@@ -231,9 +226,6 @@ def _stored(run: Any, experiment: str) -> StoredImport:
         run_id=str(run.info.run_id),
         experiment=experiment,
         name=str(run.info.run_name or ""),
-        status=str(run.info.status),
-        digest=tags.get(DIGEST_TAG, ""),
-        state=tags.get(STATE_TAG, ""),
         source=tags.get(SOURCE_TAG, ""),
         stored=tags.get(STORED_TAG) == "yes",
     )

@@ -22,20 +22,9 @@ if TYPE_CHECKING:
     from guardianflow.adapters.scan.findings import FoundRun
 
 __all__ = [
-    "RUN_FOLDERS",
-    "FinishedRun",
-    "KeptFiles",
-    "Points",
-    "RunReader",
-    "UnreadableRun",
-    "best_weights",
-    "content_digest",
-    "kept_files",
-    "moment",
-    "or_remark",
-    "plain_file",
-    "read_finished_runs",
-]
+    "RUN_FOLDERS", "FinishedRun", "KeptFiles", "Points", "RunReader", "UnreadableRun", "best_weights", "content_digest",
+    "kept_files", "moment", "or_remark", "plain_file", "read_finished_runs",
+]  # fmt: skip
 
 Points = Sequence[tuple[int, float, int | None]]
 """What one metric was, in order: step, value, milliseconds since 1970 (``None`` where nobody wrote the time)."""

@@ -6,16 +6,17 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from guardianflow.adapters.finished_runs.folders import UnreadableRun
 from guardianflow.text.printable import escape, plain_values, printable
-from guardianflow.views.result_page import format_metric
+from guardianflow.views.result_page import Rows, format_metric, table_html
 
-__all__ = ["FailedImport", "ImportReport", "ImportedRun"]
+__all__ = ["ImportReport", "ImportedRun"]
 
-_LEFT = 'style="text-align:left"'
 _SHOWN = 100
 _HEADLINE = ("map50_95", "map50", "val_loss", "loss")
+_COLUMNS = ("kind", "run", "experiment", "epochs", "last", "run id")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class ImportedRun:
 
     Attributes:
         path: The folder (or database) that it came from.
-        kind: ``"ultralytics"``, ``"yolov5"``, ``"lightning"``, ``"tensorboard"`` or ``"mlflow"``.
-        run_id: The MLflow run; empty for one that lies in GuardianFlow's own work folder, which is left alone.
+        kind: What it was found as, such as ``"ultralytics"``.
+        run_id: The MLflow run.
         name: Its name in MLflow.
         experiment: Its experiment in MLflow.
         status: How it ended.
@@ -51,21 +52,17 @@ class ImportedRun:
     @property
     def register_command(self) -> str:
         """What registers its weights; empty where it has none."""
-        if not self.run_id or not self.artifact:
+        if not self.artifact:
             return ""
         further = "" if self.artifact == "weights/best.pt" else f" --artifact {shlex.quote(self.artifact)}"
         return f"guardianflow register NAME --run {self.run_id}{further}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON types; a figure that is no number is text."""
-        return {**plain_values(vars(self)), "path": printable(self.path, longest=4096)}
-
-
-class FailedImport(NamedTuple):
-    """A run that could not be brought in."""
-
-    path: Path
-    reason: str
+    def shown(self) -> dict[str, str]:
+        """A row of a table."""
+        name = next((name for name in (*_HEADLINE, *sorted(self.metrics)) if name in self.metrics), "")
+        last = f"{name} {format_metric(name, self.metrics[name])}" if name else ""
+        facts = (self.kind, self.name, self.experiment, self.epochs, last, self.run_id[:12])
+        return dict(zip(_COLUMNS, map(printable, facts), strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class ImportReport:
 
     imported: tuple[ImportedRun, ...] = ()
     already: tuple[ImportedRun, ...] = ()
-    failed: tuple[FailedImport, ...] = ()
+    failed: tuple[UnreadableRun, ...] = ()
 
     def summary(self) -> str:
         """The report in one sentence."""
@@ -91,38 +88,20 @@ class ImportReport:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON types."""
-        return {
-            "summary": self.summary(),
-            "imported": [run.to_dict() for run in self.imported],
-            "already": [run.to_dict() for run in self.already],
-            "failed": [{"path": printable(path, longest=4096), "reason": reason} for path, reason in self.failed],
-        }
+        """The report as plain JSON types; a figure that is no number is text."""
+        rows: dict[str, Any] = plain_values(
+            {"imported": [*map(vars, self.imported)], "already": [*map(vars, self.already)]}
+        )
+        failed = [{"path": printable(path, longest=4096), "reason": reason} for path, reason in self.failed]
+        return {"summary": self.summary(), **rows, "failed": failed}
 
     def _repr_html_(self) -> str:
-        rows = [*((run, "up to date now" if run.updated else "new") for run in self.imported)]
-        rows += [(run, "there already") for run in self.already]
-        body = "".join(_row(run, sign) for run, sign in rows[:_SHOWN])
-        head = "".join(
-            f"<th {_LEFT}>{title}</th>" for title in ("Kind", "Run", "Experiment", "Epochs", "Last", "", "Run id")
-        )
-        table = f"<table><tr>{head}</tr>{body}</table>" if body else ""
-        more = f"<p>and {len(rows) - _SHOWN} more</p>" if len(rows) > _SHOWN else ""
-        failed = "".join(
-            f"<li><code>{escape(printable(path))}</code>: {escape(reason)}</li>"
-            for path, reason in self.failed[:_SHOWN]
-        )
-        return (
-            f"<h4>Finished runs</h4><p>{escape(self.summary())}</p>{table}{more}"
-            + (f"<p>Not imported:</p><ul>{failed}</ul>" if failed else "")
-        )  # fmt: skip
-
-
-def _row(run: ImportedRun, sign: str) -> str:
-    name = next((name for name in _HEADLINE if name in run.metrics), next(iter(sorted(run.metrics)), ""))
-    figure = f"{name} {format_metric(name, run.metrics[name])}" if name else "–"
-    remarks = escape(" · ".join(run.remarks), quote=True)
-    cells = (run.kind, run.name, run.experiment, str(run.epochs), figure, sign, run.run_id[:12])
-    return (
-        f'<tr title="{remarks}">' + "".join(f"<td {_LEFT}>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
-    )
+        parts = [f"<h4>Finished runs</h4><p>{escape(self.summary())}</p>"]
+        for title, runs in (("Imported", self.imported), ("There already", self.already)):
+            if runs:
+                more = f", the first {_SHOWN} of {len(runs)}" if len(runs) > _SHOWN else ""
+                parts.append(f"<p>{title}{more}:</p>{Rows(runs[:_SHOWN])._repr_html_()}")
+        if self.failed:
+            failed = [(printable(path), reason) for path, reason in self.failed[:_SHOWN]]
+            parts.append(f"<p>Not imported:</p>{table_html(failed)}")
+        return "".join(parts)

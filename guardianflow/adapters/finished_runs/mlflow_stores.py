@@ -13,6 +13,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -179,17 +180,6 @@ def _texts(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {str(row["key"]): str(row["value"] or "")[:_LONGEST_VALUE] for row in rows}
 
 
-def _add_metrics(run: _StoredRun, rows: Iterable[Mapping[str, Any]], points: Iterator[int]) -> None:
-    for row in rows:
-        if next(points) > _MAX_POINTS:
-            run.remarks.append(f"the database holds more than {_MAX_POINTS:,} points; the others are left out")
-            return
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            value = math.nan if row.get("is_nan") else float(row["value"])
-            point = (int(row.get("step") or 0), value, _whole(row["timestamp"]))
-            run.metrics.setdefault(str(row["key"]), []).append(point)
-
-
 # ---- a folder: in it one of each experiment, in that one of each run, in that a file for each metric -----
 
 
@@ -235,11 +225,10 @@ def _read_files(run: _StoredRun, root: Path) -> None:
         if file.stat().st_size > _LARGEST_METRIC:
             run.remarks.append(f"metric {printable(name)} is larger than {_LARGEST_METRIC >> 20} MiB and is left out")
             continue
-        points, broken = _points(file)
-        if points:
-            run.metrics[name] = points
-        if broken:
-            run.remarks.append(f"metric {printable(name)}: {broken} damaged line(s) are left out")
+        with file.open("rb") as stream:
+            # Before MLflow 1.0 without a step, and with the time in seconds.
+            lines = (dict(zip(("timestamp", "value", "step"), line.split(), strict=False)) for line in stream)
+            _add_metrics(run, ({"key": name, **line} for line in lines if line), count(1))
 
 
 def _named_files(run: _StoredRun, kind: str, root: Path) -> Iterator[tuple[str, Path]]:
@@ -256,24 +245,27 @@ def _named_files(run: _StoredRun, kind: str, root: Path) -> Iterator[tuple[str, 
             run.remarks.append(f"{printable(file)} is no plain file of the scanned folder and is left out")
 
 
-def _points(file: Path) -> tuple[list[tuple[int, float, int | None]], int]:
-    """Lines ``time value step``; before MLflow 1.0 ``time value``, with the time in seconds. And how many are none."""
-    found: list[tuple[int, float, int | None]] = []
-    broken = 0
-    with file.open("rb") as stream:
-        for line in stream:
-            words = line.split()
-            try:
-                time_ms, value = int(float(words[0])), float(words[1])
-                step = int(words[2]) if len(words) > 2 else 0
-            except (ValueError, IndexError, OverflowError):
-                broken += bool(words)
-                continue
-            found.append((step, value, time_ms if time_ms > 10**11 else time_ms * 1000))
-    return found, broken
-
-
 # ---- what becomes of it ----------------------------------------------------------------------------
+
+
+def _add_metrics(run: _StoredRun, rows: Iterable[Mapping[str, Any]], points: Iterator[int]) -> None:
+    """Rows of a table, or lines of a file, as points: step, value, ms."""
+    broken: Counter[str] = Counter()
+    for row in rows:
+        if next(points) > _MAX_POINTS:
+            run.remarks.append(f"its store holds more than {_MAX_POINTS:,} points; the others are left out")
+            break
+        try:
+            value = math.nan if row.get("is_nan") else float(row["value"])
+            step, time_ms = int(row.get("step") or 0), int(float(row["timestamp"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            broken[str(row["key"])] += 1
+            continue
+        point = (step, value, time_ms if time_ms > 10**11 else time_ms * 1000)
+        run.metrics.setdefault(str(row["key"]), []).append(point)
+    run.remarks += [
+        f"metric {printable(name)}: {number} damaged line(s) are left out" for name, number in broken.items()
+    ]
 
 
 def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:

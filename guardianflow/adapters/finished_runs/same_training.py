@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import NamedTuple
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun
@@ -25,6 +24,8 @@ _SHARE = 0.9
 _CLOSE = 1e-4  # relative: event files hold 32 bits, tables five digits
 _PREFERRED = ("ultralytics", "yolov5", "lightning", "tensorboard", "mlflow")
 _LETTERS = re.compile(r"[^a-z0-9]")
+_Curves = dict[str, dict[int, float]]
+"""Name without signs (``metrics/mAP50(B)`` and ``metrics/mAP50B`` are one) → step → its last value."""
 
 
 class Training(NamedTuple):
@@ -33,75 +34,70 @@ class Training(NamedTuple):
     run: FinishedRun
     others: tuple[FinishedRun, ...] = ()
 
+    @property
+    def all(self) -> tuple[FinishedRun, ...]:
+        """The run and the others."""
+        return (self.run, *self.others)
+
 
 def trainings(runs: Sequence[FinishedRun]) -> list[Training]:
     """The runs, those of one training together: at the place of the first, as the one that holds the most."""
-    curves = [_Curves(run) for run in runs]
+    curves = [_curves(run) for run in runs]
+    ends = [_ends(each) for each in curves]
     places: dict[tuple[str, str], list[int]] = {}
-    for place, each in enumerate(curves):
-        for key in each.keys:
+    for place, keys in enumerate(ends):
+        for key in keys:
             places.setdefault(key, []).append(place)
     free = set(range(len(runs)))
-    found: list[tuple[int, Training]] = []
+    found: dict[int, Training] = {}
     for place in sorted(free, key=lambda place: _rank(runs[place])):
         if place not in free:
             continue
-        free.discard(place)
-        others: list[int] = []
-        near = {other for key in curves[place].keys for other in places[key]} & free
+        same = [place]
+        near = {other for key in ends[place] for other in places[key]} & free - {place}
         for other in sorted(near, key=lambda other: (_apart(runs[place], runs[other]), other)):
-            loggers = {_logger(runs[one]) for one in (place, *others)}
-            if _logger(runs[other]) not in loggers and curves[place].are(curves[other]):
-                others.append(other)
-        free.difference_update(others)
-        found.append((min(place, *others, place), _together(runs[place], [runs[other] for other in others])))
-    return [training for _, training in sorted(found, key=lambda pair: pair[0])]
+            loggers = {_logger(runs[one]) for one in same}
+            if _logger(runs[other]) not in loggers and _are_one(curves[place], curves[other]):
+                same.append(other)
+        free.difference_update(same)
+        found[min(same)] = _together(runs[place], [runs[other] for other in same[1:]])
+    return [found[place] for place in sorted(found)]
 
 
-class _Curves:
-    """A run's figures under names without signs: ``metrics/mAP50(B)`` and ``metrics/mAP50B`` are one."""
-
-    def __init__(self, run: FinishedRun) -> None:
-        self._run = run
-
-    @cached_property
-    def values(self) -> dict[str, dict[int, float]]:
-        """Plain name → step → its last value, in order of the steps."""
-        return {
-            plain(name): dict(sorted({step: value for step, value, _ in points}.items()))
-            for name, points in self._run.history.items()
-        }
-
-    @cached_property
-    def keys(self) -> list[tuple[str, str]]:
-        """What runs of one training have in common, as far as rounding lets them."""
-        ends = ((name, values[max(values)]) for name, values in self.values.items() if values)
-        return [(name, f"{value:.2e}") for name, value in ends if math.isfinite(value) and not value.is_integer()]
-
-    def are(self, other: _Curves) -> bool:
-        """Whether what both name has the same figures."""
-        shared = self.values.keys() & other.values.keys()
-        agreeing = [name for name in shared if _agree(self.values[name], other.values[name])]
-        different = {f"{value:.3e}" for name in agreeing for value in self.values[name].values()}
-        return len(different) >= _FEWEST and len(agreeing) >= _SHARE * len(shared)
-
-
-def plain(name: str) -> str:
-    """A metric's name without capitals and signs."""
+def _plain(name: str) -> str:
     return _LETTERS.sub("", name.lower())
+
+
+def _curves(run: FinishedRun) -> _Curves:
+    return {
+        _plain(name): dict(sorted({step: value for step, value, _ in points}.items()))
+        for name, points in run.history.items()
+    }
+
+
+def _ends(curves: _Curves) -> list[tuple[str, str]]:
+    """What runs of one training have in common, as far as rounding lets them."""
+    ends = ((name, values[max(values)]) for name, values in curves.items() if values)
+    return [(name, f"{value:.2e}") for name, value in ends if math.isfinite(value) and not value.is_integer()]
+
+
+def _are_one(one: _Curves, other: _Curves) -> bool:
+    """Whether what both name has the same figures."""
+    shared = one.keys() & other.keys()
+    agreeing = [name for name in shared if _agree(one[name], other[name])]
+    different = {f"{value:.3e}" for name in agreeing for value in one[name].values()}
+    return len(different) >= _FEWEST and len(agreeing) >= _SHARE * len(shared)
 
 
 def _agree(one: dict[int, float], other: dict[int, float]) -> bool:
     """The same curve, wherever its steps begin; or the same values at the steps that both have."""
-    if len(one) == len(other):
-        pairs: Iterable[tuple[float, float]] = zip(one.values(), other.values(), strict=True)
-        return all(_close(*pair) for pair in pairs)
     steps = one.keys() & other.keys()
-    return len(steps) >= _FEWEST and all(_close(one[step], other[step]) for step in steps)
-
-
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=_CLOSE, abs_tol=1e-9) or (math.isnan(one) and math.isnan(other))
+    pairs: Iterable[tuple[float, float]] = ((one[step], other[step]) for step in steps)
+    if len(one) == len(other):
+        pairs = zip(one.values(), other.values(), strict=True)
+    elif len(steps) < _FEWEST:
+        return False
+    return all(math.isclose(*pair, rel_tol=_CLOSE, abs_tol=1e-9) or all(map(math.isnan, pair)) for pair in pairs)
 
 
 def _logger(run: FinishedRun) -> str:
@@ -125,8 +121,8 @@ def _apart(one: FinishedRun, other: FinishedRun) -> float:
 def _together(run: FinishedRun, others: Sequence[FinishedRun]) -> Training:
     history, parameters, remarks = dict(run.history), dict(run.parameters), list(run.remarks)
     for other in others:
-        known = {plain(name) for name in history}
-        more = {name: points for name, points in other.history.items() if plain(name) not in known}
+        known = set(map(_plain, history))
+        more = {name: points for name, points in other.history.items() if _plain(name) not in known}
         asked = {name: value for name, value in other.parameters.items() if name not in parameters}
         history |= more
         parameters |= asked
@@ -134,5 +130,5 @@ def _together(run: FinishedRun, others: Sequence[FinishedRun]) -> Training:
             f"{printable(other.path)} ({other.kind} {printable(other.name)}) describes the same training and is no run "
             f"of its own; taken from there: {len(more)} metrics, {len(asked)} parameters"
         )
-    merged = replace(run, history=history, parameters=parameters, remarks=tuple(remarks)) if others else run
+    merged = replace(run, history=history, parameters=parameters, remarks=tuple(remarks))
     return Training(merged, tuple(others))
