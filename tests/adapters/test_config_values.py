@@ -32,7 +32,6 @@ def test_each_format_is_flattened_under_its_files_name(tmp_path: Path) -> None:
         "config.c c.x.y": None, "config.c c.x.z": True,
     }  # fmt: skip
     assert result.origins["config.a.model.lr"] == "config a.yaml"
-    assert [path.name for path in result.config_files] == ["a.yaml", "b.toml", "c c.json"]
     assert result.remarks == ()
 
 

@@ -81,8 +81,6 @@ def plain(value: Any, depth: int = 0, left: Any = None) -> Any:
         return number if number - number == 0 else repr(number)
     if isinstance(value, str):
         return str.__str__(value)[:_LONGEST]
-    if isinstance(value, bytes):
-        return repr(value[:_LONGEST])
     if depth >= _DEEPEST or left[0] < 0:
         return "…"
     return _plain_object(value, depth + 1, left)
@@ -90,8 +88,14 @@ def plain(value: Any, depth: int = 0, left: Any = None) -> Any:
 
 def _plain_object(value: Any, depth: int, left: Any) -> Any:
     kind = type(value)
+    if kind.__name__ == "Namespace" or hasattr(kind, "__dataclass_fields__"):
+        value = {name: one for name, one in getattr(value, "__dict__", {}).items() if name[:1] != "_"}
     if isinstance(value, dict):
-        return {_key(name): plain(value[name], depth, left) for name in list(value)[: max(left[0], 0)]}
+        names = list(value)[: max(left[0], 0)]
+        return {
+            name if isinstance(name, (str, int)) else str(plain(name)): plain(value[name], depth, left)
+            for name in names
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item, depth, left) for item in list(value)[: max(left[0], 0)]]
     if isinstance(value, type) or callable(value):
@@ -100,15 +104,6 @@ def _plain_object(value: Any, depth: int, left: Any) -> Any:
         return plain(value._value_, depth, left) if isinstance(value._value_, (str, int, float)) else value._name_
     if hasattr(kind, "__fspath__") or kind.__name__ in _PLAIN_BY_NAME:
         return str(value)[:_LONGEST]
-    if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return plain(value.item(), depth, left)
     if kind.__module__ == "_io":
         return str(getattr(value, "name", kind.__name__))
-    inside = getattr(value, "__dict__", None)
-    if kind.__name__ == "Namespace" or hasattr(kind, "__dataclass_fields__"):
-        return plain({name: one for name, one in (inside or {}).items() if name[:1] != "_"}, depth, left)
     return "<%s>" % kind.__name__
-
-
-def _key(name: Any) -> Any:
-    return name if isinstance(name, (str, int, bool)) else str(plain(name))

@@ -14,12 +14,10 @@ TYPE_CHECKING = False  # typing isn't imported: it costs a script 5 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-_INIT = "__init__"
 
 
-def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
-    """Call ``note(result, *arguments)`` each time a function has returned."""
-    original = getattr(owner, name)
+def _noting(original: Any, note: Callable[..., None]) -> Any:
+    """The function; each time it has returned, ``note(result, *arguments)`` is called."""
 
     def called(*words: Any, **named: Any) -> Any:
         result = original(*words, **named)
@@ -29,7 +27,51 @@ def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
     for kept in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(called, kept, getattr(original, kept, ""))
     called.__wrapped__ = original  # type: ignore[attr-defined]
-    setattr(owner, name, called)
+    return called
+
+
+def _after(owner: str, name: str, note: Callable[..., None]) -> Callable[[Any], None]:
+    """A tap of a module's function, or of a method of a class in it."""
+
+    def tap(module: Any) -> None:
+        place = getattr(module, owner) if owner else module
+        setattr(place, name, _noting(getattr(place, name), note))
+
+    return tap
+
+
+def _note(style: str, values: Any, defaults: Any, flags: Any = None, placed: Any = (), **more: Any) -> None:
+    """Note a parse.
+
+    Args:
+        style: The parser.
+        values: Name → value.
+        defaults: Name → what it is where nobody gives it, as far as that is known.
+        flags: Name → how it is written; ``None``: ``--name``.
+        placed: Names that may be given by their place.
+        more: See ``write``.
+    """
+    if flags is None:
+        flags = {name: ("--" + name, "--" + name.replace("_", "-")) for name in values}
+    same = [name for name in defaults if name in values and not _differ(values[name], defaults[name])]
+    spelled = [name for name in flags if any(_is(word, flag) for flag in flags[name] for word in sys.argv[1:])]
+    given = [name for name in values if name in spelled or (name in placed and name not in same)]
+    write(style, values, given, same, **more)
+
+
+def _is(word: str, flag: str) -> bool:
+    """Whether a word of the command line is that option, in full, shortened or with its value."""
+    name = word.partition("=")[0]
+    if flag.startswith("--"):
+        return name == flag or (len(name) > 3 and name.startswith("--") and flag.startswith(name))
+    return word.startswith(flag) and not word.startswith("--")
+
+
+def _differ(value: Any, default: Any) -> bool:
+    simple = (str, int, float, bool, type(None))
+    if type(value) in simple and type(default) in simple:
+        return bool(value != default and str(value) != str(default))
+    return value is not default and bool(plain(value) != plain(default))
 
 
 def _tap_argparse(module: Any) -> None:
@@ -49,40 +91,13 @@ def _tap_argparse(module: Any) -> None:
 def _note_argparse(namespace: Any, frame: Any) -> None:
     parser = frame.f_locals["self"]
     values = {name: value for name, value in vars(namespace).items() if name != "_unrecognized_args"}
-    words = sys.argv[1:]
-    given, defaults = [], []
+    flags: dict[str, list[str]] = {}
     for action in parser._actions:
-        if action.dest not in values:
-            continue
-        if any(_names(word, flag) for flag in action.option_strings for word in words):
-            given.append(action.dest)
-        if not _differ(values[action.dest], action.default):
-            defaults.append(action.dest)
-        elif not action.option_strings:
-            given.append(action.dest)
+        flags.setdefault(action.dest, []).extend(action.option_strings)
+    defaults = {action.dest: action.default for action in reversed(parser._actions)}
+    placed = [name for name in flags if not flags[name]]
     rest = frame.f_locals.get("args") or frame.f_locals.get("arg_strings") or ()
-    write("argparse", values, given, defaults, rest=rest, caller=_caller(frame, parser))
-
-
-def _names(word: str, flag: str) -> bool:
-    """Whether a word of the command line is that option, in full, shortened or with its value."""
-    name = word.partition("=")[0]
-    if flag.startswith("--"):
-        return name == flag or (len(name) > 3 and name.startswith("--") and flag.startswith(name))
-    return word.startswith(flag) and not word.startswith("--")
-
-
-def _differ(value: Any, default: Any) -> bool:
-    simple = (str, int, float, bool, type(None))
-    if type(value) in simple and type(default) in simple:
-        return bool(value != default and str(value) != str(default))
-    return value is not default and bool(plain(value) != plain(default))
-
-
-def _given(values: Any) -> list[str]:
-    """Names whose option is among the words of the command line."""
-    flags = {name: ("--" + name, "--" + name.replace("_", "-")) for name in values}
-    return [name for name, own in flags.items() if any(_names(word, flag) for flag in own for word in sys.argv[1:])]
+    _note("argparse", values, defaults, flags, placed, rest=rest, caller=_caller(frame, parser))
 
 
 def _caller(frame: Any, parser: Any) -> str:
@@ -98,77 +113,49 @@ def _caller(frame: Any, parser: Any) -> str:
     return ""
 
 
-def _tap_click(module: Any) -> None:
-    def note(_result: Any, command: Any, context: Any, *_: Any, **__: Any) -> None:
-        hidden = {one.name for one in command.params if getattr(one, "hide_input", False)}
-        values = {name: "***" if name in hidden else value for name, value in context.params.items()}
-        if context.parent is not None:
-            values["command"] = context.info_name
-        source = getattr(context, "get_parameter_source", None)
-        come = {name: getattr(source(name), "name", "") for name in context.params} if source else {}
-        given = [name for name, one in come.items() if one in ("COMMANDLINE", "PROMPT")]
-        defaults = [name for name, one in come.items() if one in ("DEFAULT", "DEFAULT_MAP")]
-        write("click", values, given, defaults, caller=_file_of(command.callback))
-
-    _after(module.Command, "parse_args", note)
-
-
 def _file_of(function: Any) -> str:
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return getattr(getattr(function, "__code__", None), "co_filename", "")
 
 
-def _tap_absl(module: Any) -> None:
-    def note(_result: Any, flags: Any, **__: Any) -> None:
-        own = flags.flags_by_module_dict().items()
-        found = [flag for owner, some in own if owner.partition(".")[0] != "absl" for flag in some]
-        given = [flag.name for flag in found if flag.present]
-        defaults = [flag.name for flag in found if not flag.present]
-        write("absl", {flag.name: flag.value for flag in found}, given, defaults)
-
-    _after(module.FlagValues, "mark_as_parsed", note)
-
-
-def _tap_fire(module: Any) -> None:
-    """Fire makes a parser for each thing that it calls; what that one returns is what the thing is called with."""
-    make = module._MakeParseFn
-
-    def made(function: Any, *words: Any, **named: Any) -> Any:
-        holder: Any = type("holder", (), {"parse": staticmethod(make(function, *words, **named))})
-        _after(holder, "parse", lambda result, *_, **__: _note_call("fire", function, *result[0]))
-        return holder.parse
-
-    module._MakeParseFn = made
+def _note_click(_result: Any, command: Any, context: Any, *_: Any, **__: Any) -> None:
+    hidden = {one.name for one in command.params if getattr(one, "hide_input", False)}
+    values = {name: "***" if name in hidden else value for name, value in context.params.items()}
+    if context.parent is not None:
+        values["command"] = context.info_name
+    source = getattr(context, "get_parameter_source", None)
+    come = {name: getattr(source(name), "name", "") for name in context.params} if source else {}
+    given = [name for name, one in come.items() if one in ("COMMANDLINE", "PROMPT")]
+    defaults = [name for name, one in come.items() if one in ("DEFAULT", "DEFAULT_MAP")]
+    write("click", values, given, defaults, caller=_file_of(command.callback))
 
 
-def _note_call(style: str, function: Any, positional: Any, named: Any) -> None:
-    """What a function, or a class, is called with, its defaults included."""
-    called: Any = getattr(function, _INIT) if isinstance(function, type) else function
-    code = called.__code__
-    names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    names = names[1:] if isinstance(function, type) or hasattr(called, "__self__") else names
-    values = dict(zip(names, positional))  # Python 3.7 knows no strict
-    if len(positional) > len(names):
-        values["args"] = list(positional[len(names) :])
-    values.update(named)
-    late = names[: code.co_argcount][-len(called.__defaults__ or ()) :] if called.__defaults__ else []
-    defaults = dict(zip(late, called.__defaults__ or ()))
-    defaults.update(called.__kwdefaults__ or {})
-    for name, value in defaults.items():
-        values.setdefault(name, value)
-    given = _given(values)
-    untouched = [name for name in defaults if name not in given and not _differ(values[name], defaults[name])]
-    write(style, values, [name for name in values if name not in untouched], untouched, caller=_file_of(called))
+def _note_optparse(_result: Any, parser: Any, values: Any, rest: Any, **__: Any) -> None:
+    flags = {one.dest: one._short_opts + one._long_opts for one in parser._get_all_options() if one.dest}
+    _note("optparse", vars(values), parser.defaults, flags, rest=rest, caller=_caller(sys._getframe(), parser))
 
 
-def _tap_hydra(module: Any) -> None:
-    def note(_result: Any, _self: Any, config: Any, **__: Any) -> None:
-        values = sys.modules["omegaconf"].OmegaConf.to_container(config, resolve=False)
-        overrides = values.pop("hydra", {}).get("overrides", {}).get("task", [])
-        write("hydra", values, [str(one).lstrip("+~").partition("=")[0] for one in overrides], [])
+def _note_absl(_result: Any, flags: Any, **__: Any) -> None:
+    own = flags.flags_by_module_dict().items()
+    found = [flag for owner, some in own if owner.partition(".")[0] != "absl" for flag in some]
+    given, defaults = ([flag.name for flag in found if bool(flag.present) is there] for there in (True, False))
+    write("absl", {flag.name: flag.value for flag in found}, given, defaults)
 
-    _after(module.HydraConfig, "set_config", note)
+
+def _note_jsonargparse(result: Any, parser: Any, *_: Any, **__: Any) -> None:
+    values = dict(_leaves(result.as_dict() if hasattr(result, "as_dict") else vars(result)))
+    _note("jsonargparse", values, {}, caller=_caller(sys._getframe(), parser))
+
+
+def _note_docopt(result: Any, *_: Any, **__: Any) -> None:
+    _note("docopt", {str(name).strip("-<>").replace("-", "_"): value for name, value in dict(result).items()}, {})
+
+
+def _note_hydra(_result: Any, _self: Any, config: Any, **__: Any) -> None:
+    values = sys.modules["omegaconf"].OmegaConf.to_container(config, resolve=False)
+    overrides = values.pop("hydra", {}).get("overrides", {}).get("task", [])
+    write("hydra", values, [str(one).lstrip("+~").partition("=")[0] for one in overrides], [])
 
 
 def _tap_omegaconf(module: Any) -> None:
@@ -181,13 +168,11 @@ def _tap_omegaconf(module: Any) -> None:
             lines[:] = [result]
         elif not any(part is line for part in parts for line in lines):
             return
-        given = list(_leaves(tool.to_container(lines[0], resolve=False)))
-        write("omegaconf", tool.to_container(result, resolve=False), given, [])
+        given = dict(_leaves(tool.to_container(lines[0], resolve=False)))
+        write("omegaconf", tool.to_container(result, resolve=False), list(given), [])
 
     for name in ("from_cli", "merge"):
-        holder: Any = type("holder", (), {name: staticmethod(getattr(tool, name))})
-        _after(holder, name, note)
-        setattr(tool, name, staticmethod(getattr(holder, name)))
+        setattr(tool, name, staticmethod(_noting(getattr(tool, name), note)))
 
 
 def _leaves(value: Any, prefix: str = "") -> Any:
@@ -196,73 +181,56 @@ def _leaves(value: Any, prefix: str = "") -> Any:
             for leaf in _leaves(item, "%s%s." % (prefix, name)):
                 yield leaf
         else:
-            yield "%s%s" % (prefix, name)
+            yield "%s%s" % (prefix, name), item
 
 
-def _tap_jsonargparse(module: Any) -> None:
-    def note(result: Any, parser: Any, *_: Any, **__: Any) -> None:
-        values = result.as_dict() if hasattr(result, "as_dict") else vars(result)
-        given = _given(list(_leaves(values)))
-        write("jsonargparse", values, given, [], caller=_caller(sys._getframe(), parser))
-
-    _after(module.ArgumentParser, "parse_args", note)
-
-
-def _tap_optparse(module: Any) -> None:
-    def note(_result: Any, parser: Any, values: Any, rest: Any, **__: Any) -> None:
-        given: list[str] = []
-        defaults: list[str] = []
-        for option in parser._get_all_options():
-            flags = [*option._short_opts, *option._long_opts]
-            if option.dest:
-                named = any(_names(word, flag) for flag in flags for word in sys.argv[1:])
-                (given if named else defaults).append(option.dest)
-        write("optparse", vars(values), given, defaults, rest=rest, caller=_caller(sys._getframe(), parser))
-
-    _after(module.OptionParser, "check_values", note)
+def _tap_fire(module: Any) -> None:
+    """Fire makes a parser for each thing that it calls; what that one returns is what the thing is called with."""
+    make = module._MakeParseFn
+    module._MakeParseFn = lambda function, *words: _noting(
+        make(function, *words), lambda result, *_: _note_call("fire", function, *result[0])
+    )
 
 
-def _tap_docopt(module: Any) -> None:
-    def note(result: Any, *_: Any, **__: Any) -> None:
-        values = {str(name).strip("-<>").replace("-", "_"): value for name, value in dict(result).items()}
-        write("docopt", values, _given(values), [])
-
-    _after(module, "docopt", note)
-
-
-def _tap_tyro(module: Any) -> None:
-    def note(result: Any, function: Any, _spec: Any, default: Any, *_: Any, **named: Any) -> None:
-        if named.get("field_name_prefix"):
-            return  # a part of the whole
-        call = result[0]
-        if hasattr(call, "keywords"):
-            _note_call("tyro", call.func, call.args, call.keywords)
-        elif hasattr(default, "__dict__"):
-            write("tyro", vars(default), [], list(vars(default)), caller=_file_of(function))
-
-    _after(module, "callable_with_args", note)
+def _note_call(style: str, function: Any, positional: Any, named: Any) -> None:
+    """What a function, or a class, is called with, its defaults included."""
+    signature = sys.modules["inspect"].signature(function)
+    bound = signature.bind_partial(*positional, **named)
+    bound.apply_defaults()
+    values = dict(bound.arguments)
+    for name, one in signature.parameters.items():
+        if one.kind == one.VAR_KEYWORD or (one.kind == one.VAR_POSITIONAL and not values[name]):
+            values.update(values.pop(name) or {})
+    defaults = {name: one.default for name, one in signature.parameters.items() if one.default is not one.empty}
+    _note(style, values, defaults, placed=list(values), caller=_file_of(function))
 
 
-def _tap_cyclopts(module: Any) -> None:
-    def note(result: Any, *_: Any, **__: Any) -> None:
-        function, bound = result[:2]
-        _note_call("cyclopts", function, bound.args, bound.kwargs)
+def _note_tyro(result: Any, function: Any, _spec: Any, default: Any, *_: Any, **named: Any) -> None:
+    if named.get("field_name_prefix"):
+        return  # a part of the whole
+    call = result[0]
+    if hasattr(call, "keywords"):
+        _note_call("tyro", call.func, call.args, call.keywords)
+    elif hasattr(default, "__dict__"):
+        write("tyro", vars(default), [], list(vars(default)), caller=_file_of(function))
 
-    _after(module.App, "parse_args", note)
+
+def _note_cyclopts(result: Any, *_: Any, **__: Any) -> None:
+    _note_call("cyclopts", result[0], result[1].args, result[1].kwargs)
 
 
 TAPS = {
-    "cyclopts.core": _tap_cyclopts,
+    "absl.flags._flagvalues": _after("FlagValues", "mark_as_parsed", _note_absl),
     "argparse": _tap_argparse,
-    "tyro._calling": _tap_tyro,
-    "click.core": _tap_click,
-    "typer._click.core": _tap_click,
-    "absl.flags._flagvalues": _tap_absl,
+    "click.core": _after("Command", "parse_args", _note_click),
+    "cyclopts.core": _after("App", "parse_args", _note_cyclopts),
+    "docopt": _after("", "docopt", _note_docopt),
     "fire.core": _tap_fire,
-    "hydra.core.hydra_config": _tap_hydra,
+    "hydra.core.hydra_config": _after("HydraConfig", "set_config", _note_hydra),
+    "jsonargparse._core": _after("ArgumentParser", "parse_args", _note_jsonargparse),
+    "jsonargparse.core": _after("ArgumentParser", "parse_args", _note_jsonargparse),
     "omegaconf": _tap_omegaconf,
-    "jsonargparse._core": _tap_jsonargparse,
-    "jsonargparse.core": _tap_jsonargparse,
-    "optparse": _tap_optparse,
-    "docopt": _tap_docopt,
+    "optparse": _after("OptionParser", "check_values", _note_optparse),
+    "typer._click.core": _after("Command", "parse_args", _note_click),
+    "tyro._calling": _after("", "callable_with_args", _note_tyro),
 }  # type: dict[str, Callable[[Any], None]]

@@ -33,13 +33,11 @@ class ConfigValues:
     Attributes:
         values: ``config.<stem>.<dotted.key>`` → value; lists as JSON.
         origins: The same names → ``config FILE``.
-        files: Those that were read.
         remarks: What was left out, and why.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -69,7 +67,6 @@ def read_config_files(paths: Iterable[Path]) -> ConfigValues:
             continue
         stem = free_name(path.stem, stems)
         stems.add(stem)
-        result.files.append(path)
         taken = {f"config.{stem}.{name}".removesuffix("."): _leaf(value) for name, value in found[:MAX_LEAVES]}
         result.values |= taken
         result.origins |= dict.fromkeys(taken, f"config {path.name}")

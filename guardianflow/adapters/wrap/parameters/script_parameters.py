@@ -33,7 +33,6 @@ class ResolvedParameters:
     Attributes:
         values: Name → value. Leaves of config files are named ``config.<stem>.a.b``.
         origins: Name → ``default``, ``command line``, ``config FILE``, ``constant`` or ``the script``.
-        config_files: Files named on the command line that were read.
         declared: What the script declares.
         remarks: What could not be read, and why.
         known_from: ``the script itself`` where it told what its parser handed back, else ``its text``.
@@ -41,7 +40,6 @@ class ResolvedParameters:
 
     values: dict[str, Any]
     origins: dict[str, str]
-    config_files: tuple[Path, ...] = ()
     declared: Declared = field(default_factory=Declared)
     remarks: tuple[str, ...] = ()
     known_from: str = "its text"
@@ -135,7 +133,6 @@ def with_words(
         resolved,
         values=values | config.values,
         origins=origins | config.origins,
-        config_files=tuple(config.files),
         remarks=(*resolved.remarks, *config.remarks),
     )
 

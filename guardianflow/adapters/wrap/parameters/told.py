@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
-import math
 import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from guardianflow.adapters.wrap.commands import Command
 from guardianflow.adapters.wrap.parameters.config_values import leaves
@@ -21,6 +22,8 @@ from guardianflow.adapters.wrap.parameters.script_parameters import (
     launcher_words,
     with_words,
 )
+from guardianflow.adapters.wrap.parameters.script_text import read_bytes
+from guardianflow.exceptions import InputError
 
 __all__ = ["Listening"]
 
@@ -30,14 +33,19 @@ _MOST_FILES = 1_000
 _MOST_BYTES = 8 << 20
 _LONGEST_LINE = 1 << 19
 _INSTALLED = re.compile(r"[/\\](?:site-packages|dist-packages|lib(?:64)?[/\\]python[\d.]+)[/\\]|^<|^$")
-_PROGRAMS = {"bin", "Scripts"}
+_PROGRAM = re.compile(r"[/\\](?:bin|Scripts)[/\\][^/\\]*(?<!\.py)$")
+_MUTE = (
+    "the script didn't tell what its parser handed back (another parser, or a Python started with -I, -E or -S), so "
+    "its parameters are those of its text and its command line"
+)
 _SHOWN = 5
 _QUIET_S = 5.0
 
 
-@dataclass(frozen=True)
-class _Note:
-    """One parse; see ``hook/_guardianflow_watch.py``."""
+class _Note(BaseModel):
+    """One parse; see ``hook/_guardianflow_notes.py``."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
 
     style: str
     values: dict[str, Any]
@@ -47,7 +55,7 @@ class _Note:
     caller: str
     main: str
     argv: list[str]
-    rank: str
+    rank: str = Field(max_length=9)
     pid: int
     started: float
     time: float
@@ -68,9 +76,8 @@ class Listening:
         self._resolved = resolved
         self._working_dir = working_dir
         self._due = 0.0
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="guardianflow-notes-")
-        )  # nobody else reads it: secrets are in there
+        self._before = resolved
+        self._folder = Path(tempfile.mkdtemp(prefix="guardianflow-notes-"))  # nobody else reads it: it holds secrets
 
     def environment(self, theirs: Mapping[str, str]) -> dict[str, str]:
         """What the script's environment needs, so that each Python of it starts with the hook."""
@@ -81,26 +88,17 @@ class Listening:
         """The parameters: those that the script told, else those of its text."""
         told = _told(list(_notes(self._folder)), self._command)
         if not told:
-            remarks = [*self._resolved.remarks]
-            if self._resolved.declared.parameters and self._command.kind in {"python", "module"}:
-                remarks.append(
-                    "the script didn't tell what its parser handed back (another parser, or a Python started with -I, "
-                    "-E or -S), so its parameters are those of its text and its command line"
-                )
-            return replace(self._resolved, remarks=tuple(remarks))
+            mute = self._resolved.declared.parameters and self._command.kind in {"python", "module"}
+            return replace(self._resolved, remarks=(*self._resolved.remarks, *([_MUTE] if mute else [])))
         return self._of(told)
 
     def settled(self) -> ResolvedParameters | None:
         """What was told, once nothing more has come for some seconds; a script may parse in several steps."""
         if time.monotonic() < self._due:
             return None
-        self._due = time.monotonic() + 1.0
-        found = (
-            self.heard()
-            if time.time() - max(map(_changed, _files(self._folder)), default=math.inf) > _QUIET_S
-            else None
-        )
-        return found if found is not None and found.known_from != self._resolved.known_from else None
+        self._due = time.monotonic() + _QUIET_S
+        before, self._before = self._before, self.heard()
+        return before if before == self._before and before.known_from != self._resolved.known_from else None
 
     def close(self) -> None:
         """Throw the notes away."""
@@ -119,40 +117,25 @@ class Listening:
         if first.cut:
             remarks.append("the script has more parameters than are kept")
         declared = replace(self._resolved.declared, style=first.style, remarks=())
-        resolved = ResolvedParameters(values, origins, (), declared, tuple(remarks), "the script itself")
+        resolved = ResolvedParameters(values, origins, declared, tuple(remarks), "the script itself")
         words = [*first.rest, *(self._command.args if self._command.kind == "shell" else launcher_words(self._command))]
         given = [first.values.get(name) for name in first.given]
         return with_words(resolved, words, [*self._command.args, *first.argv, *given], self._working_dir)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files of notes; whatever else a script may have put there (a pipe would block) is none."""
-    return [path for path in sorted(folder.glob("*.notes"))[:_MOST_FILES] if path.is_file()]
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return math.inf
-
-
 def _notes(folder: Path) -> Iterator[_Note]:
-    kinds = {one.name: str(one.type).partition("[")[0] for one in fields(_Note)}
     left = _MOST_BYTES
-    for path in _files(folder):
+    for path in sorted(folder.glob("*.notes"))[:_MOST_FILES]:
         try:
-            with path.open("rb") as file:
-                lines = [line for line in file.read(left).splitlines() if len(line) <= _LONGEST_LINE]
-        except OSError:
+            content = read_bytes(path, left)
+        except InputError:  # whatever else a script may have put there
             continue
-        left -= sum(map(len, lines))
-        for line in lines:
+        left -= len(content)
+        for line in content.splitlines():
             try:
-                found = ast.literal_eval(line.decode("ascii"))
-                note = {name: found[name] for name, kind in kinds.items() if type(found[name]).__name__ == kind}
-                yield _Note(**{**note, "values": dict(leaves(note["values"]))})
-            except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
+                note = _Note.model_validate(ast.literal_eval(line[:_LONGEST_LINE].decode("ascii")))
+                yield note.model_copy(update={"values": dict(leaves(note.values))})
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 continue  # half a line of a process that was killed, or none of ours
 
 
@@ -176,8 +159,7 @@ def _told(notes: Sequence[_Note], command: Command) -> list[_Note]:
 
 
 def _is_installed(path: str) -> bool:
-    found = _INSTALLED.search(path) is not None
-    return found or (Path(path).parent.name in _PROGRAMS and Path(path).suffix != ".py")
+    return (_INSTALLED.search(path) or _PROGRAM.search(path)) is not None
 
 
 def _merged(told: Sequence[_Note], pid: int) -> _Note:
@@ -192,7 +174,8 @@ def _merged(told: Sequence[_Note], pid: int) -> _Note:
         values |= news
         given = [*(name for name in given if name not in news), *one.given]
         defaults = [*(name for name in defaults if name not in news), *one.defaults]
-    return replace(own[-1], values=values, given=given, defaults=defaults, cut=any(one.cut for one in own))
+    cut = any(one.cut for one in own)
+    return own[-1].model_copy(update={"values": values, "given": given, "defaults": defaults, "cut": cut})
 
 
 def _differing(told: Sequence[_Note], first: _Note) -> Iterator[str]:
