@@ -124,13 +124,13 @@ class WrapResult(Result):
     def show_artifacts(self) -> Table:
         """The files that it made or changed, and those that were left out."""
         rows = [
-            (row["name"], file_size(row["size"]), "new" if row["new"] else "changed", row["sha256"][:12])
+            (row["name"], file_size(row["size"]), row["sha256"][:12], "new" if row["new"] else "changed")
             for row in self.artifacts
         ]
-        rows += [(row["name"], "", f"left out: {row['reason']}", "") for row in self.left_out]
+        rows += [(row["name"], "", "", f"left out: {row['reason']}") for row in self.left_out]
         more = len(rows) - _SHOWN_FILES
         shown = [*rows[:_SHOWN_FILES], *([(f"and {more} more", "", "", "")] if more > 0 else [])]
-        return Table(("File", "Size", "", "sha256"), shown or [("It made no file that matches.", "", "", "")])
+        return Table(("File", "Size", "sha256", ""), shown or [("It made no file that matches.", "", "", "")])
 
     def next_steps(self) -> NextSteps:
         """What to do now."""
