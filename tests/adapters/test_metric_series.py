@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.wrap.metrics.lines import Measurement
-from guardianflow.adapters.wrap.metrics.series import MetricSeries, Point
+from guardianflow.adapters.wrap.metrics.measurement import Measurement, Point
+from guardianflow.adapters.wrap.metrics.series import MetricSeries
 
 
 def curve(name: str, values: list[float], start: int = 1) -> list[Measurement]:
@@ -25,7 +25,7 @@ def test_short_curves_are_handed_out_whole_and_once() -> None:
     series.add(curve("loss", [1.0], start=3), source="stdout")
     assert series.close() == [Point("loss", 1.0, 3)]
     assert series.remarks == ()
-    assert series.last == {"loss": 1.0}
+    assert series.curves["loss"].last == 1.0
 
 
 def test_values_without_a_step_are_counted_from_one() -> None:
@@ -55,26 +55,17 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends(often: int) -> None:
     steps = [point.step for point in points]
     assert steps == sorted(set(steps))
     assert max(after - before for before, after in itertools.pairwise(steps)) < 30_000
-    assert series.thinned["loss"] == 100_000 - len(points)
+    assert series.curves["loss"].left_out == 100_000 - len(points)
     assert "thinned" in series.remarks[0]
-    known = series.summary()["loss"]
+    known = series.curves["loss"]
     assert (known.count, known.first, known.last, known.last_step) == (100_000, 0.0, 99_999.0, 99_999)
-
-
-def test_a_flood_between_two_takes_is_thinned_evenly() -> None:
-    series = MetricSeries(max_points=1_000)
-    series.add(curve("loss", [0.0] * 200_000), source="stdout")
-    steps = [point.step for point in series.close()][:-1]
-    gaps = {after - before for before, after in itertools.pairwise(steps)}
-    assert len(steps) > 100
-    assert max(gaps) <= 4 * min(gaps)
 
 
 def test_names_have_a_cap_and_those_that_were_asked_for_have_room() -> None:
     series = MetricSeries(max_names=3)
     series.add([Measurement(f"n{number}", 1.0, 1) for number in range(50)], source="stdout")
     series.add([Measurement("mine", 2.0, 1, asked=True)], source="stdout")
-    assert set(series.last) == {"n0", "n1", "n2", "mine"}
+    assert set(series.curves) == {"n0", "n1", "n2", "mine"}
     assert "47 more metric names were left out, among them n3, n4" in series.remarks[0]
 
 
@@ -82,7 +73,7 @@ def test_the_names_of_a_flood_of_names_are_bounded() -> None:
     series = MetricSeries()
     for number in range(30_000):
         series.add([Measurement(f"n{number}", 1.0), Measurement(f"a{number}", 1.0, asked=True)], source="stdout")
-    assert len(series.last) == 1_200
+    assert len(series.curves) == 1_200
     assert "10000 more metric names" in series.remarks[0]
 
 
@@ -97,7 +88,7 @@ def test_a_file_goes_before_stdout_and_stdout_before_stderr() -> None:
     series.add(curve("loss", [0.9], start=3), source="other.csv")
     assert series.take() == [Point("loss", 0.2111, 2)]  # step 1 was logged before the file came
     assert series.close() == []
-    assert series.summary()["loss"].count == 2
+    assert series.curves["loss"].count == 2
     assert "loss in stderr" in series.remarks[0]
     assert "loss in other.csv" in series.remarks[0]
 
@@ -126,7 +117,7 @@ def test_what_waits_is_bounded_over_all_names() -> None:
         series.add([Measurement(f"n{number}", 1.0, step) for number in range(200)], source="stdout")
     points = series.close()
     assert len(points) <= 100_200
-    assert {point.name for point in points if point.step == 1_499} == set(series.last)
+    assert {point.name for point in points if point.step == 1_499} == set(series.curves)
 
 
 MEASUREMENTS = st.lists(
@@ -151,8 +142,8 @@ def test_whatever_comes_caps_hold_and_the_last_value_is_handed_out(rows, max_poi
         points += series.take() if take else []
     points += series.close()
     assert series.take() == series.close() == []
-    assert len(series.last) <= max_names
-    for name, last in series.last.items():
+    assert len(series.curves) <= max_names
+    for name, last in series.curves.items():
         values = [point.value for point in points if point.name == name]
-        assert values[-1] == last
+        assert values[-1] == last.last
         assert len(values) <= max_points + 1

@@ -96,7 +96,7 @@ def metrics_in(
     series.add(lines.close(), source="stdout")
     rows: list[Mapping[str, str | float]] = [
         {"metric": name, "points": seen.count, "first": seen.first, "last": seen.last, "last_step": seen.last_step}
-        for name, seen in series.summary().items()
+        for name, seen in series.curves.items()
     ]
     hint = "" if rows else metric_hint(Redactor().text(end_of_log(sample)))
     return rows, [*lines.remarks, *series.remarks, *filter(None, [hint])]

@@ -60,7 +60,7 @@ class MetricRecorder:
     @property
     def last(self) -> dict[str, float]:
         """Last value of each metric."""
-        return self._series.last
+        return {name: curve.last for name, curve in self._series.curves.items()}
 
     @property
     def histories(self) -> dict[str, list[tuple[int, float]]]:
@@ -72,7 +72,7 @@ class MetricRecorder:
     def remarks(self) -> list[str]:
         """What could not be taken, and why."""
         found = [remark for lines in self._lines.values() for remark in lines.remarks]
-        if self._looks and not self._series.last:
+        if self._looks and not self._series.curves:
             logs = "\n".join(end_of_log(self._run.folder / f"{stream}.log") for stream in self._lines)
             found += filter(None, [metric_hint(logs)])
         return [*found, *self._files.remarks, *self._series.remarks]
