@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from guardianflow.adapters.wrap.metrics.lines import Measurement, MetricLines
+from guardianflow.adapters.wrap.metrics.lines import MetricLines
+from guardianflow.adapters.wrap.metrics.measurement import Measurement
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import InputError
 
@@ -164,7 +165,7 @@ def test_json_lines_are_flattened_and_nothing_is_evaluated() -> None:
     text = (
         "{'step': 2, 'loss': tensor(0.25, device='cuda:0'), 'val': {'acc': np.float64(0.6)}, 'a': (3, 4), 'b': True}\n"
     )
-    assert read(text) == [("loss", 0.25, 2), ("val.acc", 0.6, 2), ("a", 3.0, 2)]
+    assert read(text) == [("loss", 0.25, 2), ("val.acc", 0.6, 2)]
     assert read('{"loss": __import__("os").system("false")}\n') == []
     assert read("{" * 9_000 + "}\n") == []
     assert read('{"a":' * 1_000 + '{"loss": 1.5}' + "}" * 1_000 + "\n") == []
@@ -336,6 +337,7 @@ def test_a_single_search_without_end_is_broken_off() -> None:
 def test_broken_bytes_and_endless_lines_are_bounded() -> None:
     assert read(b"\xff\xfe loss: 0.5 \x80\n") == [("loss", 0.5, None)]
     assert read(b"loss: 0.5, " + b"x" * 20_000 + b" acc: 0.4\nacc: 0.3") == [("loss", 0.5, None), ("acc", 0.3, None)]
+    assert read(b"loss: 0.5" + b" x" * 2_000 + b"\nwords, no" + b" x" * 2_000) == [("loss", 0.5, None)]
     lines = MetricLines()
     chunk = b"loss: 0.5 and so on, " * 3_200
     tracemalloc.start()
@@ -351,7 +353,7 @@ def test_broken_bytes_and_endless_lines_are_bounded() -> None:
 def test_lines_that_never_repeat_do_not_fill_the_memory() -> None:
     lines = MetricLines()
     tracemalloc.start()
-    for number in range(5_000):
+    for number in range(2_500):
         word = "".join(chr(97 + number // 26**place % 26) for place in range(4))
         lines.feed(f"{word} Epoch {number}/9 {word}_loss: 0.5 {word * 50} {number}/100 [00:01<00:02, x=1]\n".encode())
     peak = tracemalloc.get_traced_memory()[1]

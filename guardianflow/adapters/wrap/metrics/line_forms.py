@@ -25,11 +25,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 
 from guardianflow.adapters.wrap.metrics.line_names import FIGURE_WORD, NAME
 
-__all__ = ["LINE_FORMS", "PLACES", "LineForm"]
+__all__ = ["LINE_FORMS", "OPENING", "PLACES", "LineForm"]
 
+_MOST_FOUND = 64
 _NUMBER = r"(?>[-+]?(?:\d+(?:,\d+|\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|NaN|NAN|(?:inf|Inf|INF)(?:inity)?)(?!\w))"
 # Right after a figure: a unit, a share (3/10), a time (12:34), a list or thousands (1,234,567), a range, a bar.
 _END = r"(?![\w/\\@°×±]|[:,][-+.]?\d|[.:\-]\w|%[ \t]*[|━╸╺─])"
@@ -39,9 +42,6 @@ _COUNT = r"(?>\d+(?:\.\d+)?)"
 _MARK = r"[\"']?[ \t]*[:=#]?[ \t]*[\[(]?[ \t]*"
 _AFTER = r"(?![\w%]|\.\w)"
 _PHASE = r"(?P<phase>train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|test(?:ing)?)"
-_PAIR_NUMBER = r"(?:[-+.0-9]|[nN][aA][nN]|[iI][nN][fF]|(?:torch\.)?tensor\(|(?:np|numpy|jnp)\.|[Aa]rray\()"
-# Behind a sign, but no 12:34:56.
-_PAIR = rf":(?:[ \t]+{_PAIR_NUMBER}|(?<![\s\[T][0-9][0-9]:)(?<!:[0-9][0-9]:){_PAIR_NUMBER})|=[ \t]*{_PAIR_NUMBER}"
 _NOT_A_PLACE = r"(?<!per )(?<!best )(?<!num )(?<!max )(?<!total )(?<!last )"
 
 _COCO = {"0.50:0.95": "", "0.50": "50", "0.75": "75", "all": "", "small": "s", "medium": "m", "large": "l"}
@@ -50,6 +50,32 @@ PLACES = ("epoch", "step", "count", "total", "phase")
 """Groups that say where the figures of a line stand."""
 
 _Figures = tuple[tuple[str, float, int | None], ...]
+
+
+_SOME_NUMBER = rb"(?:[-+.0-9]|[nN][aA][nN]|[iI][nN][fF]|(?:torch\.)?tensor\(|(?:np|numpy|jnp)\.|[Aa]rray\()"
+_COUNTED = _MARK.encode() + b"[0-9]"
+_COLUMNS = rb"(?:[ \t]{2,}|\t|[ \t]*\|)[ \t]*[A-Za-z(]"
+_EITHER = b"(?:%b|%b)" % (_COUNTED, _COLUMNS)
+
+OPENING = re.compile(
+    b"|".join([
+        rb":(?:[ \t]+%b|(?<![\s\[T][0-9][0-9]:)(?<!:[0-9][0-9]:)%b|(?<=wandb:))" % (_SOME_NUMBER, _SOME_NUMBER),
+        rb"=[ \t]*" + _SOME_NUMBER,
+        rb"\{[ \t]*[\"']",
+        rb"\((?<=[0-9 \t][ \t]\()[ \t]*[-+.0-9]",
+        rb"\|[ \t]*(?:[A-Za-z][^|\n]*\||[-+.0-9nNiI])",
+        *[sign.encode() + rb"[ \t]*[-+.0-9nNiI]" for sign in "│┃"],
+        b"p(?:oche?%b|och%b|(?<=tep)%b)" % (_COUNTED, _COLUMNS, _EITHER),
+        b"P(?:OCHE?%b|OCH%b|(?<=TEP)%b)" % (_COUNTED, _COLUMNS, _EITHER),
+        b"ter(?:ation)?" + _EITHER,
+        b"TER(?:ATION)?" + _EITHER,
+        *[word + _COUNTED for word in (b"batch", b"B(?:atch|ATCH)")],
+        *[word + _COLUMNS for word in (b"lass", b"LASS", b"und(?<=ound)", b"UND(?<=OUND)")],
+        b"IDF1", b"HOTA", b"MOTA", b"y(?<=accuracy)        ", b"vg(?<=macro avg)", b"@(?<=cc@)",
+    ])
+)  # fmt: skip
+"""What stands in the lines that are worth looking at; a row for other lines adds what they have. Each alternative begins
+with a plain sign, the rarer the better: a search passes over all else fast."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +88,7 @@ class LineForm:
         example: Lines of this kind, with invented figures.
         figures: What they give: name, value, step.
         needs: Texts of which a line must hold one, so that the regex is worth the try.
-        gate: What a line must hold to be looked at, where the texts of ``needs`` stand in many others.
-        named: The name of the value, made of the groups.
+        named: The name of ``value``, made of the groups.
         words: What the groups' texts become in it.
         void: A value that says that there is none.
         counted: Only in lines that tell an epoch or a step.
@@ -75,31 +100,29 @@ class LineForm:
     example: str
     figures: _Figures
     needs: tuple[str, ...] = ()
-    gate: str = ""
-    named: str = ""
+    named: str = "{name}"
     words: Mapping[str, str] = field(default_factory=dict)
     void: float | None = None
     counted: bool = False
     whole: bool = False
 
-    regex: re.Pattern[str] = field(init=False, repr=False)
-    parts: tuple[str, ...] = field(init=False, repr=False)
-    metrics: tuple[str, ...] = field(init=False, repr=False)
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The pattern, compiled."""
+        return re.compile(self.pattern)
 
-    def __post_init__(self) -> None:
-        regex = re.compile(self.pattern)
-        parts = tuple(re.findall(r"\{(\w+)\}", self.named))
-        known = {*PLACES, *parts, "name", "value", "record", "header", "blank", "sign", "gap"}
-        object.__setattr__(self, "regex", regex)
-        object.__setattr__(self, "parts", parts)
-        object.__setattr__(self, "metrics", tuple(group for group in regex.groupindex if group not in known))
+    @cached_property
+    def parts(self) -> list[str]:
+        """The groups that the name of ``value`` is made of."""
+        return re.findall(r"\{(\w+)\}", self.named)
 
-    @property
-    def opens(self) -> str:
-        """A regex that finds lines worth looking at; empty where such a line is looked at for another row's sake."""
-        return "" if self.counted or not self.figures else self.gate or "|".join(map(re.escape, self.needs))
+    @cached_property
+    def figures_in(self) -> list[str]:
+        """The groups that are figures: ``value``, and those that are metrics of their own name."""
+        known = {*PLACES, *self.parts, "name", "record", "header", "blank", "sign", "gap"}
+        return [group for group in self.regex.groupindex if group not in known]
 
-    @property
+    @cached_property
     def tells_places(self) -> bool:
         """Whether it says anything of an epoch or a step."""
         return not self.regex.groupindex.keys().isdisjoint(PLACES)
@@ -108,7 +131,7 @@ class LineForm:
         """Where such a thing stands in a line."""
         if self.needs and not any(text in line for text in self.needs):
             return []
-        return list(self.regex.finditer(line))
+        return list(islice(self.regex.finditer(line), _MOST_FOUND))
 
 
 LINE_FORMS: tuple[LineForm, ...] = (
@@ -119,11 +142,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         " Average Precision  (AP) @[ IoU=0.75      | area=   all | maxDets=100 ] = 0.433\n"
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area= small | maxDets=100 ] = -1.000\n",
         (("AP", 0.412, None), ("AP75", 0.433, None)),
-        needs=("maxDets=",),
-        named="AP{iou}{area}",
-        words=_COCO,
-        void=-1.0,
-        whole=True,
+        needs=("maxDets=",), named="AP{iou}{area}", words=_COCO, void=-1.0, whole=True,
     ),
     LineForm(
         "pycocotools' recall",
@@ -132,28 +151,21 @@ LINE_FORMS: tuple[LineForm, ...] = (
         " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets= 10 ] = 0.501\n"
         " Average Recall     (AR) @[ IoU=0.50:0.95 | area= large | maxDets=100 ] = 0.701\n",
         (("AR10", 0.501, None), ("AR100l", 0.701, None)),
-        needs=("maxDets=",),
-        named="AR{dets}{area}",
-        words=_COCO,
-        void=-1.0,
-        whole=True,
+        needs=("maxDets=",), named="AR{dets}{area}", words=_COCO, void=-1.0, whole=True,
     ),
     LineForm(
         "Darknet",
         rf"^[ \t]*(?P<step>\d+): (?P<loss>{_NUMBER}), (?P<avg_loss>{_NUMBER})(?: avg(?: loss)?), (?P<rate>{_NUMBER}) rate,.*",
         " 120: 3.251000, 4.102500 avg loss, 0.001000 rate, 2.511000 seconds, 7680 images, 1.200000 hours left\n",
         (("loss", 3.251, 120), ("avg_loss", 4.1025, 120), ("rate", 0.001, 120)),
-        needs=(" avg loss,", " avg,"),
-        whole=True,
+        needs=(" avg loss,", " avg,"), whole=True,
     ),
     LineForm(
         "Optuna",
         rf"Trial (?P<step>\d+) finished with value: {_VALUE}.*",
         "[I 2024-02-03 04:05:06,789] Trial 7 finished with value: 0.72 and parameters: {'lr': 0.01}. Best is trial 3 with value: 0.8.\n",
         (("value", 0.72, 7),),
-        needs=("finished with value",),
-        named="value",
-        whole=True,
+        needs=("finished with value",), named="value", whole=True,
     ),
     LineForm(
         "JSON and dicts: Hugging Face, DETR, fairseq, MMEngine",
@@ -168,9 +180,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
             ("test_coco_eval_bbox/AR10", 0.4, 3), ("test_coco_eval_bbox/AR100", 0.45, 3), ("test_coco_eval_bbox/AR100m", 0.4, 3),
             ("test_coco_eval_bbox/AR100l", 0.6, 3),
         ),
-        needs=("{",),
-        gate=r"\{[ \t]*[\"']",
-        whole=True,
+        needs=("{",), whole=True,
     ),
     LineForm(
         "tables of epochs: YOLO, fastai, scikit-learn",
@@ -184,9 +194,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
             ("box_loss", 1.401, 2), ("cls_loss", 1.302, 2), ("dfl_loss", 1.105, 2), ("P", 0.701, 2), ("R", 0.602, 2),
             ("mAP50", 0.651, 2), ("mAP50-95", 0.412, 2),
         ),
-        needs=("poch", "POCH", "ter", "TER", "tep", "TEP", "lass", "LASS", "ound", "OUND"),
-        gate=r"(?:poch|POCH|ter|teration|TER|TERATION|tep|TEP|lass|LASS|ound|OUND)(?:[ \t]{2,}|\t|[ \t]*\|)[ \t]*[A-Za-z(]",
-        whole=True,
+        needs=("poch", "POCH", "ter", "TER", "tep", "TEP", "lass", "LASS", "ound", "OUND"), whole=True,
     ),
     LineForm(
         "trackers: py-motmetrics, TrackEval",
@@ -198,50 +206,42 @@ LINE_FORMS: tuple[LineForm, ...] = (
             ("IDF1", 50.1, None), ("IDP", 51.2, None), ("IDR", 52.3, None), ("MOTA", 53.4, None), ("HOTA", 40.1, None),
             ("DetA", 41.2, None), ("AssA", 42.3, None),
         ),
-        needs=("IDF1", "HOTA", "MOTA"),
-        whole=True,
+        needs=("IDF1", "HOTA", "MOTA"), whole=True,
     ),
     LineForm(
         "scikit-learn's report: accuracy",
         rf"^[ ]+accuracy[ ]{{8,}}(?P<accuracy>{_NUMBER})[ ]+\d+$",
         "    accuracy                           0.81       200\n",
         (("accuracy", 0.81, None),),
-        needs=("accuracy        ",),
-        whole=True,
+        needs=("accuracy        ",), whole=True,
     ),
     LineForm(
         "scikit-learn's report: means",
         rf"^[ ]*macro avg[ ]+(?P<macro_precision>{_NUMBER})[ ]+(?P<macro_recall>{_NUMBER})[ ]+(?P<macro_f1>{_NUMBER})[ ]+\d+$",
         "   macro avg       0.71      0.62      0.66       200\n",
         (("macro_precision", 0.71, None), ("macro_recall", 0.62, None), ("macro_f1", 0.66, None)),
-        needs=("macro avg",),
-        whole=True,
+        needs=("macro avg",), whole=True,
     ),
     LineForm(
         "tables of one row: Detectron2, MMSegmentation",
         r"^(?P<header>[ \t]*\|(?:[ \t]*[A-Za-z][\w@.:()\-]*[ \t]*\|){2,}[ \t]*)$",
         "|   AP   |  AP50  |  APs  |\n|:------:|:------:|:-----:|\n| 40.512 | 61.250 | 22.75 |\n",
         (("AP", 40.512, None), ("AP50", 61.25, None), ("APs", 22.75, None)),
-        needs=("|",),
-        gate=r"\|[ \t]*[A-Za-z][^|\n]*\|",
-        whole=True,
+        needs=("|",), whole=True,
     ),
     LineForm(
         "rows of a box: Stable-Baselines3, Lightning's tests",
         rf"^[ \t]*[|│┃][ \t]*(?P<name>[^\W\d][\w/.@\- ]{{0,60}}?)[ \t]*[|│┃][ \t]*(?P<value>{_NUMBER})[ \t]*[|│┃][ \t]*$",
         "|    ep_rew_mean   | 21.3     |\n│         test_acc          │    0.9725000262260437     │\n",
         (("ep_rew_mean", 21.3, None), ("test_acc", 0.9725000262260437, None)),
-        needs=("|", "│", "┃"),
-        gate=r"(?:\||│|┃)[ \t]*[-+.0-9nNiI]",
-        whole=True,
+        needs=("|", "│", "┃"), whole=True,
     ),
     LineForm(
         "Weights & Biases' summary",
         rf"^wandb:[ \t]+(?P<name>[^\W\d][\w/.\-]*)[ \t]+(?P<value>{_NUMBER})[ \t]*$",
         "wandb:   val/loss 0.2381\n",
         (("val/loss", 0.2381, None),),
-        needs=("wandb:",),
-        whole=True,
+        needs=("wandb:",), whole=True,
     ),
     LineForm(
         "MMEngine and MMDetection: an epoch and its phase",
@@ -289,7 +289,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "20/20 ━━━━━━━━━━ 1s 45ms/step - loss: 0.62 - accuracy: 0.61 - val_loss: 0.66\n",
         (("loss", 0.71, 4), ("accuracy", 0.55, 4), ("loss", 0.62, 20), ("accuracy", 0.61, 20), ("val_loss", 0.66, 1)),
         needs=("/",),
-        gate=r"[0-9]/(?:[0-9]|Unknown)",
     ),
     LineForm(
         "an epoch and a counter in brackets: PyTorch's examples, MMDetection, torchvision, Paddle",
@@ -299,7 +298,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "[2024/02/03 04:05:06] ppcls INFO: [Train][Epoch 2/20][Iter: 10/80]lr(PiecewiseDecay): 0.025, top1: 0.31\n",
         (("Time", 0.211, 20), ("Loss", 5.1, 20), ("Acc_1", 2.5, 20), ("Loss", 0.512, 132), ("lr_PiecewiseDecay", 0.025, 90), ("top1", 0.31, 90)),
         needs=("poch", "POCH"),
-        gate=r"(?:poch|POCH)e?" + _MARK + "[0-9]",
     ),
     LineForm(
         "fairseq",
@@ -314,7 +312,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Epoch 2, batch 3/10, loss: 0.41\n",
         (("loss", 0.41, 13),),
         needs=("atch", "ATCH"),
-        gate=r"(?:atch|ATCH)" + _MARK + "[0-9]",
     ),
     LineForm(
         "an epoch",
@@ -322,7 +319,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Epoch 4/10 - loss: 0.51 - val_acc: 0.82\n",
         (("loss", 0.51, 4), ("val_acc", 0.82, 4)),
         needs=("poch", "POCH"),
-        gate=r"(?:poch|POCH)e?" + _MARK + "[0-9]",
     ),
     LineForm(
         "a step",
@@ -331,7 +327,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "epoch: 1 step 50 loss: 1\nepoch: 1 step 100 loss: .9\nepoch: 1 val step 10 val_loss: .8\nepoch: 2 step 50 loss: .7\n",
         (("loss", 1.0, 50), ("loss", 0.9, 100), ("val_loss", 0.8, 10), ("loss", 0.7, 150)),
         needs=("tep", "ter", "TEP", "TER"),
-        gate=r"(?:tep|TEP|ter(?:ation)?|TER(?:ATION)?)" + _MARK + "[0-9]",
     ),
     LineForm(
         "a step in brackets: XGBoost, LightGBM",
@@ -339,7 +334,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "[12]\ttrain-rmse:0.51\ttest-rmse:0.62\n",
         (("train-rmse", 0.51, 12), ("test-rmse", 0.62, 12)),
         needs=("[",),
-        gate=r"\[[0-9]+\][ \t]",
     ),
     LineForm(
         "clu, Flax",
@@ -360,8 +354,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         r"^.*[=:] ?(?:True|False|None|true|false|null)\b.*[=:] ?(?:True|False|None|true|false|null)\b.*$",
         "trainer: amp=True, cache=None, lr0=0.01, momentum=0.9\n",
         (),
-        needs=("True", "False", "None", "true", "false", "null"),
-        whole=True,
+        needs=("True", "False", "None", "true", "false", "null"), whole=True,
     ),
     LineForm("an address", r"(?<!\w)\w++://\S*", "see file:///runs?x=1;loss=0.5\n", (), needs=("://",)),
     LineForm(
@@ -371,7 +364,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "mAP@0.5: 0.51 mAP@0.5:0.95: 0.21 acc[cls=1]: 0.7 loss: 0,345\n",
         (("mAP_0.5", 0.51, None), ("mAP_0.5_0.95", 0.21, None), ("acc_cls_1", 0.7, None), ("loss", 0.345, None)),
         needs=(":", "="),
-        gate=_PAIR,
     ),
     LineForm(
         "a figure and its mean: AverageMeter",
@@ -379,7 +371,6 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Test: [ 10/100]\tLoss 1.25e+00 (1.31e+00)\tAcc@1  71.20 ( 70.10)\n",
         (("Loss", 1.25, None), ("Acc_1", 71.2, None)),
         needs=("(",),
-        gate=r"[0-9][ \t]+\([ \t]*[-+.0-9]",
     ),
     LineForm(
         "accuracies behind a star or a colon: PyTorch's examples, torchvision",

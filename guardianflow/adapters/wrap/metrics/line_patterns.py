@@ -3,7 +3,7 @@
 ``re`` can't be told a time limit, and a regex such as ``(a+)+b`` needs longer than the universe has for a line
 of 60 letters. Three things stand against it: a trial on lines of growing length refuses or shortens before the
 start; a timer of the process's CPU time breaks off a single search (in the main thread, where Unix gives
-signals); and a pattern that needs more than a second for a thousand lines is given up.
+signals); and a pattern that goes on needing more than a millisecond a line is given up.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from types import FrameType
-from typing import NamedTuple
 
+from guardianflow.adapters.wrap.metrics.measurement import ToldFigures, figure_of
 from guardianflow.exceptions import InputError
 
-__all__ = ["LinePattern", "Matched", "read_patterns", "watched"]
+__all__ = ["LinePattern", "read_patterns", "watched"]
 
 _LONGEST_PATTERN = 1_000
 _MOST_PATTERNS = 50
 _MOST_FOUND = 64
 _LINE_LIMIT = 10_000
 _TRIAL_LENGTHS = (*range(8, 34, 2), 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_TRIAL_SEEDS = ("a", "1", " ", "a ", "1.", "a=1 ", "a,", "-")
 _TRIAL_SECONDS = 0.02
 _HOPELESS = 64
 _TICK = 0.25
 _TICKS = 4
-_PATIENCE = 1.0
-_WINDOW = 1_000
-_EPOCHS = frozenset({"epoch"})
+_PATIENCE = 1.0  # seconds, and a thousandth for each line
 _STEPS = frozenset({"step", "iter", "iteration", "global_step"})
 
 _ticks = [0]  # of the search that runs now; one list, because only the main thread has a timer
@@ -41,14 +41,6 @@ _ticks = [0]  # of the search that runs now; one list, because only the main thr
 
 class _TooSlowError(Exception):
     """Raised by the timer inside a search."""
-
-
-class Matched(NamedTuple):
-    """What one pattern found in a line: figures by name, as text; epoch and step as text, empty without."""
-
-    figures: list[tuple[str, str]]
-    epoch: str
-    step: str
 
 
 class LinePattern:
@@ -75,16 +67,11 @@ class LinePattern:
         except (re.error, OverflowError, RecursionError) as error:
             raise InputError(f"the metric pattern {text!r} is no regular expression: {error}. Correct it.") from error
         groups = list(self._regex.groupindex)
-        self._named = {"name", "value"} <= set(groups)
-        metrics = [name for name in groups if name not in _EPOCHS | _STEPS]
-        if not metrics:
+        if not set(groups) - _STEPS - {"epoch"}:
             raise InputError(
                 f"a metric pattern needs a named group for its figure; {text!r} has "
                 f"{'only ' + ', '.join(groups) if groups else 'none'}. Write it like 'loss: (?P<loss>[\\d.]+)'."
             )
-        self._epoch = next((name for name in groups if name in _EPOCHS), None)
-        self._step = next((name for name in groups if name in _STEPS), None)
-        self._metrics = [name for name in metrics if not (self._named and name in {"name", "value"})]
         self.text = text
         self.remark = ""
         self.stopped = False
@@ -94,43 +81,37 @@ class LinePattern:
         if self._limit < 1_000:
             self.remark = f"pattern {text!r} is slow: it sees the first {self._limit} characters of a line only"
 
-    def find(self, line: str) -> list[Matched]:
+    def find(self, line: str) -> list[ToldFigures]:
         """What it finds in a line, at most 64 times; nothing once it was stopped."""
         if self.stopped:
             return []
         _ticks[0] = 0
         begin = time.perf_counter()
         try:
-            found = []
-            for match in self._regex.finditer(line[: self._limit]):
-                found.append(self._read(match))
-                if len(found) == _MOST_FOUND:
-                    break
+            matches = list(islice(self._regex.finditer(line[: self._limit]), _MOST_FOUND))
         except _TooSlowError:
             self._stop(f"a single line took over {_TICK * _TICKS:g} s")
             return []
-        self._count(time.perf_counter() - begin)
-        return found
-
-    def _read(self, match: re.Match[str]) -> Matched:
-        figures = [(name, match[name]) for name in self._metrics if match[name]]
-        if self._named and match["name"] and match["value"]:
-            figures.append((match["name"].strip(), match["value"]))
-        epoch = match[self._epoch] if self._epoch else ""
-        step = match[self._step] if self._step else ""
-        return Matched(figures, epoch or "", step or "")
-
-    def _count(self, seconds: float) -> None:
-        self._seconds += seconds
+        self._seconds += time.perf_counter() - begin
         self._lines += 1
-        if self._seconds > _PATIENCE:
+        if self._seconds > _PATIENCE + self._lines / 1_000:
             self._stop(f"{self._lines} lines took {self._seconds:.1f} s")
-        elif self._lines == _WINDOW:
-            self._lines, self._seconds = 0, 0.0
+        return [_read(match) for match in matches]
 
     def _stop(self, why: str) -> None:
         self.stopped = True
         self.remark = f"pattern {self.text!r} was given up: {why}. Make it simpler, without nested repeats."
+
+
+def _read(match: re.Match[str]) -> ToldFigures:
+    groups = {name: text for name, text in match.groupdict().items() if text}
+    epoch = groups.pop("epoch", "")
+    steps = [groups.pop(name) for name in match.re.groupindex if name in _STEPS and name in groups]
+    if "name" in groups and "value" in groups:
+        groups[groups.pop("name").strip()] = groups.pop("value")
+    numbers = {name: figure_of(text.strip().rstrip("%")) for name, text in groups.items()}
+    figures = [(name, number) for name, number in numbers.items() if number is not None]
+    return ToldFigures(figures, epoch, steps[0] if steps else "")
 
 
 def read_patterns(texts: Sequence[str]) -> list[LinePattern]:
@@ -147,12 +128,10 @@ def read_patterns(texts: Sequence[str]) -> list[LinePattern]:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Break off any single search that runs for a second, where the system can: Unix, main thread."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    """Break off any single search that runs for a second, where the system can: Unix, main thread, no other timer."""
+    usable = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not usable or signal.getitimer(signal.ITIMER_VIRTUAL) != (0.0, 0.0):
         yield
-        return
-    if signal.getitimer(signal.ITIMER_VIRTUAL) != (0.0, 0.0):
-        yield  # somebody else's timer
         return
     before = signal.signal(signal.SIGVTALRM, _tick)
     signal.setitimer(signal.ITIMER_VIRTUAL, _TICK, _TICK)
@@ -174,19 +153,17 @@ def _tick(_number: int, frame: FrameType | None) -> None:
 def _safe_length(regex: re.Pattern[str], text: str) -> int:
     """To which length of line the regex is fast, tried on lines that regexes of many repeats are slow on."""
     lead = re.match(r"[\w :=\-]*", text)
-    prefix = lead[0] if lead else ""
-    seeds = ("a", "1", " ", "a ", "1.", "a=1 ", "a,", "-")
     safe = 0
     for length in _TRIAL_LENGTHS:
-        for seed in seeds:
-            body = (seed * length)[:length]
-            if any(_seconds(regex, start + body + "\x01") > _TRIAL_SECONDS for start in {"", prefix}):
-                if length <= _HOPELESS:
-                    raise InputError(
-                        f"the metric pattern {text!r} is too slow: a line of {length} characters took over "
-                        f"{_TRIAL_SECONDS * 1000:.0f} ms. Avoid repeats inside repeats, such as (a+)+."
-                    )
+        bodies = [(seed * length)[:length] + "\x01" for seed in _TRIAL_SEEDS]
+        lines = [start + body for body in bodies for start in {"", lead[0] if lead else ""}]
+        if any(_seconds(regex, line) > _TRIAL_SECONDS for line in lines):
+            if length > _HOPELESS:
                 return safe
+            raise InputError(
+                f"the metric pattern {text!r} is too slow: a line of {length} characters took over "
+                f"{_TRIAL_SECONDS * 1000:.0f} ms. Avoid repeats inside repeats, such as (a+)+."
+            )
         safe = length
     return _LINE_LIMIT
 

@@ -47,7 +47,7 @@ class StepClock:
         self._bars: dict[int, tuple[int, int]] = {}
 
     def places(
-        self, epoch: str, step: str, count: str = "", total: str = "", *, training: bool = True
+        self, epoch: str = "", step: str = "", count: str = "", total: str = "", *, training: bool = True
     ) -> Callable[[str], int | None]:
         """Name → step, from what a line says of its epoch, its step and a counter."""
         of_epoch = self._see_epoch(epoch) if epoch else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, metric_word
-from guardianflow.adapters.wrap.metrics.line_records import ToldFigures
+from guardianflow.adapters.wrap.metrics.measurement import ToldFigures
 
 __all__ = ["LineTable"]
 

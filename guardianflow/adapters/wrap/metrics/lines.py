@@ -5,90 +5,105 @@ user's own regexes go before it. A value with a percent sign is kept as the numb
 A value with a unit of letters (``12GB``, ``3s``), a share (``9910/10000``) and a number with thousands separators are
 none. Which step a figure gets is told in :mod:`guardianflow.adapters.wrap.metrics.line_steps`.
 
-A training prints the same line again and again with other digits. Where a line's figures stand, its *plan*, is
-therefore looked for once for all lines that differ in their digits alone.
+A training prints the same line again and again with other numbers. What stands where is therefore looked for once,
+and kept as a *plan*: a regex of the line itself, with any digits for its digits.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
-from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, PLACES, LineForm
+from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, OPENING, PLACES, LineForm
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, kept_name, metric_word, pair_name
-from guardianflow.adapters.wrap.metrics.line_patterns import Matched, read_patterns, watched
-from guardianflow.adapters.wrap.metrics.line_records import ToldFigures, read_record
+from guardianflow.adapters.wrap.metrics.line_patterns import read_patterns, watched
+from guardianflow.adapters.wrap.metrics.line_records import read_record
 from guardianflow.adapters.wrap.metrics.line_steps import StepClock
 from guardianflow.adapters.wrap.metrics.line_tables import LineTable
-from guardianflow.adapters.wrap.metrics.measurement import Measurement, decimal_comma
+from guardianflow.adapters.wrap.metrics.measurement import Measurement, ToldFigures, decimal_comma
 
-__all__ = ["Measurement", "MetricLines"]
+__all__ = ["MetricLines"]
 
 _LINE_LIMIT = 10_000
 _WINDOW = 1 << 18
-_MOST_PLANS = 2_048
-_MOST_GATES = 256
+_MOST_PLANS = 1_024
 _LONGEST_PLANNED = 1_000
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _OVERLONG = re.compile(rb"([^\n]{%d})[^\n]+" % _LINE_LIMIT)
 _BLANKS = bytes.maketrans(b"\0\b\r", b"  \n")
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_DIGITS = re.compile(rb"[0-9]+")
 _COMMA = re.compile(r"[-+]?0,\d\d")
 _CALL = re.compile(r"\w\([^()]*$")
 _VALIDATES = re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE)
 
 _Span = tuple[int, int]
-_Found = list[tuple[str, float]]
-_Search = Callable[[bytes, int], re.Match[bytes] | None]
 
 
 class _Figure(NamedTuple):
-    """Where a figure and the words of its name stand, and how these make a name."""
+    """A figure of a plan: its name, or if digits stand in it what it is made of; and its value."""
 
-    form: LineForm
-    names: tuple[_Span, ...]
+    name: str
+    made_of: list[_Span]
+    make: Callable[..., str]
     value: _Span
-    mark: str = ""  # the sign of a pair, with the blanks around it
-    whole: bool = False
-    group: str = ""
+    void: float | None  # a value that says that there is none
 
 
-@dataclass(slots=True)
 class _Plan:
-    """Where in a line what stands."""
+    """What stands where in a line.
 
-    figures: list[_Figure] = field(default_factory=list)
-    places: dict[str, _Span] = field(default_factory=dict)
-    record: _Span | None = None
-    header: _Span | None = None
+    Attributes:
+        figures: Those that stand in it.
+        roles: What tells a place, a record, the header of a table → where it stands.
+        regex: The line with any digits for its digits; each span is a group.
+    """
 
-    @property
-    def tells(self) -> bool:
-        return bool(self.figures or self.places or self.record or self.header)
+    def __init__(self) -> None:
+        self.figures: list[_Figure] = []
+        self.roles: dict[str, _Span] = {}
+        self.regex = re.compile(b"")
+        self._figures: list[tuple[str, list[int], Callable[..., str], int, float | None]] = []
+        self._roles: list[tuple[str, int]] = []
 
-    def read(self, line: str) -> _Found:
-        """The figures of a line, by kept name."""
-        found: _Found = []
-        for form, names, (start, end), mark, whole, group in self.figures:
-            texts = [line[left:right] for left, right in names]
-            name = pair_name(texts[0], mark, whole) if mark else _name(form, group, *texts)
-            if name:
-                value = _value(line[start:end], name)
-                if value is not None and value != form.void:
-                    found.append((name, value))
-        return found
+    def settle(self, line: str) -> None:
+        """Make the regex of the line."""
+        self.figures.sort(key=lambda figure: figure.value)
+        names = [span for figure in self.figures for span in figure.made_of]
+        spans = sorted({*self.roles.values(), *names, *[figure.value for figure in self.figures]})
+        like = _any_digits if len(line) <= _LONGEST_PLANNED else _as_long
+        pieces, at = [], 0
+        for start, end in spans:
+            pieces += [like(line[at:start]), b"(", like(line[start:end]), b")"]
+            at = end
+        self.regex = re.compile(b"".join([*pieces, like(line[at:]), rb"\n"]))
+        group = {span: number for number, span in enumerate(spans)}
+        self._roles = [(role, group[span]) for role, span in self.roles.items()]
+        self._figures = [
+            (name, [group[span] for span in made_of], make, group[value], void)
+            for name, made_of, make, value, void in self.figures
+        ]
+
+    def read(self, match: re.Match[bytes]) -> tuple[list[tuple[str, float]], dict[str, str]]:
+        """The figures of a line, by kept name; and the other texts, by their roles."""
+        texts = match.groups()
+        found = []
+        for name, made_of, make, group, void in self._figures:
+            full = name or make(*[_text(texts[part]) for part in made_of])
+            value = _value(texts[group], full) if full else None
+            if value is not None and value != void:
+                found.append((full, value))
+        return found, {role: _text(texts[group]) for role, group in self._roles}
 
 
 class MetricLines:
     """Bytes in, measurements out; one object a stream.
 
-    Lines end with a line feed or a carriage return. A line of over 10,000 bytes is read up to there, bytes that
-    are no UTF-8 are replaced, colours are taken out. The same bytes give the same measurements, however they
-    are cut into chunks. Steps: see :mod:`guardianflow.adapters.wrap.metrics.line_steps`.
+    Lines end with a line feed or a carriage return. A line of over 10,000 bytes is read up to there, colours are
+    taken out. The same bytes give the same measurements, however they are cut into chunks. Steps: see
+    :mod:`guardianflow.adapters.wrap.metrics.line_steps`.
 
     Args:
         patterns: The user's regexes with named groups, see
@@ -107,11 +122,10 @@ class MetricLines:
         self._patterns = read_patterns(patterns)
         self._automatic = automatic
         self._forms = forms
-        self._needs = list(dict.fromkeys(text.encode() for form in forms if form.opens for text in form.needs))
-        self._gates: dict[tuple[bytes, ...], _Search] = {}
         self._clock = StepClock()
         self._table = LineTable()
-        self._plans: dict[bytes, _Plan] = {}
+        self._plans: dict[bytes, _Plan | None] = {}
+        self._last: _Plan | None = None
         self._pending = b""
 
     @property
@@ -143,112 +157,96 @@ class MetricLines:
         if self._patterns:  # which may match anywhere
             with watched():
                 for raw in block.split(b"\n"):
-                    self._read_line(raw[:_LINE_LIMIT], found)
-        else:
-            self._read_candidates(block, found)
-
-    def _read_candidates(self, block: bytes, found: list[Measurement]) -> None:
-        """Read the lines that can hold something; the others cost next to nothing."""
-        position, size = 0, len(block)
-        if block.find(b"\n") == size - 1:  # a single line
-            self._read_line(block[: min(size - 1, _LINE_LIMIT)], found)
+                    self._read_line(raw[:_LINE_LIMIT] + b"\n", found)
             return
-        search = self._gate(block)
+        position, size = 0, len(block)
         while position < size:
+            match = self._last.regex.match(block, position) if self._last and not self._table.active else None
+            if self._last and match and match.end() - position <= _LINE_LIMIT:
+                self._read(self._last, match, found)
+                position = match.end()
+                continue
             start = position
             if not self._table.active:
-                candidate = search(block, position)
+                candidate = OPENING.search(block, position)  # other lines cost next to nothing
                 if candidate is None:
                     return
                 start = block.rfind(b"\n", position, candidate.start()) + 1 or position
             end = block.find(b"\n", start)
-            end = size if end < 0 else end
-            self._read_line(block[start : min(end, start + _LINE_LIMIT)], found)
+            self._read_line(block[start : min(end, start + _LINE_LIMIT)] + b"\n", found)
             position = end + 1
 
-    def _gate(self, block: bytes) -> _Search:
-        """Searches for the lines of a block that are worth looking at."""
-        texts = tuple([text for text in self._needs if text in block])
-        search = self._gates.get(texts)
-        if search is None:
-            if len(self._gates) >= _MOST_GATES:
-                self._gates.clear()
-            needs = {text.decode() for text in texts}
-            opens = dict.fromkeys(form.opens for form in self._forms if form.opens and needs.intersection(form.needs))
-            search = re.compile("|".join(f"(?:{each})" for each in opens or ["(?!)"]).encode()).search
-            self._gates[texts] = search
-        return search
-
     def _read_line(self, raw: bytes, found: list[Measurement]) -> None:
-        mask = raw.translate(_DIGITS)
-        plan = self._plans.get(mask)
-        if plan is not None and not (plan.tells or self._patterns or self._table.active):
-            return
-        line = raw.decode("utf-8", "replace")
-        if plan is None:
-            plan = self._new_plan(line, raw, mask)
-        matches = [match for pattern in self._patterns for match in pattern.find(line)] if self._patterns else []
+        line = _text(raw[:-1])
+        asked = [told for pattern in self._patterns for told in pattern.find(line)]
         row = self._table.row(line) if self._table.active else None
-        told = row or (read_record(line[slice(*plan.record)]) if plan.record else None)
-        if told is None and plan.header and self._table.begin(line[slice(*plan.header)]):
-            return
-        figures = _named(told) if told else plan.read(line)
-        if not (figures or matches or plan.places or told):
-            return
-        step_of = self._steps({} if row else plan.places, line, told, figures)
-        if matches:
-            asked = self._asked(matches, step_of)
-            found += asked
-            names = {measurement.name for measurement in asked}
-            figures = [figure for figure in figures if figure[0] not in names]
-        if self._automatic:
-            found += [Measurement(name, value, step_of(name)) for name, value in figures]
+        plan = self._plan(raw, line)
+        self._read(plan, plan.regex.match(raw) if plan else None, found, row, asked)
 
-    def _new_plan(self, line: str, raw: bytes, mask: bytes) -> _Plan:
-        plan = _plan_line(line, self._forms) if self._gate(raw)(raw, 0) else _Plan()
-        if len(mask) <= _LONGEST_PLANNED:
+    def _plan(self, raw: bytes, line: str) -> _Plan | None:
+        """The plan of a line; ``None`` where nothing stands in it."""
+        key = _DIGITS.sub(b"0", raw)
+        if key in self._plans:
+            plan = self._plans[key]
+        else:
+            plan = _new_plan(line, self._forms) if OPENING.search(raw) else None
+            if len(line) > _LONGEST_PLANNED:
+                return plan
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()  # lines that never repeat; starting anew is cheaper than keeping their order
-            self._plans[mask] = plan
+            self._plans[key] = plan
+        self._last = plan or self._last
         return plan
 
-    def _steps(
-        self, places: dict[str, _Span], line: str, told: ToldFigures | None, figures: _Found
-    ) -> Callable[[str], int | None]:
-        """Name → step, from what a line says of its place."""
-        if not places and not told:
-            return self._clock.places("", "")
-        said = {role: line[start:end] for role, (start, end) in places.items()}
+    def _read(
+        self,
+        plan: _Plan | None,
+        match: re.Match[bytes] | None,
+        found: list[Measurement],
+        told: ToldFigures | None = None,
+        asked: Sequence[ToldFigures] = (),
+    ) -> None:
+        """Take what stands in a line; ``told``: what it says as the row of a table."""
+        figures, said = plan.read(match) if plan and match and not told else ([], {})
+        record, header = said.pop("record", ""), said.pop("header", "")
+        told = told or (read_record(record) if record else None)
+        if header and not told and self._table.begin(header):
+            return
         if told:
             said |= {role: text for role, text in (("epoch", told.epoch), ("step", told.step)) if text}
+            figures = [(kept_name(name), value) for name, value in told.figures]
+        if not (said or figures or asked or told):
+            return
         phase = said.pop("phase", "") or (figures[0][0] if figures else "")
-        return self._clock.places(**{"epoch": "", "step": "", **said}, training=not _VALIDATES.match(phase))
-
-    def _asked(self, matches: Sequence[Matched], step_of: Callable[[str], int | None]) -> list[Measurement]:
-        """What the user's patterns found; a step that a pattern found goes before the line's."""
-        asked: list[Measurement] = []
-        for match in matches:
-            own = self._clock.places(match.epoch, match.step) if match.epoch or match.step else step_of
-            for written, text in match.figures:
-                name = kept_name(written)
-                try:
-                    value = float(text.strip().rstrip("%"))
-                except ValueError:
-                    continue
-                asked.append(Measurement(name, value, own(name), True))
-        return asked
+        step_of = self._clock.places(**said, training=_trains(phase))
+        names = set()
+        for each in asked:  # a step that a pattern found goes before the line's
+            own = self._clock.places(each.epoch, each.step) if each.epoch or each.step else step_of
+            for name, value in each.figures:
+                names.add(kept_name(name))
+                found.append(Measurement(kept_name(name), value, own(kept_name(name)), True))
+        if self._automatic:
+            found += [Measurement(name, value, step_of(name)) for name, value in figures if name not in names]
 
 
-def _named(told: ToldFigures) -> _Found:
-    return [(kept_name(name), value) for name, value in told.figures]
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
-def _plan_line(line: str, forms: Sequence[LineForm]) -> _Plan:
-    """Where in a line what stands, for all lines that differ in their digits alone."""
+def _as_long(text: str) -> bytes:
+    return b".{%d}" % len(text.encode("utf-8", "surrogateescape"))
+
+
+def _any_digits(text: str) -> bytes:
+    return _DIGITS.sub(b"[0-9]+", re.escape(text.encode("utf-8", "surrogateescape")))
+
+
+def _new_plan(line: str, forms: Sequence[LineForm]) -> _Plan | None:
+    """What stands where in a line, for all lines that differ in their numbers alone."""
     plan = _Plan()
     rest, closed = line, False
     for form in forms:
-        if (closed and not form.tells_places) or (form.counted and not plan.places):
+        if (closed and not form.tells_places) or (form.counted and not plan.roles):
             continue
         matches = form.match(rest)
         for match in matches:
@@ -256,31 +254,36 @@ def _plan_line(line: str, forms: Sequence[LineForm]) -> _Plan:
         if matches:
             closed = closed or form.whole
             rest = _without(rest, matches)
-    places = plan.places
-    if "step" in places and "total" in places and "epoch" in places and "count" not in places:
-        places["count"] = places.pop("step")  # Epoch [3/10], Step [100/600]
-    plan.figures.sort(key=lambda figure: figure.value)
+    roles = plan.roles
+    if {"step", "total", "epoch"} <= roles.keys() and "count" not in roles:
+        roles["count"] = roles.pop("step")  # Epoch [3/10], Step [100/600]
+    if not (plan.figures or roles):
+        return None
+    plan.settle(line)
     return plan
 
 
 def _take(plan: _Plan, form: LineForm, match: re.Match[str], *, closed: bool) -> None:
     """Note what one match says."""
     spans = {group: match.span(group) for group, text in match.groupdict().items() if text is not None}
-    for role in PLACES:
+    for role in PLACES if closed else (*PLACES, "record", "header"):
         if role in spans:
-            plan.places.setdefault(role, spans[role])
+            plan.roles.setdefault(role, spans[role])
     if closed:
         return
-    plan.record = spans.get("record", plan.record)
-    plan.header = spans.get("header", plan.header)
-    if "sign" in spans:
-        if _is_figure(match):
+    for group in form.figures_in:
+        if group not in spans or ("sign" in spans and not _is_figure(match)):
+            continue
+        parts = form.parts if group == "value" else []
+        texts = [match[part] for part in parts]
+        make = partial(_name, form, group)
+        if "sign" in spans:
             mark = match["blank"] + match["sign"] + match["gap"]
-            plan.figures.append(_Figure(form, (spans["name"],), spans["value"], mark, whole=match["value"].isdecimal()))
-    elif "value" in spans:
-        names = form.parts or (("name",) if "name" in spans else ())
-        plan.figures.append(_Figure(form, tuple(spans[part] for part in names), spans["value"]))
-    plan.figures += [_Figure(form, (), spans[group], group=group) for group in form.metrics if group in spans]
+            make = partial(pair_name, mark=mark, whole=match["value"].isdecimal())
+        if any(sign.isdigit() for text in texts for sign in text):
+            plan.figures.append(_Figure("", [spans[part] for part in parts], make, spans[group], form.void))
+        elif name := make(*texts):
+            plan.figures.append(_Figure(name, [], make, spans[group], form.void))
 
 
 def _is_figure(match: re.Match[str]) -> bool:
@@ -294,25 +297,28 @@ def _is_figure(match: re.Match[str]) -> bool:
 
 def _without(line: str, matches: Sequence[re.Match[str]]) -> str:
     """A line with blanks that belong to no word where something was taken."""
-    pieces, at = [], 0
     for match in matches:
-        pieces += [line[at : match.start()], "\0" * (match.end() - match.start())]
-        at = match.end()
-    return "".join([*pieces, line[at:]])
+        start, end = match.span()
+        line = line[:start] + "\0" * (end - start) + line[end:]
+    return line
+
+
+@lru_cache(maxsize=4_096)
+def _trains(phase: str) -> bool:
+    return not _VALIDATES.match(phase)
 
 
 @lru_cache(maxsize=4_096)
 def _name(form: LineForm, group: str, *texts: str) -> str:
     """The kept name of a figure; empty where the words name none."""
-    if form.parts:
-        words = {part: form.words.get(text, text) for part, text in zip(form.parts, texts, strict=True)}
-        return kept_name(form.named.format(**words))
-    name = group or form.named or texts[0].strip()
+    words = {part: form.words.get(text, text) for part, text in zip(form.parts, texts, strict=False)}
+    name = form.named.format(**words).strip() if group == "value" else group
     return kept_name(name) if metric_word(name) else ""
 
 
-def _value(text: str, name: str) -> float | None:
+def _value(text: bytes, name: str) -> float | None:
     try:
         return float(text)
     except ValueError:  # 0,345; a list such as 1,2 is none
-        return decimal_comma(text, ",") if is_figure_word(name) or _COMMA.match(text) else None
+        written = _text(text)
+        return decimal_comma(written) if is_figure_word(name) or _COMMA.match(written) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["Measurement", "Point", "decimal_comma", "figure_of"]
+__all__ = ["Measurement", "Point", "ToldFigures", "decimal_comma", "figure_of"]
 
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")  # 1,234: a thousand, or somewhat more than one
 
@@ -33,6 +33,14 @@ class Point(NamedTuple):
     value: float
     step: int
     time_ms: int | None = None
+
+
+class ToldFigures(NamedTuple):
+    """What a line tells, by name: its figures, and the text of its epoch and its step, empty where it names none."""
+
+    figures: list[tuple[str, float]]
+    epoch: str = ""
+    step: str = ""
 
 
 def figure_of(text: str) -> float | None:

@@ -77,7 +77,7 @@ class MetricSeries:
 
     Args:
         max_names: Distinct names; first come. Names that a pattern of the user's found have more room (1,000).
-        max_points: Points handed out a name (the last value may come on top of them).
+        max_points: Points handed out a name and source (the last value may come on top of them).
 
     Attributes:
         curves: Name → what is known of it.
@@ -129,11 +129,11 @@ class MetricSeries:
             kept = curve.count % curve.stride == 0
             curve.count += 1
             curve.last = value
-            curve.last_step = step = curve.count if step is None else step
-            if step <= curve.after:
+            curve.last_step = curve.count if step is None else step
+            if curve.last_step <= curve.after:
                 curve.handed += 1
             elif kept:
-                self._keep(curve, step, value)
+                self._keep(curve, curve.last_step, value)
 
     def take(self, most: int = _PER_TAKE) -> list[Point]:
         """New points since the last time, at most 5,000 a call; what is left comes with the next."""
