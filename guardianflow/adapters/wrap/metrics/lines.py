@@ -12,8 +12,8 @@ and kept as a *plan*: a regex of the line itself, with any digits for its digits
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, OPENING, PLACES, LineForm
@@ -28,7 +28,7 @@ __all__ = ["MetricLines"]
 
 _LINE_LIMIT = 10_000
 _WINDOW = 1 << 18
-_MOST_PLANS = 1_024
+_MOST_PLANS = 512
 _LONGEST_PLANNED = 1_000
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
@@ -55,47 +55,46 @@ class _Figure(NamedTuple):
 class _Plan:
     """What stands where in a line.
 
-    Attributes:
+    Args:
+        line: The first such line.
         figures: Those that stand in it.
         roles: What tells a place, a record, the header of a table → where it stands.
-        regex: The line with any digits for its digits; each span is a group.
     """
 
-    def __init__(self) -> None:
-        self.figures: list[_Figure] = []
-        self.roles: dict[str, _Span] = {}
-        self.regex = re.compile(b"")
-        self._figures: list[tuple[str, list[int], Callable[..., str], int, float | None]] = []
-        self._roles: list[tuple[str, int]] = []
-
-    def settle(self, line: str) -> None:
-        """Make the regex of the line."""
-        self.figures.sort(key=lambda figure: figure.value)
-        names = [span for figure in self.figures for span in figure.made_of]
-        spans = sorted({*self.roles.values(), *names, *[figure.value for figure in self.figures]})
-        like = _any_digits if len(line) <= _LONGEST_PLANNED else _as_long
-        pieces, at = [], 0
-        for start, end in spans:
-            pieces += [like(line[at:start]), b"(", like(line[start:end]), b")"]
-            at = end
-        self.regex = re.compile(b"".join([*pieces, like(line[at:]), rb"\n"]))
-        group = {span: number for number, span in enumerate(spans)}
-        self._roles = [(role, group[span]) for role, span in self.roles.items()]
+    def __init__(self, line: str, figures: Sequence[_Figure], roles: Mapping[str, _Span]) -> None:
+        names = [span for figure in figures for span in figure.made_of]
+        self._line = line
+        self._spans = sorted({*roles.values(), *names, *[figure.value for figure in figures]})
+        number = {span: number for number, span in enumerate(self._spans)}
+        self._roles = [(role, number[span]) for role, span in roles.items()]
         self._figures = [
-            (name, [group[span] for span in made_of], make, group[value], void)
-            for name, made_of, make, value, void in self.figures
+            (name, [number[span] for span in made_of], make, number[value], void)
+            for name, made_of, make, value, void in sorted(figures, key=lambda figure: figure.value)
         ]
 
-    def read(self, match: re.Match[bytes]) -> tuple[list[tuple[str, float]], dict[str, str]]:
+    @property
+    def texts(self) -> list[bytes]:
+        """What stands at the spans of the first line."""
+        return [_raw(self._line[start:end]) for start, end in self._spans]
+
+    @cached_property
+    def regex(self) -> re.Pattern[bytes]:
+        """The line with any digits for its digits; each span is a group."""
+        pieces, at = [], 0
+        for start, end in self._spans:
+            pieces += [_any_digits(self._line[at:start]), b"(", _any_digits(self._line[start:end]), b")"]
+            at = end
+        return re.compile(b"".join([*pieces, _any_digits(self._line[at:]), rb"\n"]))
+
+    def read(self, texts: Sequence[bytes]) -> tuple[list[tuple[str, float]], dict[str, str]]:
         """The figures of a line, by kept name; and the other texts, by their roles."""
-        texts = match.groups()
         found = []
-        for name, made_of, make, group, void in self._figures:
+        for name, made_of, make, number, void in self._figures:
             full = name or make(*[_text(texts[part]) for part in made_of])
-            value = _value(texts[group], full) if full else None
+            value = _value(texts[number], full) if full else None
             if value is not None and value != void:
                 found.append((full, value))
-        return found, {role: _text(texts[group]) for role, group in self._roles}
+        return found, {role: _text(texts[number]) for role, number in self._roles}
 
 
 class MetricLines:
@@ -163,7 +162,7 @@ class MetricLines:
         while position < size:
             match = self._last.regex.match(block, position) if self._last and not self._table.active else None
             if self._last and match and match.end() - position <= _LINE_LIMIT:
-                self._read(self._last, match, found)
+                self._take(found, *self._last.read(match.groups()))
                 position = match.end()
                 continue
             start = position
@@ -180,34 +179,32 @@ class MetricLines:
         line = _text(raw[:-1])
         asked = [told for pattern in self._patterns for told in pattern.find(line)]
         row = self._table.row(line) if self._table.active else None
-        plan = self._plan(raw, line)
-        self._read(plan, plan.regex.match(raw) if plan else None, found, row, asked)
+        figures, said = self._look(raw, line) if not row else ([], {})
+        self._take(found, figures, said, row, asked)
 
-    def _plan(self, raw: bytes, line: str) -> _Plan | None:
-        """The plan of a line; ``None`` where nothing stands in it."""
+    def _look(self, raw: bytes, line: str) -> tuple[list[tuple[str, float]], dict[str, str]]:
+        """The figures of a line, and the other texts by their roles."""
         key = _DIGITS.sub(b"0", raw)
         if key in self._plans:
-            plan = self._plans[key]
-        else:
-            plan = _new_plan(line, self._forms) if OPENING.search(raw) else None
-            if len(line) > _LONGEST_PLANNED:
-                return plan
+            self._last = plan = self._plans[key] or self._last
+            match = plan.regex.match(raw) if plan and self._plans[key] else None
+            return plan.read(match.groups()) if plan and match else ([], {})
+        plan = _new_plan(line, self._forms) if OPENING.search(raw) else None
+        if len(line) <= _LONGEST_PLANNED:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()  # lines that never repeat; starting anew is cheaper than keeping their order
             self._plans[key] = plan
-        self._last = plan or self._last
-        return plan
+        return plan.read(plan.texts) if plan else ([], {})
 
-    def _read(
+    def _take(
         self,
-        plan: _Plan | None,
-        match: re.Match[bytes] | None,
         found: list[Measurement],
+        figures: list[tuple[str, float]],
+        said: dict[str, str],
         told: ToldFigures | None = None,
         asked: Sequence[ToldFigures] = (),
     ) -> None:
         """Take what stands in a line; ``told``: what it says as the row of a table."""
-        figures, said = plan.read(match) if plan and match and not told else ([], {})
         record, header = said.pop("record", ""), said.pop("header", "")
         told = told or (read_record(record) if record else None)
         if header and not told and self._table.begin(header):
@@ -233,57 +230,52 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _as_long(text: str) -> bytes:
-    return b".{%d}" % len(text.encode("utf-8", "surrogateescape"))
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _any_digits(text: str) -> bytes:
-    return _DIGITS.sub(b"[0-9]+", re.escape(text.encode("utf-8", "surrogateescape")))
+    return _DIGITS.sub(b"[0-9]+", re.escape(_raw(text)))
 
 
 def _new_plan(line: str, forms: Sequence[LineForm]) -> _Plan | None:
     """What stands where in a line, for all lines that differ in their numbers alone."""
-    plan = _Plan()
+    figures: list[_Figure] = []
+    roles: dict[str, _Span] = {}
     rest, closed = line, False
     for form in forms:
-        if (closed and not form.tells_places) or (form.counted and not plan.roles):
+        if (closed and not form.tells_places) or (form.counted and not roles):
             continue
         matches = form.match(rest)
         for match in matches:
-            _take(plan, form, match, closed=closed)
+            for role in PLACES if closed else (*PLACES, "record", "header"):
+                if match.re.groupindex.get(role) and match[role] is not None:
+                    roles.setdefault(role, match.span(role))
+            figures += [] if closed else _figures(form, match)
         if matches:
             closed = closed or form.whole
             rest = _without(rest, matches)
-    roles = plan.roles
     if {"step", "total", "epoch"} <= roles.keys() and "count" not in roles:
         roles["count"] = roles.pop("step")  # Epoch [3/10], Step [100/600]
-    if not (plan.figures or roles):
-        return None
-    plan.settle(line)
-    return plan
+    return _Plan(line, figures, roles) if figures or roles else None
 
 
-def _take(plan: _Plan, form: LineForm, match: re.Match[str], *, closed: bool) -> None:
-    """Note what one match says."""
-    spans = {group: match.span(group) for group, text in match.groupdict().items() if text is not None}
-    for role in PLACES if closed else (*PLACES, "record", "header"):
-        if role in spans:
-            plan.roles.setdefault(role, spans[role])
-    if closed:
-        return
+def _figures(form: LineForm, match: re.Match[str]) -> Iterator[_Figure]:
+    """What one match says."""
+    signed = "sign" in form.regex.groupindex
     for group in form.figures_in:
-        if group not in spans or ("sign" in spans and not _is_figure(match)):
+        if match[group] is None or (signed and not _is_figure(match)):
             continue
         parts = form.parts if group == "value" else []
         texts = [match[part] for part in parts]
         make = partial(_name, form, group)
-        if "sign" in spans:
+        if signed:
             mark = match["blank"] + match["sign"] + match["gap"]
             make = partial(pair_name, mark=mark, whole=match["value"].isdecimal())
         if any(sign.isdigit() for text in texts for sign in text):
-            plan.figures.append(_Figure("", [spans[part] for part in parts], make, spans[group], form.void))
+            yield _Figure("", [match.span(part) for part in parts], make, match.span(group), form.void)
         elif name := make(*texts):
-            plan.figures.append(_Figure(name, [], make, spans[group], form.void))
+            yield _Figure(name, [], make, match.span(group), form.void)
 
 
 def _is_figure(match: re.Match[str]) -> bool:
