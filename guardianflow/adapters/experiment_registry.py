@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
+import difflib
+import logging
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guardianflow.adapters.experiments.append import appended
-from guardianflow.adapters.experiments.content import TOP_KEYS, Content, normal_name, read_content
-from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, LastRun, entry_values
-from guardianflow.adapters.experiments.file import ExperimentFile
-from guardianflow.adapters.experiments.generation import Draft, draft_entries, script_files
-from guardianflow.adapters.experiments.search import near_names, rank
-from guardianflow.adapters.experiments.seen import Seen
-from guardianflow.adapters.experiments.update import HEADER, RegistryUpdate, is_there, updated
-from guardianflow.adapters.experiments.yaml_text import YamlProblem
+from guardianflow.adapters.experiments.appending import appended
+from guardianflow.adapters.experiments.entries import ExperimentEntry, ExperimentTable, LastRun
+from guardianflow.adapters.experiments.file import ExperimentFile, Seen
+from guardianflow.adapters.experiments.generation import Draft, draft_entries
+from guardianflow.adapters.experiments.reading import Content, read_content
+from guardianflow.adapters.experiments.update import RegistryUpdate, updated
 from guardianflow.adapters.scan.findings import ScanReport
 from guardianflow.exceptions import InputError, NotFoundError
 from guardianflow.text.names import validate_name
 from guardianflow.text.printable import printable
 
 __all__ = ["EntryPaths", "ExperimentRegistry"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,7 @@ class ExperimentRegistry:
             NotFoundError: No such entry; the message lists near ones.
             InputError: The file is broken, or the entry's paths lead out of the file's folder.
         """
-        content = self._read()
-        entry = content.entries.get(normal_name(name))
-        if entry is None:
-            raise self._unknown(name, content)
+        entry = self._entry(self._read(self._file.read()), name)
         self.paths(entry)
         return entry
 
@@ -82,7 +80,7 @@ class ExperimentRegistry:
             InputError: One of its paths leads out of the file's folder, with ``..`` or through a link.
         """
         working_dir = self._inside(entry, entry.working_dir, "working_dir")
-        if entry.module or not script_files(entry):
+        if entry.module or not entry.files:
             return EntryPaths(working_dir, entry.script)
         script = self._inside(entry, entry.script, "script")
         relative = os.path.relpath(script, working_dir)
@@ -94,33 +92,29 @@ class ExperimentRegistry:
     def _repr_html_(self) -> str:
         return self.list()._repr_html_()
 
-    def list(self, *, tag: str = "", framework: str = "", missing: bool | None = None) -> ExperimentTable:
+    def list(self) -> ExperimentTable:
         """All entries, in the file's order.
 
+        Raises:
+            InputError: The file is broken.
+        """
+        return ExperimentTable(self._read(self._file.read()).entries.values())
+
+    def find(self, text: str = "", *, tag: str = "") -> ExperimentTable:
+        """Entries that fit, the best first: those with the words in their name, then tags, script, framework, reasons.
+
         Args:
-            tag: Only those with this tag.
-            framework: Only those of this framework.
-            missing: Only those whose script is (not) there.
+            text: Words that must all occur; capitals don't matter.
+            tag: A tag that they must have.
 
         Raises:
             InputError: The file is broken.
         """
-        entries = rank(self._read().entries.values(), tag=tag, framework=framework)
-        return ExperimentTable(entry for entry in entries if missing is None or entry.missing == missing)
-
-    def find(self, text: str = "", *, name: str = "", tag: str = "", framework: str = "") -> ExperimentTable:
-        """Entries that fit, the best first.
-
-        Args:
-            text: Words that must all occur in name, script, framework, tags or reasons; capitals don't matter.
-            name: Part of the name, or a pattern with ``*`` and ``?``.
-            tag: A tag.
-            framework: A framework.
-
-        Raises:
-            InputError: The file is broken.
-        """
-        return ExperimentTable(rank(self._read().entries.values(), text, name=name, tag=tag, framework=framework))
+        words = _fold(text).split()
+        kept = [entry for entry in self.list() if not tag or _fold(tag) in map(_fold, entry.tags)]
+        ranks = [(sorted(_rank(entry, word) for word in words), entry) for entry in kept]
+        fitting = [(rank, entry) for rank, entry in ranks if _NOWHERE not in rank]
+        return ExperimentTable(entry for _, entry in sorted(fitting, key=lambda pair: sum(pair[0])))
 
     def scan_and_generate(self, folder: str | Path | None = None, *, write: bool = True) -> RegistryUpdate:
         """Scan a folder and bring the file up to date (see :meth:`enter`).
@@ -139,9 +133,9 @@ class ExperimentRegistry:
     def enter(self, report: ScanReport, *, write: bool = True) -> RegistryUpdate:
         """Add what a scan found behind the last entry, and keep beside the file what was seen of the others.
 
-        An entry is known by its script's path (and its role, where a script has two), not by its name. What stands
-        in the file is never changed. An entry that was taken out comes back, unless ``ignore:`` in the file lists its
-        script (patterns as in a ``.gitignore``).
+        An entry is known by its script's path (and by the role among its tags, where a script has two), not by its
+        name. What stands in the file is never changed. An entry that was taken out comes back, unless ``ignore:`` in
+        the file lists its script (patterns as in a ``.gitignore``).
 
         Args:
             report: What was found.
@@ -152,29 +146,28 @@ class ExperimentRegistry:
             ConflictError: Another process holds the file's lock.
         """
         drafts, left_out = draft_entries(report, self.folder)
-        remarks = _remarks(drafts, report, self.folder)
-        made: list[RegistryUpdate] = []
-
-        seen: dict[str, Seen] = {}
+        made: dict[str, ExperimentEntry] = {}
+        updates: list[RegistryUpdate] = []
 
         def edit(text: str | None) -> str | None:
-            content = self._parsed(text)
-            update, now = updated(content, drafts, self._file.seen(), folder=self.folder)
-            seen.clear()
-            seen.update(now)
-            made.append(replace(update, left_out=tuple(left_out), remarks=(*remarks, *self.remarks), report=report))
-            if not update.entries:
-                return None
-            new = {entry.name: entry_values(entry) for entry in update.entries}
-            return appended(text or HEADER, content.tree, new)
+            content = self._read(text)
+            update, seen = updated(content, drafts, folder=self.folder)
+            made.update(seen)
+            remarks = (*_outside(drafts, report, self.folder), *self.remarks)
+            updates.append(replace(update, left_out=tuple(left_out), remarks=remarks))
+            return appended(text or "", self.path, update.entries) if update.entries else None
+
+        def note(known: dict[str, Seen]) -> None:
+            for name, entry in made.items():
+                last = known.get(name, Seen()).last_run
+                known[name] = Seen(entry.role, entry.score, entry.reasons, last)
 
         if write:
             self._file.change(edit)
-            self._file.note(lambda known: _scanned(known, seen))
+            self._file.note(note)
         else:
-            with self._named_problems():
-                edit(self._file.read())
-        return made[-1]
+            edit(self._file.read())
+        return updates[-1]
 
     def add(self, entry: ExperimentEntry) -> None:
         """Put a new entry at the end of the file.
@@ -185,17 +178,17 @@ class ExperimentRegistry:
         name = validate_name(entry.name, "experiment name")
 
         def edit(text: str | None) -> str:
-            content = self._parsed(text)
+            content = self._read(text)
             if name in content.entries:
                 raise InputError(
                     f"{printable(self.path)} has an experiment {name!r} already, in line "
                     f"{content.entries[name].line}; choose another name, or edit that one"
                 )
-            return appended(text or HEADER, content.tree, {name: entry_values(entry)})
+            return appended(text or "", self.path, [replace(entry, name=name)])
 
         self._file.change(edit)
 
-    def record_run(self, name: str, *, run_id: str, status: str, ended: str | datetime | None = None) -> None:
+    def record_run(self, name: str, *, run_id: str, status: str, ended: datetime | None = None) -> None:
         """Keep an entry's last run.
 
         Args:
@@ -208,42 +201,29 @@ class ExperimentRegistry:
             NotFoundError: No such entry.
             InputError: The file is broken, or it can't be written beside it.
         """
-        last = LastRun(str(run_id), str(status), _time(ended))
-        content, own = self._read(), normal_name(name)
-        if own not in content.entries:
-            raise self._unknown(name, content)
+        entry = self._entry(self._read(self._file.read()), name)
+        ended = ended or datetime.now(UTC)
+        time = (ended if ended.tzinfo else ended.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
+        last = LastRun(run_id, status, time.replace("+00:00", "Z"))
 
-        def change(seen: dict[str, Seen]) -> None:
-            seen[own] = replace(seen.get(own, Seen()), last_run=last)
+        def note(known: dict[str, Seen]) -> None:
+            known[entry.name] = replace(known.get(entry.name, Seen()), last_run=last)
 
-        self._file.note(change)
+        self._file.note(note)
 
-    def _read(self) -> Content:
-        with self._named_problems():
-            return self._parsed(self._file.read())
-
-    def _parsed(self, text: str | None) -> Content:
-        content = read_content(text or "", self.path, known_remarks=self.remarks)
-        keys = [pair.key for pair in content.tree.pairs]
-        if keys and not {key.text for key in keys} & set(TOP_KEYS):
-            raise InputError(
-                f"{printable(self.path)}, line {keys[0].line}: `{printable(keys[0].text)}` stands there and no "
-                "`experiments:`, so this is no experiments.yaml, and nothing is added to it; name another file"
-            )
+    def _read(self, text: str | None) -> Content:
+        """What a text says, with what is known beside the file."""
+        content = read_content(text or "", self.path)
+        for remark in content.remarks:
+            if remark not in self.remarks:
+                log.warning("%s", remark)
         self.remarks = content.remarks
         seen = self._file.seen()
-        entries = {name: seen.get(name, Seen()).on(entry) for name, entry in content.entries.items()}
-        return replace(
-            content,
-            entries={name: replace(e, missing=not is_there(e, self.folder)) for name, e in entries.items()},
-        )
-
-    @contextlib.contextmanager
-    def _named_problems(self) -> Iterator[None]:
-        try:
-            yield
-        except YamlProblem as problem:
-            raise InputError(f"{printable(self.path)}: {problem}") from None
+        entries = {
+            name: replace(entry, missing=not entry.is_there(self.folder), **vars(seen.get(name, Seen())))
+            for name, entry in content.entries.items()
+        }
+        return replace(content, entries=entries)
 
     def _inside(self, entry: ExperimentEntry, path: str, key: str) -> Path:
         if Path(path).is_absolute() and "\0" not in path:
@@ -258,36 +238,35 @@ class ExperimentRegistry:
             )
         return found
 
-    def _unknown(self, name: str, content: Content) -> NotFoundError:
-        near = near_names(str(name), list(content.entries))
-        if near:
-            advice = f"there is {', '.join(near)}" + (", …" if len(content.entries) > len(near) else "")
-        else:
+    def _entry(self, content: Content, name: str) -> ExperimentEntry:
+        entry = content.entries.get(unicodedata.normalize("NFC", name))
+        if entry is not None:
+            return entry
+        near = difflib.get_close_matches(name, content.entries, n=5, cutoff=0.5) or [*content.entries][:5]
+        advice = f"there is {', '.join(near)}" + (", …" if len(content.entries) > len(near) else "")
+        if not near:
             advice = "it has none; fill it with `guardianflow scan FOLDER --write experiments.yaml`"
-        return NotFoundError(f"no experiment {printable(repr(name))} in {printable(self.path)}; {advice}")
+        raise NotFoundError(f"no experiment {printable(repr(name))} in {printable(self.path)}; {advice}")
 
 
-def _scanned(known: dict[str, Seen], now: dict[str, Seen]) -> None:
-    """Put what a scan saw to what is known; a run may have ended meanwhile."""
-    runs = {name: each.last_run for name, each in known.items()}
-    known.clear()
-    known.update({name: replace(each, last_run=runs.get(name)) for name, each in now.items()})
+_NOWHERE = 9
 
 
-def _remarks(drafts: Iterable[Draft], report: ScanReport, folder: Path) -> list[str]:
-    absolute = sum(Path(draft.path).is_absolute() for draft in drafts)
-    if not absolute:
-        return []
-    sentence = (
-        f"{absolute} of the scripts lie outside {printable(folder)}, where the file is, and have absolute paths in it: "
-        f"it is of use on this machine only. A file kept in {printable(report.root)} has paths that move with it."
-    )
-    return [sentence]
+def _rank(entry: ExperimentEntry, word: str) -> int:
+    """In which of an entry's texts a word stands: the earlier, the better it fits."""
+    name = _fold(entry.name)
+    places = (entry.name, " ".join(entry.tags), entry.script, entry.framework, " ".join(entry.reasons))
+    found = [place for place, text in enumerate(places, start=1) if word in _fold(text)]
+    return 0 if word == name else min(found, default=_NOWHERE)
 
 
-def _time(ended: str | datetime | None) -> str:
-    if isinstance(ended, str):
-        return ended
-    ended = datetime.now(UTC) if ended is None else ended
-    moment = ended.replace(tzinfo=UTC) if ended.tzinfo is None else ended.astimezone(UTC)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold().strip()
+
+
+def _outside(drafts: Iterable[Draft], report: ScanReport, folder: Path) -> Iterator[str]:
+    if absolute := sum(Path(draft.path).is_absolute() for draft in drafts):
+        yield (
+            f"{absolute} of the scripts lie outside {printable(folder)}, where the file is, and have absolute paths in "
+            f"it: it is of use on this machine only. A file in {printable(report.root)} has paths that move with it."
+        )

@@ -17,13 +17,14 @@ import yaml
 from guardianflow.exceptions import DatasetError
 from guardianflow.text.printable import printable
 
-__all__ = ["MAX_ALIASES", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_yaml_mapping", "yaml_leaves"]
+__all__ = ["MAX_ALIASES", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_yaml_mapping", "yaml_leaves", "yaml_nodes"]
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 32
 MAX_ALIASES = 8
-_MAX_ALIASES_OF_LEAVES = 1_000  # they are followed one by one, up to MAX_NODES values, and never multiplied
+_MAX_ALIASES_OF_NODES = 1_000  # they are followed one by one, up to MAX_NODES values, and never multiplied
+_MAX_NODES_UNBUILT = 200_000
 _MAX_TYPED_SCALAR = 100
 _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -87,31 +88,54 @@ def yaml_leaves(path: Path, *, what: str) -> tuple[list[tuple[str, Any]], list[s
     Raises:
         DatasetError: It is no such file, breaks a cap, or is no YAML mapping.
     """
-    loader = None
+    node = yaml_nodes(_read_text(path, what), path, what=what)
+    if not isinstance(node, yaml.MappingNode):
+        raise DatasetError(f"{what} {printable(path)} must hold `key: value` lines")
+    reading = _Leaves()
     try:
-        loader = _CappedLoader(_read_text(path, what), aliases=_MAX_ALIASES_OF_LEAVES)
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise DatasetError(f"{what} {printable(path)} must hold `key: value` lines")
-        reading = _Leaves(loader)
         found: dict[str, Any] = dict(reading.of(node, ""))
     except _CapError as error:
         raise DatasetError(f"{what} {printable(path)} {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        why = _one_line(error) if isinstance(error, yaml.YAMLError) else "it is nested too deeply"
-        raise DatasetError(f"{what} {printable(path)} is not valid YAML: {why}; correct that line") from None
+    except RecursionError:
+        raise DatasetError(f"{what} {printable(path)} holds an alias that holds itself; write it out") from None
+    return list(found.items()), [f"{what} {printable(path)}: {text}" for text in reading.remarks]
+
+
+def yaml_nodes(text: str, path: Path, *, what: str) -> yaml.Node | None:
+    """A YAML text as nodes, which know their lines; nothing is built of them, and anchors are followed.
+
+    Args:
+        text: The whole of it.
+        path: Where it stands, for messages.
+        what: What the file is called in them.
+
+    Returns:
+        The top of it; ``None`` for a text that says nothing.
+
+    Raises:
+        DatasetError: It breaks a cap, or is no YAML.
+    """
+    loader = None
+    try:
+        loader = _CappedLoader(text, aliases=_MAX_ALIASES_OF_NODES, nodes=_MAX_NODES_UNBUILT)
+        return loader.get_single_node()
+    except _CapError as error:
+        raise DatasetError(f"{what} {printable(path)} {error}") from None
+    except yaml.YAMLError as error:
+        raise DatasetError(
+            f"{what} {printable(path)} is not valid YAML: {_one_line(error)}; correct that line"
+        ) from None
     finally:
         if loader is not None:
             loader.dispose()
-    return list(found.items()), [f"{what} {printable(path)}: {text}" for text in reading.remarks]
 
 
 class _Leaves:
     """Values of nodes, one by one."""
 
-    def __init__(self, loader: _CappedLoader) -> None:
+    def __init__(self) -> None:
         self.remarks: list[str] = []
-        self._loader = loader
+        self._loader = _CappedLoader("")
         self._left = MAX_NODES
 
     def of(self, node: yaml.MappingNode, prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -201,9 +225,10 @@ class _CapError(Exception):
 class _CappedLoader(yaml.SafeLoader):
     """PyYAML's safe, pure-Python loader with caps, unique keys and no merge keys."""
 
-    def __init__(self, stream: str, *, aliases: int = MAX_ALIASES) -> None:
+    def __init__(self, stream: str, *, aliases: int = MAX_ALIASES, nodes: int = MAX_NODES) -> None:
         super().__init__(stream)
         self._most_aliases = aliases
+        self._most_nodes = nodes
         self._depth = 0
         self._nodes = 0
         self._aliases = 0
@@ -211,8 +236,8 @@ class _CappedLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """One node of the tree; the only place that recurses, so the place that counts."""
         self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise _CapError(f"has more than {MAX_NODES} values")
+        if self._nodes > self._most_nodes:
+            raise _CapError(f"has more than {self._most_nodes} values")
         if self.check_event(yaml.AliasEvent):
             self._aliases += 1
             if self._aliases > self._most_aliases:

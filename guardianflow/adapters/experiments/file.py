@@ -1,27 +1,46 @@
-"""The file experiments.yaml: read under caps, changed under a lock, written whole or not at all."""
+"""The file experiments.yaml: read under caps, changed under a lock, written whole or not at all.
+
+What a scan saw of the entries, and their last runs, is no person's to write: it lies in a JSON file beside it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import stat
-import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from guardianflow.adapters.experiments.seen import Seen, read_seen, write_seen
-from guardianflow.adapters.experiments.yaml_text import YamlProblem
+from pydantic import TypeAdapter
+
+from guardianflow.adapters.experiments.entries import LastRun
 from guardianflow.exceptions import ConflictError, InputError
 from guardianflow.files.process_lock import process_lock
+from guardianflow.files.run_folder import write_json
 from guardianflow.text.printable import printable
 
-__all__ = ["MAX_BYTES", "ExperimentFile"]
+__all__ = ["MAX_BYTES", "ExperimentFile", "Seen"]
 
 MAX_BYTES = 5_000_000
 _ATTEMPTS = 5
 _LOCK_TIMEOUT_S = 30
-_BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the last scan saw of an entry's script, and its last run.
+
+    See :class:`~guardianflow.adapters.experiments.entries.ExperimentEntry`, which has the same fields.
+    """
+
+    role: str = ""
+    score: float | None = None
+    reasons: tuple[str, ...] = ()
+    last_run: LastRun | None = None
+
+
+_SEEN = TypeAdapter(dict[str, Seen])
 
 
 class ExperimentFile:
@@ -36,15 +55,59 @@ class ExperimentFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @property
-    def lock_path(self) -> Path:
-        """The lock, beside the file; it stays, so that all lock the same one."""
-        target = self._target()
-        return target.with_name(f".{target.name}.lock")
+    def read(self) -> str | None:
+        """The text, with its byte-order mark if it has one; None where there is no file.
+
+        Raises:
+            InputError: A folder, a pipe, too large, not UTF-8, or not readable.
+        """
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device never ends
+                raise OSError("it is no file")
+            with self.path.open("rb") as stream:
+                raw = stream.read(MAX_BYTES + 1)
+            if len(raw) > MAX_BYTES:
+                raise InputError(
+                    f"{printable(self.path)} is larger than {MAX_BYTES:,} bytes; keep experiments in several files"
+                )
+            return raw.decode("utf-8")
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{printable(self.path)}: byte {error.start} is not UTF-8; save the file as UTF-8"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"{printable(self.path)} can't be read ({error.strerror or error}); name the experiments.yaml itself, "
+                "and check its rights"
+            ) from error
+
+    def change(self, edit: Callable[[str | None], str | None]) -> None:
+        """Read, change and replace the file while no other process does.
+
+        Args:
+            edit: Gets the text (None where there is no file) and returns the new one; None for no change.
+
+        Raises:
+            InputError: The file can't be read or written. It is as it was.
+            ConflictError: Another process holds the lock, or somebody saves the file again and again.
+        """
+        with self._locked():
+            for _ in range(_ATTEMPTS):
+                old = self.read()
+                new = edit(old)
+                # An editor takes no lock: what it saved meanwhile is read again, not overwritten.
+                if new is None or self._replace(new.encode(), expected=old):
+                    return
+        raise ConflictError(f"{printable(self.path)} is being changed by another program all the time; try again")
 
     def seen(self) -> dict[str, Seen]:
-        """What is known of the entries, by name."""
-        return read_seen(self._seen_path())
+        """What is known of the entries, by name; nothing where it is gone or damaged: the next scan makes it anew."""
+        try:
+            return _SEEN.validate_json(self._beside(".seen.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
 
     def note(self, change: Callable[[dict[str, Seen]], None]) -> None:
         """Change what is known of the entries while no other process does.
@@ -53,175 +116,57 @@ class ExperimentFile:
             InputError: It can't be written.
             ConflictError: Another process holds the lock.
         """
-        with self._locked(self._target()):
-            before = self.seen()
-            after = dict(before)
+        with self._locked():
+            before, after = self.seen(), self.seen()
             change(after)
-            try:
-                if after != before:
-                    write_seen(self._seen_path(), after)
-            except OSError as error:
-                raise InputError(
-                    f"{printable(self._seen_path())} can't be written ({error.strerror or error}); "
-                    "check its folder's rights and the free space"
-                ) from error
+            if after != before:
+                write_json(self._beside(".seen.json"), {name: asdict(each) for name, each in after.items()})
 
-    def _seen_path(self) -> Path:
-        target = self._target()
-        return target.with_name(f".{target.name}.seen.json")
-
-    def read(self) -> str | None:
-        """The text without its byte-order mark; None where there is no file.
-
-        Raises:
-            InputError: A folder, a pipe, too large, not UTF-8, or not readable.
-        """
-        raw = self._read_bytes()
-        return None if raw is None else self._decoded(raw).removeprefix(_BOM)
-
-    def change(self, edit: Callable[[str | None], str | None]) -> bool:
-        """Read, change and replace the file while no other process does.
-
-        Args:
-            edit: Gets the text (None where there is no file) and returns the new one; None for no change.
-
-        Returns:
-            Whether the file changed.
-
-        Raises:
-            InputError: The file can't be read or written, or the change can't be put into it. It is as it was.
-            ConflictError: Another process holds the lock, or somebody saves the file again and again.
-        """
-        target = self._target()
-        with self._locked(target):
-            for _ in range(_ATTEMPTS):
-                raw = self._read_bytes()
-                old = None if raw is None else self._decoded(raw)
-                try:
-                    new = edit(None if old is None else old.removeprefix(_BOM))
-                except YamlProblem as problem:
-                    raise InputError(f"{printable(self.path)}: {problem}; the file is as it was") from None
-                if new is None or (old is not None and new == old.removeprefix(_BOM)):
-                    return False
-                mark = _BOM if old is not None and old.startswith(_BOM) else ""
-                # An editor takes no lock: what it saved meanwhile is read again, not overwritten.
-                if self._replace(target, (mark + new).encode(), expected=raw):
-                    return True
-        raise ConflictError(f"{printable(self.path)} is being changed by another program all the time; try again")
-
-    def _target(self) -> Path:
-        return Path(os.path.realpath(self.path))
+    def _beside(self, end: str) -> Path:
+        target = Path(os.path.realpath(self.path))
+        return target.with_name(f".{target.name}{end}") if end else target
 
     @contextlib.contextmanager
-    def _locked(self, target: Path) -> Iterator[None]:
-        if not target.parent.is_dir():
+    def _locked(self) -> Iterator[None]:
+        lock = self._beside(".lock")
+        if not lock.parent.is_dir():
             raise InputError(
-                f"{printable(self.path)} can't be made, for there is no folder {printable(target.parent)}; "
-                f"make it first"
+                f"{printable(self.path)} can't be made, for there is no folder {printable(lock.parent)}; make it first"
             )
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(process_lock(self.lock_path, timeout_s=_LOCK_TIMEOUT_S, what=target.name))
-            except OSError as error:
-                raise InputError(
-                    f"{printable(self.path)} can't be changed ({error.strerror or error} at its lock "
-                    f"{printable(self.lock_path)}); check the rights of its folder"
-                ) from error
-            # Whoever was killed while writing left a draft; with the lock in hand nobody is writing one.
-            for draft in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}.part"):
-                with contextlib.suppress(OSError):
-                    draft.unlink()
-            yield
-
-    def _read_bytes(self) -> bytes | None:
         try:
-            mode = self.path.stat().st_mode
-            if stat.S_ISDIR(mode):
-                raise InputError(
-                    f"{printable(self.path)} is a folder; name the file, for example "
-                    f"{printable(self.path / 'experiments.yaml')}"
-                )
-            if not stat.S_ISREG(mode):  # a pipe would block, a device never ends
-                raise InputError(f"{printable(self.path)} is no regular file; name the experiments.yaml itself")
-            with self.path.open("rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            return None
+            with process_lock(lock, timeout_s=_LOCK_TIMEOUT_S, what=self.path.name):
+                yield
         except OSError as error:
             raise InputError(
-                f"{printable(self.path)} can't be read ({error.strerror or error}); check the path and its rights"
+                f"{printable(self.path)} can't be written ({error.strerror or error} at {printable(error.filename)}) "
+                "and is as it was; check its folder's rights and the free space"
             ) from error
-        if len(raw) > MAX_BYTES:
-            raise InputError(
-                f"{printable(self.path)} is larger than {MAX_BYTES:,} bytes; keep experiments in several files"
-            )
-        return raw
 
-    def _decoded(self, raw: bytes) -> str:
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            raise InputError(
-                f"{printable(self.path)}, line {line}: byte {error.start} is not UTF-8; save the file as UTF-8"
-            ) from None
-
-    def _replace(self, target: Path, content: bytes, *, expected: bytes | None) -> bool:
+    def _replace(self, content: bytes, *, expected: str | None) -> bool:
+        """Whether the file still was what was expected, and is the new one now."""
         if len(content) > MAX_BYTES:
             raise InputError(
                 f"{printable(self.path)} would grow beyond {MAX_BYTES:,} bytes and is as it was; "
                 f"list what shall stay out under `ignore:`, or keep experiments in several files"
             )
-        if expected is not None and not _is_writable(target):
+        target, draft = self._beside(""), self._beside(".part")
+        old = target.stat() if target.exists() else None
+        # Replacing a file would ask nobody, and root may always.
+        if old is not None and not (os.access(target, os.W_OK) and old.st_mode & 0o222):
             raise InputError(f"{printable(self.path)} is write-protected; allow writing (chmod u+w), or name another")
-        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+        draft.unlink(missing_ok=True)  # of one who was killed while writing: the lock is ours
         try:
-            _write_draft(draft, content, like=target)
-            if self._read_bytes() != expected:
+            with draft.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if old is not None:
+                with contextlib.suppress(PermissionError, AttributeError):  # only root may give a file away
+                    os.chown(draft, old.st_uid, old.st_gid)
+                draft.chmod(stat.S_IMODE(old.st_mode))
+            if self.read() != expected:
                 return False
             draft.replace(target)
-            _sync_folder(target.parent)
-        except OSError as error:
-            raise InputError(
-                f"{printable(self.path)} can't be written ({error.strerror or error}) and is as it was; "
-                f"check its folder's rights and the free space"
-            ) from error
+            return True
         finally:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-        return True
-
-
-def _is_writable(target: Path) -> bool:
-    """Whether a person lets the file be changed; replacing it would ask nobody, and root may always."""
-    return os.access(target, os.W_OK) and bool(target.stat().st_mode & 0o222)
-
-
-def _write_draft(draft: Path, content: bytes, *, like: Path) -> None:
-    with draft.open("xb") as stream:
-        with contextlib.suppress(FileNotFoundError):
-            old = like.stat()
-            _keep_rights(stream.fileno(), old)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _keep_rights(descriptor: int, old: os.stat_result) -> None:
-    if hasattr(os, "fchown"):
-        with contextlib.suppress(PermissionError):  # only root may give a file away
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-    if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name, too, is on the disk before anybody is told so."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems can't
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            draft.unlink(missing_ok=True)

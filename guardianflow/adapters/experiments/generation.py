@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry, fits
+from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry
 from guardianflow.adapters.scan.findings import FoundScript, ScanReport
 from guardianflow.core.config import mask_secrets
 from guardianflow.exceptions import InputError
-from guardianflow.files.content import hash_file
 from guardianflow.text.names import validate_name
-from guardianflow.text.printable import has_unprintable, printable
+from guardianflow.text.printable import has_unprintable, plain_values, printable
 from guardianflow.text.redaction import redact
 
-__all__ = ["Draft", "draft_entries", "named", "script_files"]
+__all__ = ["Draft", "draft_entries", "named"]
 
 _MAX_ARGUMENTS = 200
 _MAX_REASONS = 5
@@ -57,28 +58,25 @@ def draft_entries(report: ScanReport, folder: Path) -> tuple[list[Draft], list[t
         if has_unprintable(path):
             left_out.append((printable(path), "a name with invisible or undecodable characters"))
         else:
-            drafts.append(_draft(script, path, folder, "." if inside else root.as_posix()))
+            drafts.append(Draft(_entry(script, path, folder, "." if inside else root.as_posix()), path))
     return drafts, left_out
 
 
-def _draft(script: FoundScript, path: str, folder: Path, base: str) -> Draft:
+def _entry(script: FoundScript, path: str, folder: Path, base: str) -> ExperimentEntry:
     module = script.module_of
-    working_dir = _module_root(path, module, base) if module else _working_dir(script, path, folder, base)
-    entry = ExperimentEntry(
+    return ExperimentEntry(
         name="",
-        script=script.module_of or path,
-        working_dir=working_dir,
+        script=module or path,
+        working_dir=_module_root(path, module, base) if module else _working_dir(script, path, folder, base),
         framework=script.framework,
-        module=bool(script.module_of),
+        module=bool(module),
         arguments=_arguments(script),
         data=_texts(script.data),
         tags=(script.role,),
         role=script.role,
         score=round(float(script.score), 2),
-        reasons=_texts(str(reason) for reason in script.reasons[:_MAX_REASONS]),
-        content=_digest(folder / path),
+        reasons=_texts(map(str, script.reasons[:_MAX_REASONS])),
     )
-    return Draft(entry, path)
 
 
 def _texts(texts: Iterable[str]) -> tuple[str, ...]:
@@ -88,9 +86,9 @@ def _texts(texts: Iterable[str]) -> tuple[str, ...]:
 def _module_root(path: str, module: str, base: str) -> str:
     """The folder from which ``-m`` finds the module: as many levels above the file as the name has dots."""
     parts = PurePosixPath(path).with_suffix("").parts
-    names = module.split(".")
-    for tail in (names, [*names, "__main__"], [*names, "__init__"]):
-        if list(parts[-len(tail) :]) == tail:
+    names = tuple(module.split("."))
+    for tail in (names, (*names, "__main__"), (*names, "__init__")):
+        if parts[-len(tail) :] == tail:
             return PurePosixPath(*parts[: -len(tail)]).as_posix()
     return base
 
@@ -99,57 +97,33 @@ def _working_dir(script: FoundScript, path: str, folder: Path, base: str) -> str
     """The script's own folder where its data files are found from there only; else the one that paths start from."""
     home = PurePosixPath(path).parent.as_posix()
     names = [name for name in script.data if name and not Path(name).is_absolute()]
-    here = any(_exists(folder / base / name) for name in names)
-    there = any(_exists(folder / home / name) for name in names)
+    here, there = (
+        any(os.path.exists(folder / place / name) for name in names)  # noqa: PTH110 - takes any name
+        for place in (base, home)
+    )
     return home if there and not here else base
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 def _arguments(script: FoundScript) -> dict[str, ArgumentSpec]:
-    if script.declared is None:
-        return {}
-    arguments = {}
-    for parameter in script.declared.parameters[:_MAX_ARGUMENTS]:
-        if not parameter.name or has_unprintable(parameter.name):
-            continue
-        default = _default(parameter.name, parameter.default, parameter.type) if parameter.has_default else None
-        arguments[parameter.name] = ArgumentSpec(
+    declared = script.declared.parameters[:_MAX_ARGUMENTS] if script.declared is not None else ()
+    return {
+        parameter.name: ArgumentSpec(
             parameter.type or "str",
-            default,
+            _default(parameter.name, parameter.default),
             required=parameter.required,
             help=printable(mask_secrets(" ".join(parameter.help.split())), longest=_MAX_TEXT),
         )
-    return arguments
+        for parameter in declared
+        if parameter.name and not has_unprintable(parameter.name)
+    }
 
 
-def _default(name: str, value: Any, kind: str) -> Any:
-    """The default as the file can hold it; None where it is a secret, or not of its own type."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [_default(name, item, kind) for item in (sorted(value, key=repr) if isinstance(value, set) else value)]
-        return None if None in items or len(items) > 20 else items
-    if value is None or redact({name: value}).get(name) != _json(value) or not fits(kind, value):
-        return None
-    if isinstance(value, (bool, int, float)):
-        return value
-    text = str(value)
-    return text if len(text) <= _MAX_TEXT and not has_unprintable(text) else None
-
-
-def _json(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float)) else str(value)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hash_file(path)
-    except OSError:
-        return ""
+def _default(name: str, value: Any) -> Any:
+    """The default as the file can hold it; None where it is a secret, or long."""
+    plain = plain_values(value)
+    is_short = len(plain) <= 20 if isinstance(plain, list) else len(str(plain)) <= _MAX_TEXT
+    is_plain = not isinstance(plain, dict) and not has_unprintable(str(plain))
+    return plain if is_short and is_plain and redact({name: plain}) == {name: plain} else None
 
 
 def named(drafts: Iterable[Draft], taken: Iterable[str]) -> list[ExperimentEntry]:
@@ -160,53 +134,29 @@ def named(drafts: Iterable[Draft], taken: Iterable[str]) -> list[ExperimentEntry
         taken: Names that are in use.
     """
     waiting = list(drafts)
-    used = {name.casefold() for name in taken}
-    wanted: dict[str, int] = {}
-    for draft in waiting:
-        first = _name(draft.path, 1).casefold()
-        wanted[first] = wanted.get(first, 0) + 1
+    wanted = Counter(_name(draft.path, 1).casefold() for draft in waiting)
+    used = {*(name.casefold() for name in taken), *(name for name, times in wanted.items() if times > 1)}
     entries = []
     for draft in waiting:
-        name = _free_name(draft, lambda name: name.casefold() in used or wanted.get(name.casefold(), 0) > 1)
+        name = next(name for name in _names(draft) if name.casefold() not in used)
         used.add(name.casefold())
         entries.append(replace(draft.entry, name=name))
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name))
 
 
-def _free_name(draft: Draft, is_taken: Callable[[str], bool]) -> str:
-    depth = len(PurePosixPath(draft.path).parts)
-    names = [_name(draft.path, parts) for parts in range(1, depth + 1)]
-    longest = names[-1]
-    kind = "notebook" if draft.path.endswith(".ipynb") else draft.entry.role or "script"
-    candidates = [*names, f"{longest}-{kind}", f"{longest}-{kind}-{draft.entry.role or kind}"]
-    name = next((name for name in candidates if not is_taken(name)), None)
-    number = 2
-    while name is None:
-        name = None if is_taken(f"{longest}-{number}") else f"{longest}-{number}"
-        number += 1
-    return name
+def _names(draft: Draft) -> Iterator[str]:
+    """Names for a draft, the best first."""
+    names = [_name(draft.path, parts) for parts in range(1, len(PurePosixPath(draft.path).parts) + 1)]
+    yield from names
+    yield f"{names[-1]}-{'notebook' if draft.path.endswith('.ipynb') else draft.entry.role or 'script'}"
+    yield from (f"{names[-1]}-{number}" for number in count(2))
 
 
 def _name(path: str, parts: int) -> str:
     """The last parts of a path as a name that the rule for names allows."""
     words = PurePosixPath(path).with_suffix("").parts[-parts:]
     text = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", "-".join(words))).strip("-. ")
-    text = text[-_MAX_NAME:].strip("-. ")
     try:
-        return validate_name(text)
+        return validate_name(text[-_MAX_NAME:].strip("-. "))
     except InputError:
         return "script"
-
-
-def script_files(entry: ExperimentEntry) -> tuple[str, ...]:
-    """The files that an entry's script may be, from the folder of the experiments.yaml, with ``/``.
-
-    Empty for a bare word, which is a command on PATH.
-    """
-    script = unicodedata.normalize("NFC", entry.script.replace("\\", "/") if os.name == "nt" else entry.script)
-    if entry.module:
-        base = os.path.normpath(f"{entry.working_dir}/{script.replace('.', '/')}").replace(os.sep, "/")
-        return (f"{base}.py", f"{base}/__main__.py", f"{base}/__init__.py")
-    if "/" not in script and "." not in script:
-        return ()
-    return (os.path.normpath(script).replace(os.sep, "/"),)
