@@ -217,8 +217,8 @@ def test_a_notebook_declares_its_tagged_cell(tmp_path: Path) -> None:
         ("lr", "float", 0.1), ("name", "str", "a"), ("steps", "int", 10), ("fast", "bool", False),
         ("sizes", "list", [1]), ("both", "str", None),
     ]  # fmt: skip
-    with_constants = read_declared(path, constants=True)
-    assert [one.name for one in with_constants.parameters if one.source == "constant"] == ["K"]
+    read = resolve_parameters(read_command(str(path), working_dir=tmp_path), working_dir=tmp_path, constants=True)
+    assert (read.values["K"], read.origins["K"], read.origins["lr"]) == (3, "constant", "default")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": 3}', '{"cells": [1, {"metadata": 2}]}'])

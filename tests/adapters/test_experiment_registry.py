@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from guardianflow.adapters.experiment_registry import ExperimentRegistry
 from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEntry, LastRun
 from guardianflow.adapters.scan.findings import FoundScript, Reason, ScanReport
-from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
+from guardianflow.adapters.wrap.parameters.script_options import Declared, DeclaredParameter
 from guardianflow.exceptions import InputError, NotFoundError
 
 SCRIPT = "print('epoch')\n"

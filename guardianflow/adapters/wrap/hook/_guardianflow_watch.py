@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from _guardianflow_notes import attempt
+from _guardianflow_taps import TAPS, attempt
 
 TYPE_CHECKING = False  # typing isn't imported: it costs a script 5 ms
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ _state = {"here": "", "left": None}  # type: dict[str, Any]
 def hide(here: str) -> None:
     """Take our folder out of the PYTHONPATH that the script reads; the process's own keeps it for its children."""
     _state["here"] = here
-    if os.name != "posix":
-        return
     mine = os.environ.get(_PATH, "").split(os.pathsep)
     if here not in mine:
         return
@@ -38,8 +36,6 @@ def hide(here: str) -> None:
 
 def _tap_subprocess(module: Any) -> None:
     """Children that get an environment of their own, made of this one, get what was hidden from it."""
-    if os.name != "posix":
-        return
     module._USE_POSIX_SPAWN = False  # as documented; it reads os.environ, where our folder is hidden
     owner, name = (module, "_fork_exec") if hasattr(module, "_fork_exec") else (module._posixsubprocess, "fork_exec")
     fork_exec = getattr(owner, name)
@@ -71,11 +67,11 @@ def _handed_on(environment: Any) -> Any:
     return [*rest, head + b":".join([ours, *[path for path in paths if path]])]
 
 
-def install(taps: dict[str, Callable[[Any], None]]) -> None:
+def install() -> None:
     """Tap each parser when it is imported, or now where it has been."""
     if not os.environ.get(_FOLDER):
         return
-    taps = dict(taps, subprocess=_tap_subprocess)
+    taps = dict(TAPS, subprocess=_tap_subprocess)
     finder: Any = next((one for one in sys.meta_path if getattr(one, "__name__", "") == "PathFinder"), None)
     if finder is None:
         return

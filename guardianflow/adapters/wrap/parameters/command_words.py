@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
+from guardianflow.adapters.wrap.parameters.script_options import Declared, DeclaredParameter
 
 __all__ = ["ParsedLine", "parse_words", "typed", "word_arguments"]
 
@@ -25,14 +25,7 @@ _LONGEST_LIST = 10_000
 
 @dataclass(frozen=True)
 class ParsedLine:
-    """A command line, read.
-
-    Attributes:
-        values: Name → value, defaults included.
-        given: Names that the command line gave.
-        rest: Words that nothing declares.
-        remarks: What didn't fit.
-    """
+    """A command line, read: values with the defaults, names that were given, words that nothing declares, remarks."""
 
     values: dict[str, Any] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
@@ -91,21 +84,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_words(declared: Declared, words: Sequence[str]) -> ParsedLine:
-    """The values that a script will work with, as far as its text tells; argparse itself reads the words.
-
-    Args:
-        declared: What it declares.
-        words: Its command line.
-    """
+    """The values that a script will work with, as far as its text tells; argparse itself reads the words."""
     command = next((word for word in words if word in declared.commands), "")
     others = tuple(f"{one}." for one in declared.commands if one != command)
     active = [replace(one, name=one.name.removeprefix(f"{command}.")) for one in declared.parameters
               if not one.name.startswith(others)]  # fmt: skip
-    mode = next((one for one in active if one.choices and {*one.choices} == {*declared.commands}), None)
-    active = [one for one in active if one is not mode]
     values: dict[str, Any] = {}
     if command:
-        values[mode.name if mode else "command"] = command
+        values["command"] = command
         words = [*words[: words.index(command)], *words[words.index(command) + 1 :]]
     try:
         parsed, rest = _parser(active, declared.style, defaults=True).parse_known_args(words)

@@ -28,13 +28,7 @@ _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d{1,3}")  # PyYAML reads 1e-3
 
 @dataclass
 class ConfigValues:
-    """The leaves of the config files of one command line.
-
-    Attributes:
-        values: ``config.<stem>.<dotted.key>`` → value; lists as JSON.
-        origins: The same names → ``config FILE``.
-        remarks: What was left out, and why.
-    """
+    """The leaves of config files: ``config.<stem>.<dotted.key>`` → value (lists as JSON); → file; what was left out."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
@@ -77,11 +71,7 @@ def read_config_files(paths: Iterable[Path]) -> ConfigValues:
 
 
 def _read(path: Path) -> tuple[list[tuple[str, Any]], list[str]]:
-    """The leaves of a config file, and what of it was left out.
-
-    Raises:
-        InputError: It is broken, too large, or in an encoding other than UTF-8.
-    """
+    """The leaves of a config file, and what of it was left out."""
     suffix = path.suffix.lower()
     if suffix in {".yaml", ".yml"}:
         return yaml_leaves(path, what="the config file")

@@ -14,14 +14,8 @@ from typing import Any
 __all__ = ["UNKNOWN", "assignments", "constant_values", "dotted", "known", "shown"]
 
 
-class Unknown:
-    """Stands for a value that only running the script would tell."""
-
-    def __repr__(self) -> str:
-        return "UNKNOWN"
-
-
-UNKNOWN = Unknown()
+UNKNOWN = object()
+"""Stands for a value that only running the script would tell."""
 
 _LONGEST = 100_000  # characters or items of one value; a list of lists of lists is small in memory and huge written out
 _LARGEST = 10**18
@@ -35,16 +29,10 @@ _CALLED: dict[str, Any] = {
     "Path": lambda *parts: str(PurePosixPath(*parts)), "pathlib.Path": lambda *parts: str(PurePosixPath(*parts)),
 }  # fmt: skip
 _CHANGES = {"append", "extend", "update", "insert", "remove", "pop", "add", "setdefault", "clear", "sort", "reverse"}
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def known(node: ast.expr | None, names: Mapping[str, Any]) -> Any:
-    """The value that an expression will have, or :data:`UNKNOWN`; ``None`` where there is no expression.
-
-    Args:
-        node: The expression.
-        names: Values of names (dotted ones, too) that are known where it stands.
-    """
+    """The value of an expression where these names are known, or :data:`UNKNOWN`; ``None`` where there is none."""
     try:
         value = None if node is None else _value(node, names)
         _weigh(value, _LONGEST)
@@ -96,27 +84,18 @@ def constant_values(tree: ast.Module) -> dict[str, Any]:
     counts = Counter(_changed(tree))
     for node in tree.body:
         for name, value in assignments(node):
-            own = 0 if "." in name else 1  # what a class's body sets isn't counted
+            own = 0 if "." in name else 1  # what a class's body sets is counted without the class
             values[name] = known(value, values) if counts[name] <= own else UNKNOWN
     return values
 
 
 def _changed(tree: ast.Module) -> Iterator[str]:
-    """The names that get a value, or are changed in place, where it reaches the module's names."""
-    stack: list[tuple[ast.AST, bool]] = [(tree, True)]
-    while stack:
-        node, outer = stack.pop()
-        if isinstance(node, ast.Global):
-            yield from node.names * 2
-        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
-            if outer or isinstance(node, ast.Attribute):
-                yield dotted(node)
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-            yield from [dotted(node.value)] * 2
+    """The names that are given a value, each time that the text does so; twice where one is changed in place."""
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "ctx", None), ast.Store):
+            yield from [dotted(node.value)] * 2 if isinstance(node, ast.Subscript) else [dotted(node)]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
             yield from [dotted(node.func.value)] * 2
-        outer = outer and not isinstance(node, _SCOPES)  # names assigned in there are its own
-        stack += [(child, outer) for child in ast.iter_child_nodes(node)]
 
 
 def _weigh(value: Any, budget: int) -> int:

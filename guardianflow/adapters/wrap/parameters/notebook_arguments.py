@@ -1,22 +1,19 @@
 """A notebook's parameters: what its tagged cell declares, a command line as papermill takes it, what cells make of it.
 
-papermill puts values in below the first cell tagged ``parameters``, in place of a cell tagged ``injected-parameters``,
-or at the top where neither is there. From there on, lines are read for what comes first of a name: a use, a new value.
+papermill puts values in below the first cell tagged ``parameters``, in place of a cell tagged ``injected-parameters``.
 """
 
 from __future__ import annotations
 
 import ast
 import keyword
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from guardianflow.adapters.wrap.parameters.command_words import ParsedLine, typed
-from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
 from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, assignments, dotted, known, shown
+from guardianflow.adapters.wrap.parameters.script_options import Declared, DeclaredParameter
 from guardianflow.adapters.wrap.parameters.script_text import CodeCell, parse_script, read_notebook
 from guardianflow.exceptions import InputError
 from guardianflow.text.nearest_names import nearest
@@ -26,7 +23,6 @@ __all__ = ["notebook_line", "notebook_parameters", "notebook_source", "notebook_
 
 _TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
-_DEFINITION = re.compile(r"(?:async\s+)?(?:def|class)\s+(\w+)")
 
 
 def notebook_parameters(path: Path) -> Declared:
@@ -47,9 +43,7 @@ def notebook_parameters(path: Path) -> Declared:
             if not there:
                 remarks.append(f"line {node.lineno} of the parameters cell: {name} is computed: {shown(value)}")
             kind = kind or (type(default).__name__ if there and default is not None else "str")
-            parameters[name] = DeclaredParameter(
-                name, kind, default if there else None, there, flags=(f"--{name}",), source="notebook"
-            )
+            parameters[name] = DeclaredParameter(name, kind, default if there else None, there, flags=(f"--{name}",))
     return Declared(tuple(parameters.values()), "notebook", tuple(remarks))
 
 
@@ -90,37 +84,20 @@ def notebook_words(path: Path, words: Sequence[str], *, target: Path, folder: Pa
 
 
 def notebook_line(path: Path, declared: Declared, words: Sequence[str]) -> ParsedLine:
-    """A notebook's command line, with the values that nobody gives as the cells work with them.
-
-    Args:
-        path: The notebook.
-        declared: What its parameters cell declares.
-        words: Its command line.
-    """
+    """A notebook's command line, with the values that nobody gives as the cells work with them."""
     given = _given(declared, words)
-    values = {one.name: one.default for one in declared.parameters if one.source == "notebook" and one.has_default}
-    values |= given
-    try:
-        cells = read_notebook(path).cells
-    except InputError:
-        return ParsedLine(values, frozenset(given))
+    values = {one.name: one.default for one in declared.parameters if one.has_default}
+    cells = read_notebook(path).cells if values else []
     remarks = []
-    for event in _first_events(cells, [*values], put_in=bool(given)):
-        if event.kind == "perhaps":
-            remarks.append(f"{event.name} may get another value than it says here: {event.where}")
-        elif event.kind == "set":
-            values[event.name] = event.value
-            said = "is not known" if event.value is UNKNOWN else f"is {event.value!r}"
-            remarks.append(f"{event.name} {said}: {event.where} sets it anew")
-    return ParsedLine({name: one for name, one in values.items() if one is not UNKNOWN}, frozenset(given), (), remarks)
+    for name, value, where in _set_anew(cells, values.keys() - given.keys(), put_in=bool(given)):
+        values[name] = value
+        remarks.append(f"{name} is {'not known' if value is UNKNOWN else repr(value)}: {where} sets it anew")
+    values = {name: value for name, value in {**values, **given}.items() if value is not UNKNOWN}
+    return ParsedLine(values, frozenset(given), (), remarks)
 
 
 def _given(declared: Declared, words: Sequence[str]) -> dict[str, Any]:
-    """The parameters in a notebook's command line, of the types that its cells will see.
-
-    Raises:
-        InputError: A word is no ``key=value``, or a name is none that code can have.
-    """
+    """The parameters in a notebook's command line, of the types that its cells will see."""
     texts = {one.name for one in declared.parameters if one.type in {"str", "Path"} and one.default is not None}
     values: dict[str, Any] = {}
     rest = list(words)
@@ -145,85 +122,43 @@ def _given(declared: Declared, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _require_used(path: Path, cells: Sequence[CodeCell], given: Mapping[str, Any], declared: Sequence[str]) -> None:
-    """Refuse values that the notebook's cells would not work with.
-
-    Raises:
-        InputError: A cell sets the name anew before anything uses it, or none uses it.
-    """
-    events = {event.name: event for event in _first_events(cells, [*given], put_in=True)}
+    """Refuse a value that no cell would work with: none is tagged, or has the name, or a later one sets it anew."""
+    tagged = any(_TAG in tags for _, tags in cells)
+    anew = {name: where for name, _, where in _set_anew(cells, given, put_in=True)}
     for name, value in given.items():
-        asked = f"{printable(path)}: {printable(f'{name}={value}', longest=80)}"
-        if name not in events:
-            near = nearest(name, declared) if declared else "it declares none"
-            raise InputError(f"{asked} would do nothing: no cell uses {name}; {near}")
-        if events[name].kind == "set":
-            place, todo = f"below the cell tagged `{_TAG}`", "take that line out, or leave the parameter out"
-            if not any(tags & {_TAG, _INJECTED_TAG} for _, tags in cells):
-                place = f"at the top, for no cell is tagged `{_TAG}`"
-                todo = f"give that cell the tag `{_TAG}` in Jupyter (property inspector, Cell Tags)"
-            raise InputError(
-                f"{asked} would not be used: it is put in {place}, and {events[name].where} sets {name} anew; {todo}"
+        why = ""
+        if not tagged:
+            where = f"{anew[name]} sets {name} anew" if name in anew else f"nothing says that it takes {name}"
+            why = (
+                f"no cell is tagged `{_TAG}`, so it would be put in at the top, and {where}; give the cell that sets "
+                f"{name} that tag in Jupyter (property inspector, Cell Tags)"
             )
+        elif declared and name not in declared:
+            why = f"the cell tagged `{_TAG}` has no {name}; {nearest(name, declared)}"
+        elif name in anew:
+            why = f"{anew[name]} sets {name} anew; take that line out, or leave the parameter out"
+        if why:
+            raise InputError(f"{printable(path)}: {printable(f'{name}={value}', longest=80)} would not be used: {why}")
 
 
-@dataclass(frozen=True)
-class _Event:
-    """What comes first of a name: ``"used"``, ``"set"`` (a new value) or ``"perhaps"`` (one under a condition)."""
+def _set_anew(cells: Sequence[CodeCell], names: Iterable[str], *, put_in: bool) -> Iterator[tuple[str, Any, str]]:
+    """Name, value and place of each name that a later cell gives another value before anything uses it.
 
-    name: str
-    kind: str
-    where: str
-    value: Any = UNKNOWN
-
-
-class _Line(NamedTuple):
-    where: str
-    text: str
-    counts: bool
-
-
-def _first_events(cells: Sequence[CodeCell], names: Sequence[str], *, put_in: bool) -> Iterator[_Event]:
-    """What comes first of each name below the place where values are put in; names that never come are left out."""
-    tagged = [place for place, (_, tags) in enumerate(cells) if _TAG in tags]
-    injected = [place for place, (_, tags) in enumerate(cells) if _INJECTED_TAG in tags] if put_in else []
-    start = injected[0] + 1 if injected else tagged[0] + 1 if tagged else 0
-    lines = [
-        _Line(f"code cell {place + 1}, line {number} (`{printable(line.strip(), longest=80)}`)", line, place >= start)
-        for place, (text, _) in enumerate(cells)
-        for number, line in enumerate(text.splitlines(), 1)
-    ]
-    for name in names:
-        event = _first_event(name, lines)
-        if event is not None:
-            yield event
-
-
-def _first_event(name: str, lines: Sequence[_Line]) -> _Event | None:
-    sets = re.compile(
-        rf"(?P<indent>\s*)(?:(?:[\w ]+,)*\s*{name}\s*(?:,[\w ,]+)?(?::[^=]+)?(?:=(?!=)|<-)(?P<value>.*)"
-        rf"|from\s.*\simport\s.*\b{name}\b|for\s[^:]*\b{name}\b[^:]*\sin\s)"
-    )
-    readers, defined, late = name, "", None
-    for where, line, counts in lines:
-        if line[:1].strip():
-            definition = _DEFINITION.match(line)
-            defined = definition[1] if definition else ""
-        code = line.partition("#")[0]
-        if not re.search(rf"\b(?:{readers})\b", code):
+    Where values are put in, a cell that an earlier run put in is replaced.
+    """
+    left = set(names)
+    start = next((place for place, (_, tags) in enumerate(cells, 1) if _TAG in tags), 0)
+    for place, (text, tags) in enumerate(cells[start:], start + 1):
+        if put_in and _INJECTED_TAG in tags:
             continue
-        found = sets.match(code)
-        if defined:  # what a function reads is used where somebody names the function
-            readers = f"{readers}|{defined}"
-            late = late or _Event(name, "used", where)
-        elif counts and (found is None or re.search(rf"\b{name}\b", found["value"] or "")):
-            return _Event(name, "used", where)
-        elif counts and found is not None and not (found["indent"] and f"{name}=" in code):  # a keyword of a call
-            return _Event(name, "perhaps" if found["indent"] else "set", where, _literal(found["value"]))
-    return late
-
-
-def _literal(text: str | None) -> Any:
-    try:
-        return ast.literal_eval((text or "").strip())
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return UNKNOWN
+        try:
+            body = parse_script(_without_magics(text)).body
+        except InputError:
+            continue
+        for node in body:
+            left -= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+            for name, value in assignments(node):
+                if name in left:
+                    left.remove(name)
+                    line = printable(text.splitlines()[node.lineno - 1].strip(), longest=80)
+                    yield name, known(value, {}), f"code cell {place}, line {node.lineno} (`{line}`)"

@@ -1,4 +1,4 @@
-"""The options that a script's text declares: calls of argparse, click, typer, fire and absl, and fields of dataclasses.
+"""The options that a script's text declares: calls of argparse, click, typer and fire, fields of dataclasses.
 
 A flat reading: each declaring call is taken where it stands, in the script and in the files beside it that it imports.
 What runs in between isn't followed; a script that runs tells its parameters itself.
@@ -13,32 +13,72 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
 from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, constant_values, dotted, known, shown
 from guardianflow.adapters.wrap.parameters.script_text import imported_trees
 
-__all__ = ["read_options"]
+__all__ = ["Declared", "DeclaredParameter", "read_options"]
 
 _MOST_REMARKS = 50
 _TYPES = {
     "INT": "int", "FLOAT": "float", "STRING": "str", "BOOL": "bool", "IntRange": "int", "FloatRange": "float",
-    "Path": "path", "File": "path", "FileType": "path", "integer": "int", "boolean": "bool", "string": "str",
-    "enum": "str", "list": "str", "multi_string": "str", "Choice": "str",
+    "Path": "path", "File": "path", "FileType": "path", "Choice": "str", "Literal": "str",
 }  # fmt: skip
 _SWITCHES = {"store_true": False, "store_false": True, "BooleanOptionalAction": None}
 _OF_CLASSES = {"HfArgumentParser", "cli", "CLI", "parse", "add_arguments", "add_class_arguments"}
-_WRAPPERS = {"Optional", "Annotated", "Union", "Required"}
+_WRAPPERS = {"Optional", "Annotated", "Union", "Required", "Option", "Argument", "dict", "Dict"}
+_SEVERAL = {"list", "tuple", "sequence", "set"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def read_options(tree: ast.Module, file: Path | None = None) -> Declared:
-    """What a script declares.
+@dataclass(frozen=True)
+class DeclaredParameter:
+    """One parameter, as its script's text declares it.
 
-    Args:
-        tree: Its syntax tree.
-        file: Where it lies: files beside it that it imports are read, too; ``None``: only the tree.
+    Attributes:
+        name: Under which the script sees it; parameters of a subcommand are named ``train.lr``.
+        type: ``str``, ``int``, ``float``, ``bool``, ``path``, or the name of the script's own converter.
+        default: What the script takes where nothing is given; only where ``has_default``.
+        has_default: False where there is none, and where the script computes it (a remark says so).
+        required: The script ends with an error where it is missing.
+        flags: How it is written on the command line, such as ``("--lr", "-l")``; none for a positional.
+        off_flags: How it is switched off.
+        help: The script's own words about it.
+        action, nargs, const: As argparse has them.
     """
+
+    name: str
+    type: str = "str"
+    default: Any = None
+    has_default: bool = False
+    required: bool = False
+    flags: tuple[str, ...] = ()
+    off_flags: tuple[str, ...] = ()
+    help: str = ""
+    action: str = "store"
+    nargs: int | str | None = None
+    const: Any = None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """All that a script declares, and what of it could not be read.
+
+    Attributes:
+        parameters: In the order of the script.
+        style: ``argparse``, ``click``, ``typer``, ``fire``, ``notebook`` or ``none``.
+        remarks: What could not be read without running the script, a sentence each.
+        commands: Its subcommands.
+    """
+
+    parameters: tuple[DeclaredParameter, ...] = ()
+    style: str = "none"
+    remarks: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+def read_options(tree: ast.Module, file: Path | None = None) -> Declared:
+    """What a script declares, with the files beside it that it imports where it is known where it lies."""
     reader = _Reader()
     reader.take(tree, main=True)
     for text in imported_trees(tree, file) if file is not None else ():
@@ -89,11 +129,6 @@ class _Reader:
         elif kind == "set_defaults":
             for word in node.keywords:
                 self._set_default(_joined(command, str(word.arg)), known(word.value, self.names))
-        elif kind == "add_subparsers" and "dest" in (named := self._named(node)):
-            named |= {"nargs": "?", "choices": list(dict.fromkeys(self.prefixes.values()))}
-            self._declare(named["dest"], [], [], named, node, style="argparse")
-        elif kind.startswith("DEFINE_"):
-            self._flag(node, kind.removeprefix("DEFINE_"))
         elif kind == "Fire" or (kind == "run" and dotted(owner) == "typer"):
             if main and node.args and dotted(node.args[0]) in self.functions:
                 self._signature(self.functions[dotted(node.args[0])], "fire" if kind == "Fire" else "typer")
@@ -107,9 +142,9 @@ class _Reader:
         if name in self.classes:
             self._fields(self.classes[name])
         elif name in self.functions:
-            self._signature(self.functions[name], "fire")
+            self._signature(self.functions[name], "argparse")
         elif name[:1].isupper():
-            self._remark(f"line {node.lineno}: the fields of {name} aren't in the script")
+            self.remarks.setdefault(f"line {node.lineno}: the fields of {name} aren't in the script")
 
     def _named(self, node: ast.Call | None) -> dict[str, Any]:
         """The keywords of a call that are known; a default always."""
@@ -122,12 +157,13 @@ class _Reader:
         flags = [one for one in words if isinstance(one, str)]
         if not flags or len(flags) != len(words):
             if words or "dest" in named:
-                self._remark(f"line {node.lineno}: the name of an argument is computed: {shown(node)}")
+                self.remarks.setdefault(f"line {node.lineno}: the name of an argument is computed: {shown(node)}")
             return
-        named.setdefault("action", _last(_keyword(node, "action")) or "store")
+        if not isinstance(named.get("action"), str):
+            named["action"] = _last(_keyword(node, "action")) or "store"
         if named["action"] not in {"version", "help"}:
             options = [one for one in flags if one.startswith("-")]
-            name = named.get("dest") or _long(flags)
+            name = str(named.get("dest") or _long(flags))
             off = [f"--no-{one[2:]}" for one in options if named["action"] == "BooleanOptionalAction"]
             self._declare(_joined(command, name), options, off, named, node, style="argparse")
 
@@ -136,9 +172,6 @@ class _Reader:
         named = self._named(node)
         pairs = [one.partition("/") for one in words if _last(node.func) == "option" and not one.isidentifier()]
         on, off = ([pair[side].strip() for pair in pairs if pair[side].strip()] for side in (0, 2))
-        kind = _keyword(node, "type")
-        if isinstance(kind, ast.Call) and _last(kind.func) == "Choice" and kind.args:
-            named["choices"] = known(kind.args[0], self.names)
         if off or named.get("is_flag") is True:
             named["action"] = "store_true"
         elif "flag_value" in named:  # one of several that stand for a value of one name
@@ -151,17 +184,6 @@ class _Reader:
             named = {"default": [], **named, "nargs": "*"}
         name = next((one for one in words if one.isidentifier()), "") or _long(on or off)
         self._declare(_joined(command, name.lower()), on, off, named, node, style="click")
-
-    def _flag(self, node: ast.Call, kind: str) -> None:
-        words = [known(one, self.names) for one in node.args]
-        if len(words) < 2 or not isinstance(words[0], str):
-            return
-        help_place = 3 if kind == "enum" else 2
-        named = {"default": words[1], "help": words[help_place] if len(words) > help_place else ""}
-        named |= {"choices": words[2]} if kind == "enum" and len(words) > 2 else {}
-        off = [f"--no{words[0]}"] if kind in {"bool", "boolean"} else []
-        named |= {"action": "store_true"} if off else {}
-        self._declare(words[0], [f"--{words[0]}"], off, named, node, style="absl", kind=_TYPES.get(kind, kind))
 
     def _decorated(self, function: Function, own: Mapping[str, Function]) -> None:
         heads = {_last(getattr(one, "func", one)): one for one in function.decorator_list}
@@ -214,10 +236,10 @@ class _Reader:
         if isinstance(default, ast.Constant) and default.value is ...:
             default = None
         value = known(default, self.names)
-        kind, several, choices = self._annotated(annotation)
+        kind, several = self._annotated(annotation)
         if annotation is None and isinstance(value, (bool, int, float)):
             kind = type(value).__name__
-        named = {"required": default is None, "choices": choices, "help": self._named(made).get("help", "")}
+        named = {"required": default is None, "help": self._named(made).get("help", "")}
         named |= {"default": value} if default is not None else {}
         plain = name.replace("_", "-")
         flags = [one for one in (known(each, {}) for each in words) if isinstance(one, str) and one.startswith("-")]
@@ -234,64 +256,45 @@ class _Reader:
             named |= {"nargs": "?", "const": True}
         self._declare(_joined(command, name), flags, off, named, node, style=style, kind=kind)
 
-    def _annotated(self, node: ast.expr | None) -> tuple[str, bool, Sequence[Any]]:
-        """An annotation: the type, whether there are several of it, and the only values."""
-        while isinstance(node, ast.BinOp) or (isinstance(node, ast.Subscript) and _last(node.value) in _WRAPPERS):
-            if isinstance(node, ast.BinOp):
-                node = node.left if shown(node.left) != "None" else node.right
-            else:
-                node = _first(node.slice)
-        several = False
-        if isinstance(node, ast.Subscript):
-            if _last(node.value) == "Literal":
-                only = known(node.slice, {})
-                return "str", False, only if isinstance(only, tuple) else (only,)
-            several = _last(node.value).lower() in {"list", "tuple", "sequence", "set"}
-            node = _first(node.slice)
-        name = _last(node)
-        if name in self.classes and any("Enum" in dotted(base) for base in self.classes[name].bases):
-            return "str", several, [one for key, one in self.names.items() if key.startswith(f"{name}.")]
-        return _TYPES.get(name, name or "str"), several, ()
+    def _annotated(self, node: ast.expr | None) -> tuple[str, bool]:
+        """An annotation: the type, and whether there are several of it."""
+        parts = list(ast.walk(node)) if node is not None else []
+        names = [name for name in map(_last, parts) if name and name not in _WRAPPERS]
+        kind = next((name for name in names if name.lower() not in _SEVERAL), "str")
+        if kind in self.classes and any("Enum" in dotted(base) for base in self.classes[kind].bases):
+            kind = "str"
+        return _TYPES.get(kind, kind), any(name.lower() in _SEVERAL for name in names)
 
     def _declare(
         self, name: str, flags: Sequence[str], off: Sequence[str], named: Mapping[str, Any], node: ast.AST, *,
         style: str, kind: str = "",
     ) -> None:  # fmt: skip
         """One parameter, its call's keywords as argparse has them."""
-        nargs, choices, action = named.get("nargs"), named.get("choices"), named.get("action", "store")
+        nargs, action = named.get("nargs"), named.get("action", "store")
         required = named.get("required") is True or (not flags and nargs not in ("?", "*") and "default" not in named)
         default = named.get("default", UNKNOWN if required else _SWITCHES.get(action))
         there = default is not UNKNOWN and default != argparse.SUPPRESS
         if "default" in named and default is UNKNOWN:
             where = f"line {getattr(node, 'lineno', 0)}: {flags[0] if flags else name}"
-            self._remark(f"{where}: its default is computed: {shown(_keyword(node, 'default') or node)}")
+            self.remarks.setdefault(f"{where}: its default is computed: {shown(_keyword(node, 'default') or node)}")
         option = DeclaredParameter(
             name, kind or _type_name(_keyword(node, "type"), action, default, style), default if there else None, there,
-            required, tuple(flags), tuple(off), tuple(choices) if isinstance(choices, (list, tuple, dict)) else (),
-            named["help"] if isinstance(named.get("help"), str) else "", action,
-            nargs if isinstance(nargs, (int, str)) else None, named.get("const"), style,
+            required, tuple(flags), tuple(off), named["help"] if isinstance(named.get("help"), str) else "", action,
+            nargs if isinstance(nargs, (int, str)) else None, named.get("const"),
         )  # fmt: skip
         self.style = style if self.style == "none" else self.style
         if name and (name, option.flags) not in [(one.name, one.flags) for one in self.options]:
             self.options.append(option)
 
     def _set_default(self, name: str, value: Any) -> None:
-        there = value is not UNKNOWN
         for place, one in enumerate(self.options):
             if one.name == name:
-                self.options[place] = replace(one, default=value if there else None, has_default=there)
-
-    def _remark(self, text: str) -> None:
-        self.remarks.setdefault(text)
+                self.options[place] = replace(one, default=value, has_default=value is not UNKNOWN)
 
 
 def _last(node: ast.AST | None) -> str:
     """The last part of a name."""
     return str(getattr(node, "attr", getattr(node, "id", "")))
-
-
-def _first(node: ast.expr) -> ast.expr:
-    return node.elts[0] if isinstance(node, ast.Tuple) and node.elts else node
 
 
 def _long(flags: Sequence[str]) -> str:

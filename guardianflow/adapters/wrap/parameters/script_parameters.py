@@ -10,14 +10,13 @@ from typing import Any
 from guardianflow.adapters.wrap.commands import Command
 from guardianflow.adapters.wrap.parameters.command_words import ParsedLine, parse_words, word_arguments
 from guardianflow.adapters.wrap.parameters.config_values import config_files, read_config_files
-from guardianflow.adapters.wrap.parameters.declared import Declared, DeclaredParameter
 from guardianflow.adapters.wrap.parameters.literal_values import UNKNOWN, constant_values
 from guardianflow.adapters.wrap.parameters.notebook_arguments import (
     notebook_line,
     notebook_parameters,
     notebook_source,
 )
-from guardianflow.adapters.wrap.parameters.script_options import read_options
+from guardianflow.adapters.wrap.parameters.script_options import Declared, DeclaredParameter, read_options
 from guardianflow.adapters.wrap.parameters.script_text import parse_script, read_script
 from guardianflow.exceptions import InputError
 
@@ -45,37 +44,25 @@ class ResolvedParameters:
     known_from: str = "its text"
 
 
-def read_declared(script: Path, *, constants: bool = False) -> Declared:
-    """What a script file or notebook declares, read from its text; nothing of it is run.
-
-    Args:
-        script: A Python file or a notebook; for anything else nothing is declared, with a remark.
-        constants: Take the module's constants, too.
-    """
+def read_declared(script: Path) -> Declared:
+    """What a script file or notebook declares, read from its text; nothing of it is run."""
     try:
-        if script.suffix.lower() == ".ipynb":
-            declared = notebook_parameters(script)
-            return _with_constants(declared, notebook_source(script)) if constants else declared
-        return declared_in(read_script(script), file=script, constants=constants)
+        return notebook_parameters(script) if _is_notebook(script) else declared_in(read_script(script), file=script)
     except InputError as error:
         return Declared(remarks=(str(error),))
 
 
-def declared_in(source: str, *, file: Path | None = None, constants: bool = False) -> Declared:
+def declared_in(source: str, *, file: Path | None = None) -> Declared:
     """What a Python source text declares; a text that is no Python 3 declares nothing, with a remark.
 
     Args:
         source: The text.
         file: Where it lies: files beside it that it imports are read, too.
-        constants: Take the module's constants, too.
     """
     try:
-        declared = read_options(parse_script(source), file)
-        return _with_constants(declared, source) if constants else declared
+        return read_options(parse_script(source), file)
     except InputError as error:
         return Declared(remarks=(str(error),))
-    except RecursionError:
-        return Declared(remarks=("the script is nested too deeply for its parameters to be read",))
 
 
 def resolve_parameters(command: Command, *, working_dir: Path, constants: bool = False) -> ResolvedParameters:
@@ -86,24 +73,37 @@ def resolve_parameters(command: Command, *, working_dir: Path, constants: bool =
         working_dir: Where; config files are looked for from here.
         constants: Take the script's constants, too.
     """
-    declared, before = Declared(), launcher_words(command)
+    declared, before, values = Declared(), launcher_words(command), {}
     if before:
         script = working_dir / command.args[len(before)]
         command = replace(command, script=script, args=command.args[len(before) + 1 :])
     if command.script is not None and command.kind != "shell":
-        declared = read_declared(command.script, constants=constants)
-    own = replace(declared, parameters=tuple(one for one in declared.parameters if one.source != "constant"))
+        declared = read_declared(command.script)
+        values = _constants(command.script) if constants else {}
     line = ParsedLine(rest=command.args)
     if command.kind == "notebook" and command.script is not None:
         line = notebook_line(command.script, declared, command.args)
-    elif own.parameters:
-        line = parse_words(own, command.args)
-    values = {one.name: one.default for one in declared.parameters if one.source == "constant"} | line.values
-    origins = dict.fromkeys(values, "default") | dict.fromkeys(line.given, "command line")
-    origins |= dict.fromkeys(values.keys() - line.values.keys(), "constant")
-    resolved = ResolvedParameters(values, origins, declared=declared, remarks=(*declared.remarks, *line.remarks))
+    elif declared.parameters:
+        line = parse_words(declared, command.args)
+    origins = dict.fromkeys(values, "constant") | dict.fromkeys(line.values, "default")
+    origins |= dict.fromkeys(line.given, "command line")
+    remarks = (*declared.remarks, *line.remarks)
+    resolved = ResolvedParameters(values | line.values, origins, declared=declared, remarks=remarks)
     given = [line.values.get(name) for name in sorted(line.given)]
     return with_words(resolved, [*before, *line.rest], [*command.args, *given], working_dir)
+
+
+def _constants(script: Path) -> dict[str, Any]:
+    try:
+        values = constant_values(parse_script(notebook_source(script) if _is_notebook(script) else read_script(script)))
+    except InputError:
+        return {}
+    found = [(name, one) for name, one in values.items() if one is not UNKNOWN and not name.startswith("_")]
+    return dict(found[:_MOST_CONSTANTS])
+
+
+def _is_notebook(script: Path) -> bool:
+    return script.suffix.lower() == ".ipynb"
 
 
 def launcher_words(command: Command) -> tuple[str, ...]:
@@ -115,14 +115,7 @@ def launcher_words(command: Command) -> tuple[str, ...]:
 def with_words(
     resolved: ResolvedParameters, words: Iterable[str], given: Iterable[Any], working_dir: Path
 ) -> ResolvedParameters:
-    """Add what nothing declares: words of the command line, and the config files that are named.
-
-    Args:
-        resolved: What is known by now.
-        words: Words that nothing declares.
-        given: Words and values that may name config files.
-        working_dir: Where such files are looked for.
-    """
+    """Add the words of a command line that nothing declares, and the config files that given words or values name."""
     values, origins = dict(resolved.values), dict(resolved.origins)
     for name, value in word_arguments(list(words)).items():
         own = f"extra.{name}" if origins.get(name) == "command line" else name
@@ -135,14 +128,3 @@ def with_words(
         origins=origins | config.origins,
         remarks=(*resolved.remarks, *config.remarks),
     )
-
-
-def _with_constants(declared: Declared, source: str) -> Declared:
-    values = constant_values(parse_script(source))
-    taken = {one.name for one in declared.parameters}
-    more = [
-        DeclaredParameter(name, "str" if value is None else type(value).__name__, value, True, source="constant")
-        for name, value in values.items()
-        if value is not UNKNOWN and not name.startswith("_") and name not in taken
-    ]
-    return replace(declared, parameters=(*declared.parameters, *more[:_MOST_CONSTANTS]))

@@ -43,7 +43,7 @@ _QUIET_S = 5.0
 
 
 class _Note(BaseModel):
-    """One parse; see ``hook/_guardianflow_notes.py``."""
+    """One parse; see ``hook/_guardianflow_taps.py``."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -63,13 +63,7 @@ class _Note(BaseModel):
 
 
 class Listening:
-    """Hears what a wrapped script's parsers hand back, from its start to its end.
-
-    Args:
-        command: What is started.
-        resolved: What is known from its text.
-        working_dir: Where it runs.
-    """
+    """Hears what the parsers of a started command hand back, of which ``resolved`` is known from its text."""
 
     def __init__(self, command: Command, resolved: ResolvedParameters, working_dir: Path) -> None:
         self._command = command
