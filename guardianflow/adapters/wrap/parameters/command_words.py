@@ -95,7 +95,7 @@ def parse_words(declared: Declared, words: Sequence[str]) -> ParsedLine:
         words = [*words[: words.index(command)], *words[words.index(command) + 1 :]]
     try:
         parsed, rest = _parser(active, declared.style, defaults=True).parse_known_args(words)
-        given = vars(_parser(active, declared.style, defaults=False).parse_known_args(words)[0])
+        given = values | vars(_parser(active, declared.style, defaults=False).parse_known_args(words)[0])
     except (ValueError, TypeError, argparse.ArgumentError) as error:
         remark = f"the command line doesn't fit what the script declares ({error}); its words are taken as they are"
         values |= {one.name: _plain(one.default) for one in active if one.has_default}
