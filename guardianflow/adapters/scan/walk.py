@@ -195,7 +195,7 @@ def _rules_in(folder: str, rules: Rules) -> Rules:
 def read_start(path: str, length: int) -> bytes:
     """Up to ``length`` bytes of a regular file, without waiting for a pipe; empty where it can't be read."""
     try:
-        with os.fdopen(open_regular(Path(path)), "rb") as stream:
+        with open_regular(Path(path)) as stream:
             return stream.read(length)
     except (OSError, ValueError):
         return b""

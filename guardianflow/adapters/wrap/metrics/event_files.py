@@ -49,9 +49,8 @@ class EventReader(PointReader):
         MissingDependencyError: The package ``tensorboard`` isn't installed.
     """
 
-    kind = "tensorboard"
-
     def __init__(self) -> None:
+        self.kind = "tensorboard"
         self.hparams: dict[str, Any] = {}
         self.started: float | None = None
         self.ended: float | None = None

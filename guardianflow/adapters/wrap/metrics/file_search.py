@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.csv_files import METRIC_FILES
 from guardianflow.adapters.wrap.metrics.event_files import is_event_file
+from guardianflow.adapters.wrap.metrics.growing_file import Mark, mark_of
 from guardianflow.exceptions import InputError
 
 __all__ = ["Candidate", "FileSearch"]
@@ -23,26 +25,14 @@ _SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "dist-pack
 
 
 class Candidate(NamedTuple):
-    """A file that may hold metrics.
+    """A file that may hold metrics; those sort first that surely do, of them tables before event files."""
 
-    Attributes:
-        unsure: Neither its name nor a pattern says that it does. With ``events`` and ``relative``, sorts those first
-            that surely hold metrics, of them tables before event files.
-        events: Its name is that of an event file.
-        relative: Where it is from the root, with ``/``.
-        path: The file.
-        named: A pattern of the user's names it.
-        size: Bytes.
-        mtime_ns: When it was last written.
-    """
-
-    unsure: bool
-    events: bool
-    relative: str
+    unsure: bool  # neither its name nor a pattern says that it does
+    events: bool  # its name is that of an event file
+    relative: str  # where it is from the root, with `/`
     path: Path
-    named: bool
-    size: int
-    mtime_ns: int
+    named: bool  # a pattern of the user's names it
+    mark: Mark
 
 
 class FileSearch:
@@ -110,10 +100,10 @@ class FileSearch:
         if not (events or named or entry.name.lower().endswith((".csv", ".tsv"))):
             return None
         try:
-            if not entry.is_file(follow_symlinks=False):
-                return None
             now = entry.stat(follow_symlinks=False)
         except OSError:
             return None
+        if not stat.S_ISREG(now.st_mode):
+            return None
         sure = events or named or PurePosixPath(relative).stem.lower() in METRIC_FILES
-        return Candidate(not sure, events, relative, Path(entry.path), named, now.st_size, now.st_mtime_ns)
+        return Candidate(not sure, events, relative, Path(entry.path), named, mark_of(now))

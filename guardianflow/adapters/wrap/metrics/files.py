@@ -10,6 +10,7 @@ names; a tag that a table also has is the table's.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,18 +18,20 @@ from pathlib import Path
 from guardianflow.adapters.wrap.metrics.csv_files import TableReader
 from guardianflow.adapters.wrap.metrics.event_files import EventReader
 from guardianflow.adapters.wrap.metrics.file_search import Candidate, FileSearch
-from guardianflow.adapters.wrap.metrics.growing_file import FileBefore, GrowingFile
+from guardianflow.adapters.wrap.metrics.growing_file import GrowingFile
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.adapters.wrap.metrics.measurement import Measurement, Point
 from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import MissingDependencyError
 from guardianflow.text.names import free_name
+from guardianflow.text.printable import printable
 
 __all__ = ["GrowingFiles"]
 
 _SLACK_S = 2.0  # clocks of file systems are coarser than ours
 _WALK_S = 5.0
 _BEFORE_S = 2.0
+_MAX_FILES = 50
 _CHUNK = 256 * 1024  # bytes a file a look
 _POLL_S = 0.25
 _CLOSE_S = 20.0
@@ -38,39 +41,32 @@ _MAX_REMARKS = 20
 
 
 class _Watched:
-    """One file that is watched.
+    """One file that is watched."""
 
-    Attributes:
-        owner: Whose its names are: a table's, or those of all event files of a folder.
-        names: The reader's names → the full ones.
-        behind: More of it is waiting.
-    """
-
-    def __init__(self, candidate: Candidate, before: FileBefore | None) -> None:
+    def __init__(self, candidate: Candidate, file: GrowingFile) -> None:
         self.candidate = candidate
-        self.path = candidate.path
-        self.relative = candidate.relative.encode("utf-8", "replace").decode()
-        self.owner = self.path.parent if candidate.events else self.path
-        self.file = GrowingFile(self.path, before)
-        self.names: dict[str, str] = {}
+        self.owner = candidate.path.parent if candidate.events else candidate.path  # whose its names are
+        self.names: dict[str, str] = {}  # the reader's → the full ones
         self.behind = True
-        self.bytes = 0
+        self._file = file
+        self._bytes = 0
         self.reader = self._fresh()
 
     def _fresh(self) -> TableReader | EventReader:
-        return EventReader() if self.candidate.events else TableReader(self.path.name, named=self.candidate.named)
+        asked = self.candidate
+        return EventReader() if asked.events else TableReader(asked.path.name, named=asked.named)
 
     def look(self) -> list[Point]:
         """The points that the file gained, of at most 256 KiB."""
-        gain = self.file.read(_CHUNK)
+        gain = self._file.read(_CHUNK)
         self.behind = gain is not None and gain.behind
         if gain is None:
             return []
         if gain.anew:
             self.reader = self._fresh()
-        self.bytes += len(gain.data)
+        self._bytes += len(gain.data)
         points = self.reader.feed(gain.data)
-        if self.bytes > _MAX_BYTES:
+        if self._bytes > _MAX_BYTES:
             self.reader.refused = f"more than {_MAX_BYTES >> 20} MB of it were read; the rest is left out"
         return [] if gain.old else points
 
@@ -87,22 +83,15 @@ class GrowingFiles:
         patterns: Globs of further tables, as in a ``.gitignore``. Without them a CSV counts if it has a column of
             steps, or a name such as ``metrics.csv`` or ``history.csv``.
         skip: Folders that are not looked into.
-        max_files: Files watched at most.
-
-    Attributes:
-        found: File → ``"ultralytics"``, ``"lightning"``, ``"csv"`` or ``"tensorboard"``.
 
     Raises:
         InputError: A pattern leaves the root.
     """
 
-    def __init__(
-        self, root: Path, *, since: float, patterns: Sequence[str] = (), skip: Sequence[Path] = (), max_files: int = 50
-    ) -> None:
-        self._root = Path(root).resolve()
+    def __init__(self, root: Path, *, since: float, patterns: Sequence[str] = (), skip: Sequence[Path] = ()) -> None:
+        self._root = root.resolve()
         self._since_ns = int((since - _SLACK_S) * 1e9)
         self._search = FileSearch(self._root, patterns, skip=skip)
-        self._max_files = max_files
         self._watched: dict[Path, _Watched] = {}
         self._passed: set[Path] = set()  # no metrics, or no more of them
         self._left_out: set[Path] = set()
@@ -115,20 +104,20 @@ class GrowingFiles:
         self._started_over: set[str] = set()
         self._missing = ""
         self._next_walk = 0.0
-        self.found: dict[Path, str] = {}
-        self._before = self._look_before(int(since * 1e9))
+        self._before: dict[Path, GrowingFile] = {}
+        self._look_before(int(since * 1e9))
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What was left out, and why."""
-        remarks = [f"{file}: {text}" for file, texts in self._remarks.items() for text in texts][:_MAX_REMARKS]
+        remarks = [f"{printable(file)}: {text}" for file, texts in self._remarks.items() for text in texts]
+        del remarks[_MAX_REMARKS:]
         if self._missing:
             remarks.append(f"event files are there and can't be read: {self._missing}")
         if self._search.cut:
             remarks.append("the working folder is too large to be searched whole for metric files")
         if self._left_out:
-            more = len(self._left_out)
-            remarks.append(f"{more} more metric files are left out: at most {self._max_files} are watched")
+            remarks.append(f"{len(self._left_out)} more metric files are left out: at most {_MAX_FILES} are watched")
         return tuple(remarks)
 
     def started_over(self) -> set[str]:
@@ -163,15 +152,16 @@ class GrowingFiles:
             measurements += self._named(watched, watched.look())
         return measurements
 
-    def _look_before(self, since_ns: int) -> dict[Path, FileBefore]:
-        """What lay there before the script began."""
+    def _look_before(self, since_ns: int) -> None:
+        """Note what lay there before the script began; where there is too much of it, the rest is no file of its."""
         until = time.monotonic() + _BEFORE_S
-        before: dict[Path, FileBefore] = {}
         for candidate in self._search.search():
-            if candidate.mtime_ns < since_ns:
-                looked = FileBefore.of(candidate.path) if time.monotonic() < until else None
-                before[candidate.path] = looked or FileBefore(candidate.size, candidate.mtime_ns)
-        return before
+            if candidate.mark[2] < since_ns:
+                self._passed.add(candidate.path)
+                if time.monotonic() < until:
+                    with contextlib.suppress(OSError):
+                        self._before[candidate.path] = GrowingFile(candidate.path, there=True)
+                        self._passed.remove(candidate.path)
 
     def _walk(self) -> None:
         began = time.monotonic()
@@ -180,33 +170,35 @@ class GrowingFiles:
         self._next_walk = now + max(_WALK_S, 40 * (now - began))
         for candidate in candidates:
             path = candidate.path
-            if path in self._watched or path in self._passed or not self._is_new(candidate):
+            before = self._before.get(path)
+            is_new = candidate.mark != before.mark if before else candidate.mark[2] >= self._since_ns
+            if path in self._watched or path in self._passed or not is_new:
                 continue
-            if len(self._watched) >= self._max_files:
+            if len(self._watched) >= _MAX_FILES:
                 self._left_out.add(path)
                 continue
             try:
-                self._watched[path] = _Watched(candidate, self._before.pop(path, None))
+                self._watched[path] = _Watched(candidate, before or GrowingFile(path))
             except MissingDependencyError as error:
                 self._missing = str(error)
                 self._passed.add(path)
 
-    def _is_new(self, candidate: Candidate) -> bool:
-        before = self._before.get(candidate.path)
-        if before is None:
-            return candidate.mtime_ns >= self._since_ns
-        return (candidate.size, candidate.mtime_ns) != (before.size, before.mtime_ns)
-
     def _named(self, watched: _Watched, points: Sequence[Point]) -> list[Measurement]:
         """Those points that were not handed out before, under their full names."""
-        self._note(watched, bool(points))
+        reader, path = watched.reader, watched.candidate.path
+        if reader.started_over:
+            self._started_over |= {full for full in watched.names.values() if self._given.pop(full, None)}
+        told = [reader.refused] if reader.refused and (reader.kind or watched.candidate.named) else []
+        self._remarks[watched.candidate.relative] = [*reader.remarks, *told]
+        if reader.refused:
+            self._passed.add(path)
+            self._watched.pop(path, None)
         measurements = []
         for name, value, step, _ in points:
             full = watched.names.get(name) or self._full_name(watched, name)
-            if watched.candidate.events and full in self._of_tables:
-                continue
             given = self._given.setdefault(full, {})
-            if repr(given.get(step)) == repr(value):
+            is_tables = watched.candidate.events and full in self._of_tables
+            if is_tables or repr(given.get(step)) == repr(value):
                 continue
             measurements.append(Measurement(full, value, step))
             if self._remembered < _MAX_REMEMBERED:
@@ -214,22 +206,9 @@ class GrowingFiles:
                 given[step] = value
         return measurements
 
-    def _note(self, watched: _Watched, has_points: bool) -> None:
-        """Keep what a file turned out to be."""
-        reader, path = watched.reader, watched.path
-        if reader.started_over:
-            self._started_over |= {full for full in watched.names.values() if self._given.pop(full, None)}
-        if has_points:
-            self.found[path] = reader.kind
-        told = bool(reader.refused) and bool(reader.kind or watched.candidate.named)
-        self._remarks[watched.relative] = [*reader.remarks, *([reader.refused] if told else [])]
-        if reader.refused:
-            self._passed.add(path)
-            self._watched.pop(path, None)
-
     def _full_name(self, watched: _Watched, name: str) -> str:
         """The name under which a point is handed out: the first file that has a name keeps it bare."""
-        owner, path, events = watched.owner, watched.path, watched.candidate.events
+        owner, path, events = watched.owner, watched.candidate.path, watched.candidate.events
         owners = (self._owners.get((events, other), owner) for other in (name, *watched.reader.names))
         rival = next((other for other in owners if other != owner), None)
         if rival is not None and owner not in self._prefixes:

@@ -9,12 +9,12 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from guardianflow.adapters.wrap.metrics.measurement import Point
 from guardianflow.exceptions import InputError
 
-__all__ = ["Curve", "FileBefore", "Gain", "GrowingFile", "PointReader", "Points", "open_regular", "read_points"]
+__all__ = ["Curve", "Gain", "GrowingFile", "Mark", "PointReader", "Points", "mark_of", "open_regular", "read_points"]
 
 Curve = list[tuple[int, float, int | None]]
 """Points in a file's order: step, value, time in ms since 1970 (or ``None``)."""
@@ -22,41 +22,36 @@ Curve = list[tuple[int, float, int | None]]
 Points = dict[str, Curve]
 """Legal metric name → its points."""
 
+Mark = tuple[int, int, int]
+"""Inode, size, time of the last writing in ns."""
+
 _TAIL = 4096  # bytes before the place of reading that say that a file is still the one that was read
 _CHUNK = 1 << 20
 _MAX_POINTS = 5_000_000
 
 
-class PointReader:
-    """Turns the bytes of a file into points, however the bytes are cut.
+class PointReader(Protocol):
+    """Turns the bytes of a file into points, however the bytes are cut."""
 
-    Attributes:
-        kind: ``"ultralytics"``, ``"lightning"``, ``"csv"`` or ``"tensorboard"``; ``""`` until that is known.
-        refused: Why nothing more is read of it.
-        started_over: Another training began in the bytes that came last; the points are those of the last one.
-    """
-
-    kind = ""
-    refused = ""
-    started_over = False
+    kind: str = ""  # "ultralytics", "lightning", "csv", "tensorboard"; "" until that is known
+    refused: str = ""  # why nothing more is read of it
+    started_over: bool = (
+        False  # another training began in the bytes that came last; the points are those of the last one
+    )
 
     @property
     def names(self) -> Sequence[str]:
         """Legal names that the file is known to have."""
-        raise NotImplementedError
 
     @property
     def remarks(self) -> Sequence[str]:
         """What was left out, and what could have been meant otherwise."""
-        raise NotImplementedError
 
     def feed(self, data: bytes) -> list[Point]:
         """The points that these bytes complete."""
-        raise NotImplementedError
 
     def close(self) -> list[Point]:
         """The points in what has no end."""
-        raise NotImplementedError
 
 
 def read_points(path: Path, reader: PointReader) -> Points:
@@ -68,9 +63,9 @@ def read_points(path: Path, reader: PointReader) -> Points:
     points: Points = {}
     count, data = 0, b"."
     try:
-        with os.fdopen(open_regular(path.resolve()), "rb") as stream:
+        with open_regular(path.resolve()) as file:
             while data and not reader.refused and count < _MAX_POINTS:
-                data = stream.read(_CHUNK)
+                data = file.read(_CHUNK)
                 found = reader.feed(data) if data else reader.close()
                 if reader.started_over:
                     points.clear()
@@ -78,52 +73,19 @@ def read_points(path: Path, reader: PointReader) -> Points:
                     points.setdefault(name, []).append((step, value, time_ms))
                 count += len(found)
     except OSError as error:
-        raise InputError(
-            f"metrics are read from a file that can be opened: {path} ({error}); check the path"
-        ) from error
+        raise InputError(f"a file of metrics must be one that can be read: {path} ({error}); check the path") from error
     if count >= _MAX_POINTS:
         reader.refused = f"more than {_MAX_POINTS:,} points; the rest is left out"
     return points
 
 
-class FileBefore(NamedTuple):
-    """A file as it was before a script began; ``tail`` are its last bytes, ``None`` where only the size is known."""
-
-    size: int
-    mtime_ns: int
-    tail: bytes | None = None
-
-    @classmethod
-    def of(cls, path: Path) -> FileBefore | None:
-        """Look at a file now; ``None`` where it can't be read."""
-        try:
-            handle = open_regular(path)
-        except OSError:
-            return None
-        try:
-            now = os.fstat(handle)
-            start = max(0, now.st_size - _TAIL)
-            return cls(now.st_size, now.st_mtime_ns, os.pread(handle, now.st_size - start, start))
-        except OSError:
-            return None
-        finally:
-            os.close(handle)
-
-
 class Gain(NamedTuple):
-    """What a file gained since the last look.
-
-    Attributes:
-        data: The bytes.
-        anew: These are the first bytes of a file that was truncated, rewritten or replaced.
-        old: These bytes were there before the script began.
-        behind: More is waiting.
-    """
+    """What a file gained since the last look."""
 
     data: bytes
-    anew: bool
-    old: bool
-    behind: bool
+    anew: bool  # these are the first bytes of a file that was truncated, rewritten or replaced
+    old: bool  # these bytes were there before the script began
+    behind: bool  # more is waiting
 
 
 class GrowingFile:
@@ -134,55 +96,59 @@ class GrowingFile:
 
     Args:
         path: The file.
-        before: As it was before the script began, where it was there: those bytes come with ``old``.
+        there: It was there before the script began: what it has by now comes with ``old``, once it has grown.
+
+    Attributes:
+        mark: Of the file as it was read whole; ``None`` where more is waiting.
+
+    Raises:
+        OSError: It was there, and can't be read.
     """
 
-    def __init__(self, path: Path, before: FileBefore | None = None) -> None:
-        self.path = path
-        self._before = before
-        self._offset = 0
+    def __init__(self, path: Path, *, there: bool = False) -> None:
+        self._path = path
+        self._offset = self._old = 0
         self._tail = b""
-        self._settled: tuple[int, int, int] | None = None
+        self.mark: Mark | None = None
+        self._begun = False
+        if there:
+            with open_regular(path) as file:
+                self.mark = mark_of(os.fstat(file.fileno()))
+                self._offset = self._old = self.mark[1]
+                self._tail = os.pread(file.fileno(), _TAIL, max(0, self._old - _TAIL))
 
     def read(self, limit: int) -> Gain | None:
         """The next bytes, at most ``limit``; ``None`` where nothing changed or the file is gone."""
         try:
-            now = self.path.lstat()
-            if (now.st_ino, now.st_size, now.st_mtime_ns) == self._settled:
+            if mark_of(self._path.lstat()) == self.mark:
                 return None
-            handle = open_regular(self.path)
-        except OSError:
+            with open_regular(self._path) as file:
+                return self._gain(file.fileno(), limit)
+        except OSError:  # a disk or network folder that fails now may answer at the next look
             return None
-        try:
-            return self._gain(handle, limit)
-        except OSError:
-            return None  # a disk or network folder that fails now may answer at the next look
-        finally:
-            os.close(handle)
 
     def _gain(self, handle: int, limit: int) -> Gain | None:
-        now = os.fstat(handle)
-        before = self._before
-        anew = self._offset > 0 and not _stands(handle, now.st_size, self._offset, self._tail)
+        mark = mark_of(os.fstat(handle))
+        size, tail = mark[1], self._tail
+        anew = size < self._offset or os.pread(handle, len(tail), self._offset - len(tail)) != tail
         if anew:
-            self._offset, self._tail = 0, b""
-        if before and self._offset == 0 and (anew or not _stands(handle, now.st_size, before.size, before.tail)):
-            self._before, anew = None, True
-        old_bytes = max(0, (self._before.size if self._before else 0) - self._offset)
-        data = os.pread(handle, min(limit, old_bytes) if old_bytes else limit, self._offset)
+            self._old = 0
+        if anew or not self._begun:  # what was there is read as well: it holds the names of columns
+            self._offset, self._tail, self._begun = 0, b"", True
+        old = self._offset < self._old
+        data = os.pread(handle, min(limit, self._old - self._offset) if old else limit, self._offset)
         self._offset += len(data)
         self._tail = (self._tail + data)[-_TAIL:]
-        whole = self._offset >= now.st_size
-        self._settled = (now.st_ino, now.st_size, now.st_mtime_ns) if whole else None
-        return Gain(data, anew, bool(old_bytes), not whole) if data or anew else None
+        self.mark = mark if self._offset >= size else None
+        return Gain(data, anew, old, self._offset < size) if data or anew else None
 
 
-def _stands(handle: int, size: int, end: int, tail: bytes | None) -> bool:
-    """Whether a file still has these bytes before this place."""
-    return size >= end and (tail is None or os.pread(handle, len(tail), end - len(tail)) == tail)
+def mark_of(status: os.stat_result) -> Mark:
+    """What differs as soon as somebody wrote to a file, or put another one in its place."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading: no link is followed, and no pipe or device is waited for.
 
     Raises:
@@ -192,4 +158,4 @@ def open_regular(path: Path) -> int:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(f"{path} is no regular file")
-    return handle
+    return os.fdopen(handle, "rb")
