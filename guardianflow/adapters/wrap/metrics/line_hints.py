@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import islice
 
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word
+from guardianflow.adapters.wrap.metrics.measurement import figure_of
 
 __all__ = ["metric_hint"]
 
@@ -26,46 +28,29 @@ def metric_hint(text: str) -> str:
     Returns:
         The remark; empty where no line holds a number that could be one.
     """
-    examples: dict[str, list[str]] = {}
+    examples: dict[str, dict[str, None]] = {}
     counts: Counter[str] = Counter()
     for line in re.split(r"[\r\n]+", text)[-_MOST_LINES:]:
-        rank, pattern = _pattern(line)
+        rank, pattern = max((_pattern(number, line) for number in _NUMBER.finditer(line[:1_000])), default=(0, ""))
         if pattern:
             counts[pattern] += rank
-            lines = examples.setdefault(pattern, [])
-            if len(lines) < _SHOWN and line.strip() not in lines:
-                lines.append(line.strip())
+            examples.setdefault(pattern, {})[line.strip()] = None
     if not counts:
         return ""
     pattern = counts.most_common(1)[0][0]
-    shown = " · ".join(repr(line[:_LONGEST]) for line in examples[pattern])
+    shown = " · ".join(repr(line[:_LONGEST]) for line in islice(examples[pattern], _SHOWN))
     return f"no metrics were found in the output. It has lines such as {shown}; --metric '{pattern}' would fit"
 
 
-def _pattern(line: str) -> tuple[int, str]:
-    """A regex for the likeliest figure of a line and how likely it is; 0 without one."""
-    best = (0, "")
-    for number in _NUMBER.finditer(line[:1_000]):
-        word = _WORD.search(line[max(0, number.start() - 60) : number.start()])
-        if word is None or word["word"].lower() in _RESERVED:
-            continue
-        rank = 1 + 2 * ("." in number[0]) + 4 * bool(is_figure_word(word["word"]))
-        if rank > best[0] and (pattern := _for(word, line)):
-            best = (rank, pattern)
-    return best
-
-
-def _for(word: re.Match[str], line: str) -> str:
+def _pattern(number: re.Match[str], line: str) -> tuple[int, str]:
+    """A regex for a number of a line, and how likely it is a figure; 0 where it is none."""
+    word = _WORD.search(line[max(0, number.start() - 60) : number.start()])
+    if word is None or word["word"].lower() in _RESERVED:
+        return 0, ""
     group = re.sub(r"\W", "_", word["word"].encode("ascii", "ignore").decode()).strip("_")
     signs = re.sub(r"(?:\\?[ \t])+", r"\\s+", re.escape(word["signs"])).replace("'", ".")
     pattern = rf"{word['word']}{signs}(?P<{group if group[:1].isalpha() else 'figure'}>[-+.\deE]+)"
     found = re.search(pattern, line)
-    return pattern if found and _is_number(found[1]) else ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    if found is None or figure_of(found[1]) is None:
+        return 0, ""
+    return 1 + 2 * ("." in number[0]) + 4 * bool(is_figure_word(word["word"])), pattern

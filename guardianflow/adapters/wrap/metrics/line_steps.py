@@ -37,14 +37,14 @@ class StepClock:
     """What one stream has said of its epochs and steps so far; bounded."""
 
     def __init__(self) -> None:
-        self.sticky: int | None = None
-        self.epoch: int | None = None
+        self._sticky: int | None = None
+        self._epoch: int | None = None
         self._first_epoch = 1
         self._counts: dict[bool, _Count] = {False: _Count(), True: _Count()}
-        self._counted: set[str] = set()
-        self._by_step: set[str] = set()
-        self._last_epoch: dict[str, int] = {}
-        self._bars: dict[int, tuple[int, int]] = {}
+        self._counted: set[str] = set()  # names that stand beside fractions of epochs
+        self._by_step: set[str] = set()  # names that stand beside counters that aren't full
+        self._last_epoch: dict[str, int] = {}  # name → the epoch that its figure at the full bar got
+        self._bars: dict[int, tuple[int, int]] = {}  # total → the counter, and what was counted before
 
     def places(
         self, epoch: str = "", step: str = "", count: str = "", total: str = "", *, training: bool = True
@@ -52,57 +52,52 @@ class StepClock:
         """Name → step, from what a line says of its epoch, its step and a counter."""
         of_epoch = self._see_epoch(epoch) if epoch else None
         if step:
-            of_step = self.see_step(step, training=training)
+            of_step = self._see_step(step, training=training)
             return lambda _name: of_step
-        counter = _whole(count) if count else None
+        counter = _whole(count)
         if counter is not None:
             most = _whole(total) or 0
             passed = self._see_bar(counter, most)
             return lambda name: self._on_bar(name, counter, most, passed)
-        if epoch:
-            return lambda name: self._of_epoch(name, epoch, of_epoch)
-        sticky = self.sticky
+        if "." in epoch:
+            return lambda name: self._of_fraction(name, of_epoch)
+        sticky = self._sticky
         return lambda _name: sticky
 
-    def see_step(self, text: str, *, training: bool = True) -> int | None:
+    def _see_step(self, text: str, *, training: bool) -> int | None:
         """A step was named; gives it, carried on over epochs in which it begins anew."""
         step = _whole(text)
-        if step is None:
-            return self.sticky
-        count = self._counts[training]
-        if self.epoch != count.epoch:
-            if count.epoch is not None and self.epoch is not None and self.epoch > count.epoch:
-                count.before += count.most + (step == 0) if step <= count.most else 0
-            count.epoch, count.most = self.epoch, -1
-        count.most = max(count.most, step)
-        self.sticky = step + count.before
-        return self.sticky
+        if step is not None:
+            count = self._counts[training]
+            if self._epoch != count.epoch:
+                if count.epoch is not None and self._epoch is not None and self._epoch > count.epoch:
+                    count.before += count.most + (step == 0) if step <= count.most else 0
+                count.epoch, count.most = self._epoch, -1
+            count.most = max(count.most, step)
+            self._sticky = step + count.before
+        return self._sticky
 
     def _see_epoch(self, text: str) -> int | None:
         """An epoch was named; gives the step that it stands for, ``None`` for a fraction of one."""
         epoch = _whole(text)
-        if epoch is None:
-            return None if "." in text else self.sticky
-        if self.epoch is None:
-            self._first_epoch = min(1, epoch)
-        self.epoch = self.sticky = epoch
+        if epoch is not None:
+            if self._epoch is None:
+                self._first_epoch = min(1, epoch)
+            self._epoch = self._sticky = epoch
         return epoch
 
-    def _of_epoch(self, name: str, text: str, epoch: int | None) -> int | None:
-        """The step of a figure beside an epoch; ``epoch``: what :meth:`_see_epoch` gave for its text."""
-        if "." not in text:
-            return epoch
-        if name in self._counted:
-            return None
+    def _of_fraction(self, name: str, epoch: int | None) -> int | None:
+        """The step of a figure beside ``1.0`` or ``0.25``: ``None`` as soon as it stood beside a fraction."""
         if epoch is None and len(self._counted) < _MOST_NAMES:
             self._counted.add(name)
-        return epoch
+        return None if name in self._counted else epoch
 
     def _on_bar(self, name: str, counter: int, total: int, passed: int) -> int:
         """The step of a figure that stands beside a counter; ``passed``: what :meth:`_see_bar` gave."""
-        full = self.epoch is not None and 0 < total <= counter and name not in self._by_step
-        if full and self._last_epoch.get(name) != self.epoch and len(self._last_epoch) < _MOST_NAMES:
-            self._last_epoch[name] = epoch = self.epoch or 0
+        epoch = self._epoch
+        is_full = 0 < total <= counter and name not in self._by_step and len(self._last_epoch) < _MOST_NAMES
+        if is_full and epoch is not None and self._last_epoch.get(name) != epoch:
+            self._last_epoch[name] = epoch
             return epoch
         if len(self._by_step) < _MOST_NAMES:
             self._by_step.add(name)
@@ -110,11 +105,10 @@ class StepClock:
 
     def _see_bar(self, counter: int, total: int) -> int:
         """What was counted in the epochs, or the bars of this length, before this one."""
-        if self.epoch is not None and total:
-            return max(self.epoch - self._first_epoch, 0) * total
+        if self._epoch is not None and total:
+            return max(self._epoch - self._first_epoch, 0) * total
         last, passed = self._bars.get(total, (-1, 0))
-        if counter < last:
-            passed += total
+        passed += total if counter < last else 0
         if total in self._bars or len(self._bars) < _MOST_BARS:
             self._bars[total] = (counter, passed)
         return passed
@@ -122,7 +116,5 @@ class StepClock:
 
 def _whole(text: str) -> int | None:
     """A count from its text, ``None`` where it is none: too long, negative, a fraction."""
-    if text.isdecimal() and len(text) <= _LONGEST:
-        return int(text)
-    head, point, tail = text.partition(".")
-    return int(head) if point and not tail.strip("0") and head.isdecimal() and len(head) <= _LONGEST else None
+    head, _, tail = text.partition(".")
+    return int(head) if head.isdecimal() and len(head) <= _LONGEST and not tail.strip("0") else None

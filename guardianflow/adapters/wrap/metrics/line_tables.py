@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, metric_word
-from guardianflow.adapters.wrap.metrics.measurement import ToldFigures
+from guardianflow.adapters.wrap.metrics.measurement import ToldFigures, figure_of
 
 __all__ = ["LineTable"]
 
@@ -18,6 +18,7 @@ _NO_COLUMNS = frozenset(["images", "labels", "instances", "targets", "size", "im
 _TOTALS = frozenset(["all", "OVERALL", "COMBINED"])
 _LONGEST = 500
 _PATIENCE = 20
+_SINGLE = ""  # the name of a first column that a table of one row has not
 
 
 class LineTable:
@@ -25,9 +26,8 @@ class LineTable:
 
     def __init__(self) -> None:
         self.active = False
-        self._columns: tuple[list[str], list[str]] = ([], [])
+        self._columns: list[list[str]] = []  # names as wide blanks part them, and as any blanks do
         self._bars = False
-        self._single = False
         self._strange = 0
 
     def begin(self, line: str) -> bool:
@@ -35,19 +35,15 @@ class LineTable:
         text = _UNDER_BAR.sub("", line) if len(line) <= _LONGEST else ""
         bars = "|" in text
         text = text.strip(" \t|")
-        wide = [cell.strip() for cell in re.split(r"\|" if bars else r"\t|[ ]{2,}", text)]
+        wide, plain = [cell.strip() for cell in re.split(r"\|" if bars else r"\t|[ ]{2,}", text)], text.split()
         if not all(_COLUMN.fullmatch(cell) for cell in wide):
             return False
-        plain = text.split()
-        if not bars and wide[0].lower() not in _COUNTERS:  # a column of names stands without a head
-            wide, plain = ["class", *wide], ["class", *plain]
-        single = wide[0].lower() not in _COUNTERS
-        if single and not any(is_figure_word(cell) for cell in wide):
+        if wide[0].lower() not in _COUNTERS:  # a column of names stands without a head; between bars is a single row
+            first = [_SINGLE if bars else "class"]
+            wide, plain = first + wide, first + plain
+        if not (any(map(is_figure_word, wide)) if wide[0] == _SINGLE else len(wide) > 2):
             return False
-        if not single and len(wide) < 3:
-            return False
-        self._columns, self._bars, self._single = (_named(wide), _named(plain)), bars, single
-        self.active, self._strange = True, 0
+        self._columns, self._bars, self.active, self._strange = [_named(wide), _named(plain)], bars, True, 0
         return True
 
     def row(self, line: str) -> ToldFigures | None:
@@ -56,46 +52,43 @@ class LineTable:
             return None
         row = self._read(line) if len(line) <= _LONGEST * 2 else None
         self._strange = 0 if row else self._strange + 1
-        self.active = self._strange < _PATIENCE and not (row and self._single)
+        self.active = self._strange < _PATIENCE and not (row and self._columns[0][0] == _SINGLE)
         return row
 
     def _read(self, line: str) -> ToldFigures | None:
         bar = _BAR.search(line)
         text = line[: bar.start()] if bar else line
         cells = [cell.strip() for cell in text.strip(" \t|").split("|")] if self._bars else text.split()
+        first = self._columns[0][0].lower()
+        cells = ["", *cells] if first == _SINGLE else cells
         columns = next((names for names in self._columns if len(names) == len(cells)), None)
-        if columns is None:
-            return None
-        if self._single:
-            figures = _figures(["", *columns], ["", *cells])
-            return ToldFigures(figures) if len(figures) == len(cells) else None
-        first = columns[0].lower()
-        counter = _COUNTER.fullmatch(cells[0])
+        figures = _figures(columns, cells) if columns else []
+        if first == _SINGLE:
+            return ToldFigures(figures) if len(figures) == len(cells) - 1 else None
         if first == "class":
-            return ToldFigures(_figures(columns, cells)) if cells[0] in _TOTALS else None
+            return ToldFigures(figures) if cells[:1] and cells[0] in _TOTALS and columns else None
+        counter = _COUNTER.fullmatch(cells[0]) if columns else None
         if counter is None:
             return None
         # A row under a bar is printed anew with each batch; only the whole epoch's counts.
-        figures = [] if bar and bar["percent"] != "100" else _figures(columns, cells)
-        return ToldFigures(figures, epoch=counter[1]) if first == "epoch" else ToldFigures(figures, step=counter[1])
+        figures = [] if bar and bar["percent"] != "100" else figures
+        return ToldFigures(figures, **{"epoch" if first == "epoch" else "step": counter[1]})
 
 
 def _figures(columns: list[str], cells: list[str]) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, cell in zip(columns[1:], cells[1:], strict=True):
-        if metric_word(name) and name.lower() not in _NO_COLUMNS and "_" not in cell:
-            try:
-                found.append((name, float(cell.rstrip("%"))))
-            except ValueError:
-                continue  # 0G, 00:12, 3.4s: no figures
-    return found
+    """What is a figure; 0G, 00:12 and 3.4s are none."""
+    found = [(name, figure_of(cell.rstrip("%"))) for name, cell in zip(columns[1:], cells[1:], strict=True)]
+    return [
+        (name, value)
+        for name, value in found
+        if value is not None and metric_word(name) and name.lower() not in _NO_COLUMNS
+    ]
 
 
 def _named(cells: list[str]) -> list[str]:
     """Column names; of ``Box(P  R)  Mask(P  R)`` the first group plainly, the others as ``Mask/P``."""
     names: list[str] = []
-    group = ""
-    groups = 0
+    group, groups = "", 0
     for cell in cells:
         name = cell
         if "(" in name and ")" not in name:
@@ -103,6 +96,5 @@ def _named(cells: list[str]) -> list[str]:
             groups += 1
         plain = name.rstrip(")") if group else name
         names.append(f"{group}/{plain}" if group and groups > 1 else plain)
-        if name.endswith(")"):
-            group = ""
+        group = "" if name.endswith(")") else group
     return names
