@@ -177,13 +177,6 @@ def test_decimal_commas_are_read_where_they_can_mean_nothing_else(tmp_path: Path
     path = write(tmp_path, "a.csv", text)
     expected = [(1, 0.5), (2, 1.234)] if ";" in text else [(1, 0.5)]  # elsewhere 1,234 may be a thousand
     assert curves(path)["loss"] == expected
-    assert "figures have a decimal comma" in remarks(path)
-
-
-def test_a_header_again_without_a_column_of_steps_is_told(tmp_path: Path) -> None:
-    path = write(tmp_path, "history.csv", "loss,acc\n0.5,0.5\nloss,acc\n0.25,0.75\n")
-    assert len(curves(path)["loss"]) == 2
-    assert "header again, and no column of steps" in remarks(path)
 
 
 def test_columns_whose_legal_names_are_equal_stay_apart(tmp_path: Path) -> None:

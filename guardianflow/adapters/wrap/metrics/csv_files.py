@@ -86,23 +86,18 @@ def _as_resumed(curve: Curve, reader: TableReader) -> Curve:
 
 
 class TableReader(PointReader):
-    """Turns the bytes of a CSV into points, however the bytes are cut.
+    """Reads a CSV. Delimiter (``,`` ``;`` or tab), quotes and a byte order mark are recognised.
 
-    A last line without its end waits until :meth:`close`. Delimiter (``,`` ``;`` or tab), quotes and a byte order
-    mark are recognised; invalid UTF-8 spoils only the cell that it stands in.
+    Invalid UTF-8 spoils only the cell that it stands in. A last line without its end waits until :meth:`close`.
 
     Args:
         name: The file's name: some names say that a CSV holds metrics.
         named: Somebody pointed at this file, so that it is taken even without a column of steps.
-
-    Attributes:
-        order: Whether a second training, or a resumed one, stands in it.
-        step: Of the last row.
     """
 
     def __init__(self, name: str, *, named: bool = False) -> None:
-        self.order = RowOrder()
-        self.step: int | None = None
+        self.order = RowOrder()  # whether a second training, or a resumed one, stands in it
+        self.step: int | None = None  # of the last row
         self._name = name.lower()
         self._named = named
         self._columns: _Columns | None = None
@@ -111,18 +106,13 @@ class TableReader(PointReader):
         self._rest = b""
         self._skipping = False
         self._found: list[Point] = []
-        self._lines = self._rows = self._commas = 0
+        self._lines = self._rows = 0
         self._by_row = False
         self._headed = False  # a header stands right above
         self._base, self._epoch = 0, -math.inf
         self._bases: dict[float, int] = {}  # epoch → steps before it
         self._seen: set[str] = set()  # names that the training has given figures of
         self._notes: dict[str, list[int]] = {}  # what was left out → its lines
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Legal names of the columns that may hold metrics."""
-        return list(self._columns.metrics.values()) if self._columns else []
 
     @property
     def unit(self) -> str:
@@ -133,15 +123,9 @@ class TableReader(PointReader):
     @property
     def remarks(self) -> Sequence[str]:
         """What was left out, and what was understood though it could have been meant otherwise."""
-        found = self.order.remarks(self.unit)
-        if self._columns and len(self._columns.header) > _MAX_COLUMNS:
-            found.append(f"it has {len(self._columns.header):,} columns; {_MAX_COLUMNS} are read")
-        for what, lines in self._notes.items():
-            times = f"{len(lines):,} × " if len(lines) > 1 else ""
-            found.append(f"{times}{what}: {some_lines(lines)}")
-        if self._commas:
-            found.append(f"{self._commas:,} figures have a decimal comma, and were read so (0,5 is a half)")
-        return found
+        times = {what: f"{len(lines):,} × " if len(lines) > 1 else "" for what, lines in self._notes.items()}
+        noted = [f"{times[what]}{what}: {some_lines(lines)}" for what, lines in self._notes.items()]
+        return [*self.order.remarks(self.unit), *noted]
 
     def feed(self, data: bytes) -> list[Point]:
         """The points in the rows that these bytes complete."""
@@ -197,10 +181,7 @@ class TableReader(PointReader):
             self._take_header(cells)
 
     def _take_header(self, cells: list[str]) -> None:
-        before, columns = self._columns, _read_header(self._name, cells)
-        if before and before.header == cells and before.order is None:
-            self._note("header again, and no column of steps: what stands above and below is taken for one training")
-            return
+        columns = _read_header(self._name, cells)
         stem, _, suffix = self._name.rpartition(".")
         known = self._named or (stem in METRIC_FILES and suffix in {"csv", "tsv"})
         if not columns.metrics:
@@ -209,6 +190,7 @@ class TableReader(PointReader):
             self.refused = "it has no column of steps, and its name isn't one that tables of metrics have"
         else:
             self._columns, self.kind, self._headed = columns, columns.kind, True
+            self.names = columns.metrics.values()
 
     def _take_row(self, cells: list[str], columns: _Columns) -> None:
         if len(cells) < columns.needed:
@@ -230,10 +212,7 @@ class TableReader(PointReader):
 
     def _figure(self, cell: str) -> float | None:
         value = figure_of(cell)
-        if value is None and "," in cell:
-            value = decimal_comma(cell, self._delimiter)
-            self._commas += value is not None
-        return value
+        return decimal_comma(cell, self._delimiter) if value is None else value
 
     def _place(self, cells: list[str], columns: _Columns, names: set[str]) -> None:
         """Notice where another training begins, or a resumed one goes back."""

@@ -54,24 +54,20 @@ class EventReader(PointReader):
         self.hparams: dict[str, Any] = {}
         self.started: float | None = None
         self.ended: float | None = None
+        self._damage: list[str] = []
         self._event = _part("compat.proto.event_pb2").Event
         self._checksum = _part("compat.tensorflow_stub.pywrap_tensorflow").masked_crc32c
         self._buffer = b""
         self._offset = 0  # of the buffer in the file
         self._skip = 0  # bytes left of a record that is too large to hold a scalar
-        self._damage: list[str] = []
         self._plugins: dict[str, str] = {}  # tag → plugin: only a tag's first event names it
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # tag → legal name
+        self.names = self._names.values()
 
     @property
     def remarks(self) -> Sequence[str]:
         """Where and how the file is damaged."""
         return self._damage
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Legal names of the scalars so far."""
-        return list(self._names.values())
 
     def feed(self, data: bytes) -> list[Point]:
         """The scalars that these bytes complete."""
@@ -130,7 +126,7 @@ class EventReader(PointReader):
 
     def _name(self, tag: str) -> str:
         if tag not in self._names:
-            self._names[tag] = free_name(kept_name(tag), self._names.values())
+            self._names[tag] = free_name(kept_name(tag), self.names)
         return self._names[tag]
 
     def _number(self, value: Any) -> float | None:

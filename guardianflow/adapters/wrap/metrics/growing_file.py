@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -33,15 +33,12 @@ _MAX_POINTS = 5_000_000
 class PointReader(Protocol):
     """Turns the bytes of a file into points, however the bytes are cut."""
 
+    names: Collection[str] = ()  # legal ones that the file is known to have
     kind: str = ""  # "ultralytics", "lightning", "csv", "tensorboard"; "" until that is known
     refused: str = ""  # why nothing more is read of it
     started_over: bool = (
         False  # another training began in the bytes that came last; the points are those of the last one
     )
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Legal names that the file is known to have."""
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -30,33 +30,19 @@ _FILE_RANK = 2
 
 @dataclass(slots=True)
 class Curve:
-    """What is known of one metric, whatever was thinned out.
-
-    Attributes:
-        source: Whose values they are.
-        room: Points until the stride is doubled.
-        count: Values seen.
-        first: The first value.
-        last: The last value.
-        last_step: Step of the last value.
-        stride: Every so many values one is kept.
-        waiting: Step → value, to be handed out.
-        handed: Points that were handed out.
-        last_handed: The last of them: step and value.
-        after: Steps up to this one were handed out for another source.
-    """
+    """What is known of one metric, whatever was thinned out."""
 
     source: str
-    room: int
-    count: int = 0
+    room: int  # points until the stride is doubled
+    count: int = 0  # values seen
     first: float = math.nan
     last: float = math.nan
     last_step: int = 0
-    stride: int = 1
-    waiting: dict[int, float] = field(default_factory=dict)
-    handed: int = 0
+    stride: int = 1  # of so many values one is kept
+    waiting: dict[int, float] = field(default_factory=dict)  # step → value, to be handed out
+    handed: int = 0  # points
     last_handed: tuple[int, float] | None = None
-    after: float = -math.inf
+    after: float = -math.inf  # steps up to this one were handed out for another source
 
     @property
     def rank(self) -> int:
@@ -90,12 +76,11 @@ class MetricSeries:
         self._start = max(1, max_points - max_points // 2)
         self._stretch = max(1, (max_points - self._start) // _STRETCHES)
         self._dropped: dict[str, None] = {}
-        self._ignored: dict[str, None] = {}
         self._waiting = 0
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a person should know of: names dropped, curves thinned, sources left aside."""
+        """What a person should know of: names dropped, curves thinned."""
         remarks = []
         if self._dropped:
             remarks.append(
@@ -104,9 +89,6 @@ class MetricSeries:
             )
         if thinned := [name for name, curve in self.curves.items() if curve.left_out]:
             remarks.append(f"curves of {len(thinned)} metrics were thinned: {_some(thinned)}")
-        if self._ignored:
-            aside = _some(self._ignored)
-            remarks.append(f"metrics that stand in several places were logged from one of them; left aside: {aside}")
         return tuple(remarks)
 
     def forget(self, name: str) -> None:
@@ -162,10 +144,10 @@ class MetricSeries:
         new = Curve(source, self._start)
         if curve is None:
             if len(self.curves) >= self._max_names + _MOST_ASKED * asked:
-                _note(self._dropped, name)
+                if len(self._dropped) < _MOST_NOTED:
+                    self._dropped[name] = None
                 return None
         elif new.rank <= curve.rank:
-            _note(self._ignored, f"{name} in {source}")
             return None
         else:  # what waits of the other source is dropped, what was handed out can't be
             self._waiting -= len(curve.waiting)
@@ -197,11 +179,6 @@ class MetricSeries:
             self._waiting -= len(gone)
             curve.room += len(gone)
             curve.stride *= 2
-
-
-def _note(names: dict[str, None], name: str) -> None:
-    if len(names) < _MOST_NOTED:
-        names[name] = None
 
 
 def _some(names: Iterable[str]) -> str:
