@@ -109,7 +109,7 @@ def test_an_unknown_key_is_kept_and_remarked_on(tmp_path: Path) -> None:
     registry = ExperimentRegistry(path)
     assert registry.get("a").args == ()
     assert any(
-        "line 4: `argz` in `experiments.a`" in text and "did you mean `args`?" in text for text in registry.remarks
+        "line 4: `argz` in `experiments.a`" in text and "did you mean 'args'?" in text for text in registry.remarks
     )
     assert any("`note`" in text for text in registry.remarks)
 

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from guardianflow.adapters.finished_runs.folders import FinishedRun
-from guardianflow.adapters.finished_runs.import_values import as_stored, new_rows
-from guardianflow.adapters.finished_runs.run_import import ImportReport, import_runs
+from guardianflow.adapters.finished_runs.run_import import ImportReport, as_stored, import_runs, new_rows
 from guardianflow.adapters.scan.findings import FoundRun, ScanReport
 from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.core.config import Settings
@@ -551,8 +550,6 @@ class TestWhatGoesWrong:
 _IMPORT = """
 import sys
 from pathlib import Path
-from guardianflow.adapters.finished_runs.import_values import as_stored, new_rows
-from guardianflow.adapters.finished_runs.folders import FinishedRun
 from guardianflow.adapters.finished_runs.run_import import import_runs
 from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.core.config import Settings

@@ -5,7 +5,6 @@ Words are kept as they were written: ``args: [1e-3, yes]`` hands over these very
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from guardianflow.adapters.experiments.entries import ArgumentSpec, ExperimentEn
 from guardianflow.exceptions import InputError, SchemaTooNewError
 from guardianflow.files.yaml_safety import yaml_nodes
 from guardianflow.text.names import validate_name
+from guardianflow.text.nearest_names import nearest
 from guardianflow.text.printable import printable
 
 __all__ = ["Content", "Pair", "read_content"]
@@ -144,15 +144,9 @@ class _Reader:
             else:
                 own[key.value] = (key, value)
                 if known and key.value not in known:
-                    self._remark(key, place, known)
+                    said = f"`{printable(key.value)}` in `{printable(place)}` is kept and not used"
+                    self.remarks.append(f"{self.place(key)}: {said}; {nearest(key.value, known)}")
         return merged | own
-
-    def _remark(self, key: yaml.ScalarNode, place: str, known: Collection[str]) -> None:
-        near = difflib.get_close_matches(key.value, known, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        self.remarks.append(
-            f"{self.place(key)}: `{printable(key.value)}` in `{printable(place)}` is kept and not used{hint}"
-        )
 
     def require_version(self, top: Mapping[str, Pair]) -> None:
         """Make sure that this GuardianFlow knows the file's form."""

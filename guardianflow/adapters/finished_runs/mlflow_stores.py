@@ -14,8 +14,9 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from guardianflow.text.printable import printable
 
 __all__ = ["read_mlflow_store"]
 
-PARENT_TAG = "mlflow.parentRunId"
+_PARENT_TAG = "mlflow.parentRunId"
 _KEPT_TAGS = ("mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit", "mlflow.note.content",
               "guardianflow.dataset_fingerprint")  # fmt: skip
 _OWN = ("mlflow.", "guardianflow.")
@@ -55,8 +56,7 @@ _OF_A_RUN = ("params", "tags", "metrics")
 _SIDECARS = ("-wal", "-journal")
 _PATIENCE_S = 120.0
 _LARGEST_COPY = 4_000_000_000
-_LARGEST_METRIC = 256 << 20  # bytes of its file
-_LONGEST_VALUE = 16_384
+_LONGEST_VALUE, _LONGEST_LINE = 16_384, 1_024
 _MAX_RUNS, _MAX_FILES, _MAX_POINTS = 20_000, 5_000, 5_000_000
 
 
@@ -96,20 +96,10 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
             yield found
         else:
             runs.append(found)
-    for run in _parents_first(runs):
+    # A parent begins before what is nested in it, and what is nested in nothing comes first.
+    runs.sort(key=lambda run: (_PARENT_TAG in run.tags, _whole(run.facts.get("start_time")) or 0, run.run_id))
+    for run in runs:
         yield _finished(run, path, root)
-
-
-def _parents_first(runs: Sequence[_StoredRun]) -> Iterable[_StoredRun]:
-    parents = {run.run_id: run.tags.get(PARENT_TAG, "") for run in runs}
-
-    def depth(run_id: str) -> int:
-        seen: set[str] = set()
-        while (run_id := parents.get(run_id, "")) and run_id not in seen:
-            seen.add(run_id)
-        return len(seen)
-
-    return sorted(runs, key=lambda run: (depth(run.run_id), _whole(run.facts.get("start_time")) or 0, run.run_id))
 
 
 def _is_active(facts: Mapping[Any, Any]) -> bool:
@@ -184,7 +174,7 @@ def _texts(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _in_files(path: Path, root: Path) -> Iterator[_StoredRun | UnreadableRun]:
-    known = False
+    known, points = False, count(1)
     for place in [path] if plain_file(path / _META, root) else _folders(path):
         try:
             facts = _meta(place, root)
@@ -196,7 +186,7 @@ def _in_files(path: Path, root: Path) -> Iterator[_StoredRun | UnreadableRun]:
             try:
                 run = _StoredRun(folder, str(facts.get("name", place.name)), _meta(folder, root))
                 if run.run_id and _is_active(run.facts):
-                    _read_files(run, root)
+                    _read_files(run, root, points)
                     yield run
             except (InputError, OSError) as error:
                 yield UnreadableRun(folder, str(error))
@@ -216,19 +206,17 @@ def _meta(folder: Path, root: Path) -> dict[Any, Any]:
     return load_yaml_mapping(file, what=_META) if plain_file(file, root) else {}
 
 
-def _read_files(run: _StoredRun, root: Path) -> None:
+def _read_files(run: _StoredRun, root: Path, points: Iterator[int]) -> None:
     for kind, texts in (("params", run.params), ("tags", run.tags)):
         for name, file in _named_files(run, kind, root):
             with file.open("rb") as stream:
                 texts[name] = stream.read(_LONGEST_VALUE).decode("utf-8", "replace")
     for name, file in _named_files(run, "metrics", root):
-        if file.stat().st_size > _LARGEST_METRIC:
-            run.remarks.append(f"metric {printable(name)} is larger than {_LARGEST_METRIC >> 20} MiB and is left out")
-            continue
         with file.open("rb") as stream:
             # Before MLflow 1.0 without a step, and with the time in seconds.
-            lines = (dict(zip(("timestamp", "value", "step"), line.split(), strict=False)) for line in stream)
-            _add_metrics(run, ({"key": name, **line} for line in lines if line), count(1))
+            words = (line.split() for line in iter(partial(stream.readline, _LONGEST_LINE), b""))
+            lines = (dict(zip(("timestamp", "value", "step"), cells, strict=False)) for cells in words if cells)
+            _add_metrics(run, ({"key": name, **line} for line in lines), points)
 
 
 def _named_files(run: _StoredRun, kind: str, root: Path) -> Iterator[tuple[str, Path]]:
@@ -303,13 +291,13 @@ def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:
         weights=best_weights(kept.files),
         tags={key: value for key, value in run.tags.items() if key in _KEPT_TAGS or not key.startswith(_OWN)},
         source_id=run.run_id,
-        parent_id=run.tags.get(PARENT_TAG, ""),
+        parent_id=run.tags.get(_PARENT_TAG, ""),
         remarks=tuple(remarks),
     )
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int else None
 
 
 def _history(run: _StoredRun) -> dict[str, list[tuple[int, float, int | None]]]:

@@ -7,29 +7,32 @@ another run.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guardianflow import __version__
-from guardianflow.adapters.finished_runs.folders import FinishedRun, UnreadableRun, read_finished_runs
-from guardianflow.adapters.finished_runs.import_report import ImportedRun, ImportReport
-from guardianflow.adapters.finished_runs.import_values import (
-    KIND,
-    as_stored,
-    legal_experiment,
-    metric_records,
-    milliseconds,
-    new_rows,
-    span,
+from guardianflow.adapters.finished_runs.folders import (
+    FinishedRun,
+    Points,
+    UnreadableRun,
+    moment,
+    read_finished_runs,
 )
+from guardianflow.adapters.finished_runs.import_report import ImportedRun, ImportReport
 from guardianflow.adapters.finished_runs.same_training import Training, trainings
 from guardianflow.core.config import mask_secrets
-from guardianflow.exceptions import ConfigError, ConflictError, TrackingUnavailableError
+from guardianflow.core.metrics import MetricRecord
+from guardianflow.exceptions import ConfigError, ConflictError, InvalidNameError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name, write_json
 from guardianflow.runs import mlflow_import as words
-from guardianflow.runs.mlflow_import import MlflowImports, StoredImport
+from guardianflow.runs.mlflow_import import MlflowImports, StoredImport, StoredPoints
 from guardianflow.runs.mlflow_runs import TAG
 from guardianflow.runs.run_records import ProcessIdentity, Progress, RunRecord, RunStatus
 from guardianflow.text.names import MAX_NAME, validate_name
@@ -41,13 +44,20 @@ if TYPE_CHECKING:
     from guardianflow.core.config import Settings
     from guardianflow.core.metrics import MetricSink
 
-__all__ = ["IMPORT_FILE", "ImportReport", "ImportedRun", "import_runs"]
+__all__ = ["IMPORT_FILE", "KIND", "MAX_POINTS", "ImportReport", "ImportedRun", "as_stored", "import_runs", "new_rows"]
 
 log = logging.getLogger(__name__)
 
 IMPORT_FILE = "import.json"
 """Where a run came from, in its folder."""
 
+KIND = "import"
+"""The kind of run that our records give an imported one, and the source of its figures."""
+
+MAX_POINTS = 20_000
+"""Points of one metric that are kept; of longer ones every second, fourth … and the last."""
+
+_RESERVED = "/\\:@?#%"
 _MAX_REMARKS = 20
 _MOST_WAITING = 1_000_000
 """Points that are held at once, to tell runs of one training."""
@@ -148,20 +158,20 @@ class _Import:
         if known is not None:
             if not known.stored:
                 self._store(run, known.run_id, known.experiment)
-            self.already.append(_row(run, known.run_id, known.experiment, run.remarks, name=known.name))
+            self.already.append(_row(run, known.run_id, known.experiment, name=known.name))
             return known.run_id
         for each in training.all:
             if each.source_id and self._mlflow.has(each.source_id):
-                remarks = (*run.remarks, "this MLflow itself has the run")
-                self.already.append(_row(run, each.source_id, each.experiment, remarks))
+                row = _row(run, each.source_id, each.experiment)
+                self.already.append(replace(row, remarks=(*row.remarks, "this MLflow itself has the run")))
                 return each.source_id
         of_others = (self._mlflow.with_digest(other.digest) for other in training.others)
         known = next(filter(None, of_others), None) or self._earlier(run)
         if known is not None:
             return self._fill(run, known.run_id, known.experiment, updated=True)
-        experiment = self._experiment or legal_experiment(run.experiment)
+        experiment = self._experiment or _legal_experiment(run.experiment)
         name = storable(run.name)[:MAX_NAME] or run.kind
-        run_id = self._mlflow.begin(experiment, name, self._tags(run), milliseconds(span(run)[0]))
+        run_id = self._mlflow.begin(experiment, name, self._tags(run), _milliseconds(_span(run)[0]))
         return self._fill(run, run_id, experiment, updated=False)
 
     def _earlier(self, run: FinishedRun) -> StoredImport | None:
@@ -187,14 +197,14 @@ class _Import:
             folder = storable(run.artifact_name(path)).rpartition("/")[0]
             refused += self._mlflow.upload(run_id, path, folder or None)
         self._store(run, run_id, experiment)
-        row = _row(run, run_id, experiment, (*run.remarks, *refused), updated=updated)
+        row = replace(_row(run, run_id, experiment), remarks=(*run.remarks, *refused), updated=updated)
         self._keep(run, row)
         tags = {
             words.DIGEST_TAG: run.digest,
             words.SOURCE_TAG: storable(str(run.path)),
             words.REMARKS_TAG: storable("; ".join(row.remarks[:_MAX_REMARKS])) or "none",
         }
-        self._mlflow.complete(run_id, tags, run.status, milliseconds(span(run)[1]))
+        self._mlflow.complete(run_id, tags, run.status, _milliseconds(_span(run)[1]))
         self.imported.append(row)
         return run_id
 
@@ -219,7 +229,7 @@ class _Import:
         """Write the figures to the metrics store; one that is away gets them from the next import."""
         stored = "yes"
         try:
-            self._sink.save_metrics(metric_records(run, run_id, experiment))
+            self._sink.save_metrics(_metric_records(run, run_id, experiment))
         except Exception as error:  # noqa: BLE001 - as in a training: a store that is away must not end it
             log.warning("the figures of %s could not be stored (%s); import again later", run.path, error)
             stored = "no"
@@ -229,7 +239,7 @@ class _Import:
         """Our own record of it, and in its folder where it came from."""
         folder = self._settings.runs_dir / folder_name(row.experiment) / row.run_id
         write_json(folder / IMPORT_FILE, plain_values({**vars(row), "digest": run.digest}))
-        began, ended = span(run)
+        began, ended = _span(run)
         self._mlflow.keep_record(
             RunRecord(
                 run_id=row.run_id,
@@ -252,15 +262,7 @@ class _Import:
         )
 
 
-def _row(
-    run: FinishedRun,
-    run_id: str,
-    experiment: str,
-    remarks: tuple[str, ...],
-    *,
-    name: str = "",
-    updated: bool = False,
-) -> ImportedRun:
+def _row(run: FinishedRun, run_id: str, experiment: str, *, name: str = "") -> ImportedRun:
     return ImportedRun(
         path=run.path,
         kind=run.kind,
@@ -271,6 +273,80 @@ def _row(
         epochs=run.epochs,
         metrics=run.last,
         artifact=storable(run.artifact_name(run.weights)) if run.weights is not None else "",
-        updated=updated,
-        remarks=remarks,
+        remarks=run.remarks,
     )
+
+
+# ---- figures and words as they are kept ------------------------------------------------------------
+
+
+def _span(run: FinishedRun) -> tuple[datetime, datetime]:
+    """When a run began and ended; what nothing tells is now, and no end is before its beginning."""
+    began = run.started or run.ended or datetime.now(UTC)
+    return began, max(began, run.ended or began)
+
+
+def _milliseconds(time: datetime) -> int:
+    """A time as MLflow takes it, since 1970."""
+    return max(0, int(time.timestamp() * 1000))
+
+
+def new_rows(run: FinishedRun, known: StoredPoints) -> Iterator[tuple[str, float, int, int]]:
+    """The points that the run in MLflow lacks: name, value, ms, step."""
+    for name, step, value, time_ms in _points(run):
+        if (step, _shown(value)) not in known.get(name, ()):
+            yield name, value, time_ms, step
+
+
+def _metric_records(run: FinishedRun, run_id: str, experiment: str) -> Iterator[MetricRecord]:
+    """The figures as measurements, with ids that a second import repeats."""
+    seen: Counter[tuple[str, int]] = Counter()
+    ended = _span(run)[1]
+    for name, step, value, time_ms in _points(run):
+        # TensorBoard may hold two figures of one step: they are two measurements.
+        seen[name, step] += 1
+        key = f"{run_id}/{name}/{step}/{seen[name, step]}"
+        yield MetricRecord(
+            time=moment(time_ms / 1000) or ended,
+            metric=name,
+            value=value,
+            task=run.task or None,
+            experiment=experiment,
+            run_id=run_id,
+            source=KIND,
+            tags={"epoch": str(step), "kind": run.kind},
+            event_id=hashlib.sha256(key.encode()).hexdigest()[:32],
+        )
+
+
+def as_stored(history: Mapping[str, Points]) -> StoredPoints:
+    """All points, as MLflow hands them back."""
+    return {name: {(step, _shown(value)) for step, value, _ in points} for name, points in history.items()}
+
+
+def _points(run: FinishedRun) -> Iterator[tuple[str, int, float, int]]:
+    """Name, step, value and ms of at most about :data:`MAX_POINTS` a metric, where no time is told the run's end.
+
+    Every 2nd, 4th, 8th …, so that a longer run's are among a shorter one's.
+    """
+    ended = _milliseconds(_span(run)[1])
+    for name, points in run.history.items():
+        stride = 1
+        while len(points) > MAX_POINTS * stride:
+            stride *= 2
+        for place, (step, value, time_ms) in enumerate(points):
+            if place % stride == 0 or place == len(points) - 1:
+                yield name, step, value, ended if time_ms is None else max(0, time_ms)
+
+
+def _shown(value: float) -> str:
+    return repr(math.nan if math.isinf(value) else float(value))  # MLflow gets infinity as NaN
+
+
+def _legal_experiment(name: str) -> str:
+    """A name as our rule for experiments has it, as near to the given one as that goes."""
+    kept = "".join("-" if sign in _RESERVED else sign for sign in storable(name) if sign.isprintable())
+    try:
+        return validate_name(kept[:MAX_NAME].strip(), "experiment name")
+    except InvalidNameError:
+        return "imported"

@@ -107,8 +107,7 @@ def _logger(run: FinishedRun) -> str:
 
 
 def _rank(run: FinishedRun) -> tuple[bool, int, str]:
-    kind = _PREFERRED.index(run.kind) if run.kind in _PREFERRED else len(_PREFERRED)
-    return (run.weights is None, kind, run.digest)
+    return (run.weights is None, (*_PREFERRED, run.kind).index(run.kind), run.digest)
 
 
 def _apart(one: FinishedRun, other: FinishedRun) -> float:

@@ -40,13 +40,18 @@ from guardianflow.vision.training.results_csv import read_results
 __all__ = ["read_lightning", "read_tensorboard", "read_ultralytics", "read_yolov5"]
 
 
-class _Logged(NamedTuple):
-    """What event files say: points by metric, hyperparameters, the times of the first and the last event."""
+class _Figures(NamedTuple):
+    """What a table or event files say: epochs → seconds, and how many epochs there were to be, as tables tell."""
 
-    metrics: Points
-    hparams: dict[str, Any]
+    points: Points
+    hparams: Mapping[str, Any]
+    seconds: Mapping[int, float]
+    asked: int = 0
     started: float | None = None
     ended: float | None = None
+
+
+_NONE = _Figures({}, {}, {})
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,6 @@ _EVENT_HEAD = 40
 """Bytes of an event file's first record: it holds the moment at which the file was begun."""
 
 
-@dataclass
-class _Table:
-    """A table of figures: its metrics, epoch → seconds where it tells, and how many epochs were asked for."""
-
-    history: Points
-    seconds: dict[int, float]
-    asked: int = 0
-
-
 def _read(path: Path, root: Path, *, kind: _Kind) -> list[FinishedRun]:
     """The run in a folder of a kind.
 
@@ -120,14 +116,14 @@ def _read(path: Path, root: Path, *, kind: _Kind) -> list[FinishedRun]:
     events = _event_files(path, root) if kind.events else []
     remarks: list[str] = []
     args = _settings([files[name] for name in kind.settings if name in files], remarks)
-    logged = or_remark(partial(_events, events, path, remarks), remarks, _Logged({}, {}))
+    logged = or_remark(partial(_events, events, path, remarks), remarks, _NONE)
     params, table = {**logged.hparams, **args}, _table(files, kind, remarks)
-    if not (params or table.history or logged.metrics):
+    if not (params or table.points or logged.points):
         raise InputError(f"{printable(path)} holds nothing that can be read of {kind.wanted}; {'; '.join(remarks)}")
     started, ended = _times(files, events, logged, table)
-    history = _timed({**logged.metrics, **table.history}, table.seconds, started)
+    history = _timed({**logged.points, **table.points}, table.seconds, started)
     epochs = _epochs(history)
-    asked = next((params[name] for name in _ASKED if _is_count(params.get(name))), table.asked)
+    asked = next((count for name in _ASKED if type(count := params.get(name)) is int and count > 0), table.asked)
     status, why = _status(path, kind, history, epochs, asked)
     kept = kept_files(path)
     return [
@@ -175,34 +171,34 @@ def _settings(files: Sequence[Path], remarks: list[str]) -> dict[str, Any]:
 # ---- figures ---------------------------------------------------------------------------------------
 
 
-def _table(files: Mapping[str, Path], kind: _Kind, remarks: list[str]) -> _Table:
+def _table(files: Mapping[str, Path], kind: _Kind, remarks: list[str]) -> _Figures:
     """The first table that holds figures."""
-    table = _Table({}, {})
+    table = _NONE
     for file in (files[name] for name in kind.tables if name in files):
         table = _old_table(file, remarks) if file.name == _OLD_TABLE else _csv_table(file, kind, remarks)
-        if table.history:
+        if table.points:
             break
     return table
 
 
-def _csv_table(file: Path, kind: _Kind, remarks: list[str]) -> _Table:
+def _csv_table(file: Path, kind: _Kind, remarks: list[str]) -> _Figures:
     read = or_remark(partial(read_csv_metrics, file), remarks, None)
     if read is None:
-        return _Table({}, {})
+        return _NONE
     remarks += read.remarks
     history = dict(read.metrics)
     if not kind.yolo:
-        return _Table(history, {})
+        return _Figures(history, {}, {})
     seconds: dict[int, float] = {}
     try:
         if file.stat().st_size <= _LARGEST_TABLE:
             seconds = {report.epoch: report.seconds for report in read_results(file, 0)}
     except (ValueError, OverflowError):  # not UTF-8, a number that no epoch has
         remarks.append(f"{file.name} is damaged in part; how long its epochs took is not known")
-    return _Table(_with_catalogue(history), seconds)
+    return _Figures(_with_catalogue(history), {}, seconds)
 
 
-def _old_table(file: Path, remarks: list[str]) -> _Table:
+def _old_table(file: Path, remarks: list[str]) -> _Figures:
     """A ``results.txt``: of an epoch that stands there twice the later row counts."""
     with file.open("rb") as stream:
         lines = stream.read(_LARGEST_TABLE).decode("utf-8", "replace").splitlines()
@@ -222,7 +218,7 @@ def _old_table(file: Path, remarks: list[str]) -> _Table:
         for name, value in rows[epoch].items():
             if name:
                 history.setdefault(kept_name(name), []).append((epoch, value, None))
-    return _Table(_with_catalogue(history), {}, asked)
+    return _Figures(_with_catalogue(history), {}, {}, asked)
 
 
 def _with_catalogue(history: Points) -> Points:
@@ -246,7 +242,7 @@ def _event_files(folder: Path, root: Path) -> list[Path]:
     return sorted(path for path in kept if plain_file(path, root))[:_MAX_EVENT_FILES]
 
 
-def _events(files: Iterable[Path], folder: Path, remarks: list[str]) -> _Logged:
+def _events(files: Iterable[Path], folder: Path, remarks: list[str]) -> _Figures:
     """Event files read as one run; those of ``validation`` and the like have its name before theirs."""
     history: Points = {}
     hparams: dict[str, Any] = {}
@@ -260,13 +256,13 @@ def _events(files: Iterable[Path], folder: Path, remarks: list[str]) -> _Logged:
         hparams |= events.hparams
         times += [time for time in (events.started, events.ended) if time is not None]
         remarks += [f"{path.name}: {text}" for text in (*events.remarks, events.refused) if text]
-    return _Logged(history, hparams, min(times, default=None), max(times, default=None))
+    return _Figures(history, hparams, {}, 0, min(times, default=None), max(times, default=None))
 
 
 # ---- what they tell --------------------------------------------------------------------------------
 
 
-def _times(files: Mapping[str, Path], events: Sequence[Path], logged: _Logged, table: _Table) -> tuple[float, float]:
+def _times(files: Mapping[str, Path], events: Sequence[Path], logged: _Figures, table: _Figures) -> tuple[float, float]:
     """Beginning and end, seconds since 1970, by the events; else by the files' times: the table was written last."""
     written = {path.name: path.stat().st_mtime for path in (*files.values(), *events)}
     by_table = [written[name] for kind in (_YOLOV5, _LIGHTNING) for name in kind.tables if name in written]
@@ -341,7 +337,3 @@ def _stem(kind: _Kind, args: Mapping[str, Any], files: Mapping[str, Path], event
         with next(iter(files.values())).open("rb") as file:
             parts = [file.readline(65_536) for _ in range(2)]
     return content_digest(f"{kind.name} stem", parts)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
