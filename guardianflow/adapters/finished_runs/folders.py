@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from guardianflow.adapters.scan.findings import FoundRun
 
 __all__ = [
-    "RUN_FOLDERS", "FinishedRun", "KeptFiles", "Points", "RunReader", "UnreadableRun", "best_weights", "content_digest",
+    "RUN_FOLDERS", "FinishedRun", "Points", "RunReader", "UnreadableRun", "best_weights", "content_digest",
     "kept_files", "moment", "or_remark", "plain_file", "read_finished_runs",
 ]  # fmt: skip
 
@@ -180,14 +180,7 @@ def content_digest(kind: str, parts: Iterable[bytes | Path]) -> str:
     return digest.hexdigest()
 
 
-class KeptFiles(NamedTuple):
-    """The files of a run folder that are worth keeping, the most important first; and what is left out, and why."""
-
-    files: tuple[Path, ...]
-    remarks: tuple[str, ...] = ()
-
-
-def kept_files(folder: Path, *, every: bool = False) -> KeptFiles:
+def kept_files(folder: Path, *, every: bool = False) -> tuple[tuple[Path, ...], list[str]]:
     """Weights, tables, settings, pictures and event files below a folder, at most 200 files and 2 GB.
 
     No link is followed out of the folder, and none to a folder at all.
@@ -195,6 +188,9 @@ def kept_files(folder: Path, *, every: bool = False) -> KeptFiles:
     Args:
         folder: Where they lie.
         every: Keep files of any kind.
+
+    Returns:
+        The most important first; and what is left out, and why.
     """
     ranked: list[tuple[int, str, Path]] = []
     foreign = 0
@@ -218,7 +214,7 @@ def kept_files(folder: Path, *, every: bool = False) -> KeptFiles:
         remarks.append(
             f"{dropped} file(s) are left out: {MAX_FILES} files and {MAX_BYTES // 10**9} GB of a run are kept"
         )
-    return KeptFiles(tuple(kept), tuple(remarks))
+    return tuple(kept), remarks
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

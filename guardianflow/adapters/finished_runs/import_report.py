@@ -10,7 +10,7 @@ from typing import Any
 
 from guardianflow.adapters.finished_runs.folders import UnreadableRun
 from guardianflow.text.printable import escape, plain_values, printable
-from guardianflow.views.result_page import Rows, format_metric, table_html
+from guardianflow.views.result_page import Rows, format_metric, remarks_html, table_html
 
 __all__ = ["ImportReport", "ImportedRun"]
 
@@ -101,6 +101,7 @@ class ImportReport:
             if runs:
                 more = f", the first {_SHOWN} of {len(runs)}" if len(runs) > _SHOWN else ""
                 parts.append(f"<p>{title}{more}:</p>{Rows(runs[:_SHOWN])._repr_html_()}")
+        parts.append(remarks_html([f"{run.name}: {text}" for run in self.imported[:_SHOWN] for text in run.remarks]))
         if self.failed:
             failed = [(printable(path), reason) for path, reason in self.failed[:_SHOWN]]
             parts.append(f"<p>Not imported:</p>{table_html(failed)}")

@@ -16,16 +16,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from guardianflow.adapters.finished_runs.folders import (
     FinishedRun,
-    KeptFiles,
     UnreadableRun,
     best_weights,
     content_digest,
@@ -37,6 +35,7 @@ from guardianflow.core.metrics import legal_metric_name
 from guardianflow.exceptions import InputError
 from guardianflow.files.scratch import ScratchFolder
 from guardianflow.files.yaml_safety import load_yaml_mapping
+from guardianflow.runs.mlflow_runs import local_folder
 from guardianflow.runs.run_records import RunStatus
 from guardianflow.text.names import free_name
 from guardianflow.text.printable import printable
@@ -52,6 +51,7 @@ _STATUSES = {1: "RUNNING", 2: "SCHEDULED", 3: RunStatus.FINISHED, 4: RunStatus.F
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
 _INFINITE = 1.7976931348623157e308  # what MLflow's databases keep for infinity
 _META = "meta.yaml"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _OF_A_RUN = ("params", "tags", "metrics")
 _SIDECARS = ("-wal", "-journal")
 _PATIENCE_S = 120.0
@@ -87,7 +87,7 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
     Raises:
         InputError: It is no such store, or can't be read.
     """
-    runs: list[_StoredRun] = []
+    runs: list[FinishedRun] = []
     for number, found in enumerate(_in_files(path, root) if path.is_dir() else _in_database(path)):
         if number >= _MAX_RUNS:
             yield UnreadableRun(path, f"it holds more than {_MAX_RUNS:,} runs; the others are left out")
@@ -95,11 +95,9 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
         if isinstance(found, UnreadableRun):
             yield found
         else:
-            runs.append(found)
-    # A parent begins before what is nested in it, and what is nested in nothing comes first.
-    runs.sort(key=lambda run: (_PARENT_TAG in run.tags, _whole(run.facts.get("start_time")) or 0, run.run_id))
-    for run in runs:
-        yield _finished(run, path, root)
+            runs.append(_finished(found, path, root))
+    # A parent begins before what is nested in it; and what is nested in nothing comes first.
+    yield from sorted(runs, key=lambda run: (run.parent_id != "", run.started or _NEVER, run.source_id))
 
 
 def _is_active(facts: Mapping[Any, Any]) -> bool:
@@ -264,14 +262,13 @@ def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:
     said = run.facts.get("status")
     status = _STATUSES.get(said, "") if isinstance(said, int) else str(said or "")
     folder = _artifact_folder(run, store, root)
-    kept = kept_files(folder, every=True) if folder is not None else KeptFiles(())
-    remarks = [*run.remarks, *kept.remarks]
+    artifacts, left_out = kept_files(folder, every=True) if folder is not None else ((), [])
+    remarks = [*run.remarks, *left_out]
     if status not in _ENDED:
         remarks.insert(0, f"its store shows it as {printable(status or 'nothing at all')}: it never said that it ended")
         status = RunStatus.KILLED
     if folder is None and run.facts.get("artifact_uri"):
         remarks.append("its artifacts don't lie in the scanned folder and are left where they are")
-    started, ended = (_whole(run.facts.get(name)) for name in ("start_time", "end_time"))
     names = [run.facts.get("run_name"), run.facts.get("name"), run.tags.get("mlflow.runName"), run.run_id[:12]]
     return FinishedRun(
         path=run.place,
@@ -282,13 +279,13 @@ def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:
         history=history,
         epochs=max((len({step for step, _, _ in points}) for points in history.values()), default=0),
         status=status,
-        started=moment(started / 1000) if started is not None else None,
-        ended=moment(ended / 1000) if ended is not None else None,
+        started=_time(run.facts.get("start_time")),
+        ended=_time(run.facts.get("end_time")),
         digest=_digest(run, status),
         stem=content_digest("mlflow stem", [run.run_id.encode(errors="surrogateescape")]),
-        artifacts=kept.files,
+        artifacts=artifacts,
         artifact_root=folder or Path(),
-        weights=best_weights(kept.files),
+        weights=best_weights(artifacts),
         tags={key: value for key, value in run.tags.items() if key in _KEPT_TAGS or not key.startswith(_OWN)},
         source_id=run.run_id,
         parent_id=run.tags.get(_PARENT_TAG, ""),
@@ -296,8 +293,8 @@ def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:
     )
 
 
-def _whole(value: Any) -> int | None:
-    return value if type(value) is int else None
+def _time(ms: Any) -> datetime | None:
+    return moment(ms / 1000) if isinstance(ms, int) else None
 
 
 def _history(run: _StoredRun) -> dict[str, list[tuple[int, float, int | None]]]:
@@ -327,9 +324,8 @@ def _artifact_folder(run: _StoredRun, store: Path, root: Path) -> Path | None:
     candidates = [run.place / "artifacts"]
     uri = str(run.facts.get("artifact_uri") or "")
     try:
-        parts = urlsplit(uri)
-        if parts.scheme in {"", "file"} and uri:
-            named = Path(url2pathname(parts.path)) if parts.scheme else Path(uri)
+        named = local_folder(uri) if uri else None
+        if named is not None:
             candidates = [store.parent / named, *candidates]
             candidates += [store.parent / Path(*named.parts[-depth:]) for depth in (3, 4) if len(named.parts) > depth]
         for folder in candidates:

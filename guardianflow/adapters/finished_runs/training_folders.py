@@ -125,7 +125,7 @@ def _read(path: Path, root: Path, *, kind: _Kind) -> list[FinishedRun]:
     epochs = _epochs(history)
     asked = next((count for name in _ASKED if type(count := params.get(name)) is int and count > 0), table.asked)
     status, why = _status(path, kind, history, epochs, asked)
-    kept = kept_files(path)
+    artifacts, left_out = kept_files(path)
     return [
         FinishedRun(
             path=path,
@@ -141,11 +141,11 @@ def _read(path: Path, root: Path, *, kind: _Kind) -> list[FinishedRun]:
             ended=moment(ended),
             digest=content_digest(kind.name, [*files.values(), *events]),
             stem=_stem(kind, args, files, events),
-            artifacts=kept.files,
+            artifacts=artifacts,
             artifact_root=path,
-            weights=best_weights(kept.files),
+            weights=best_weights(artifacts),
             task=_task(args, history) if kind.yolo else "",
-            remarks=(*why, *remarks, *kept.remarks),
+            remarks=(*why, *remarks, *left_out),
         )
     ]
 
