@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from guardianflow.adapters.scan.findings import FoundRun
 
 __all__ = [
-    "RUN_FOLDERS", "FinishedRun", "Points", "RunReader", "UnreadableRun", "best_weights", "content_digest",
+    "RUN_FOLDERS", "FinishedRun", "Points", "RunReader", "UnreadableRun", "content_digest",
     "kept_files", "moment", "or_remark", "plain_file", "read_finished_runs",
 ]  # fmt: skip
 
@@ -56,7 +56,6 @@ class FinishedRun:
         ended: When it ended, UTC.
         artifacts: Files to keep, all of them below ``artifact_root``.
         artifact_root: What the artifacts' names count from.
-        weights: The best weights among the artifacts.
         task: ``"detection"`` and so on; empty where it is not known.
         digest: Of all that defines the run: equal digests are the same run, wherever it lies.
         stem: Of what defines it and stays while it goes on: a run that has grown has the same.
@@ -80,7 +79,6 @@ class FinishedRun:
     stem: str
     artifacts: tuple[Path, ...] = ()
     artifact_root: Path = Path()
-    weights: Path | None = None
     task: str = ""
     asked_epochs: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -92,6 +90,15 @@ class FinishedRun:
     def last(self) -> dict[str, float]:
         """Each metric's value at its last step."""
         return {name: max(points, key=lambda point: point[0])[1] for name, points in self.history.items() if points}
+
+    @property
+    def weights(self) -> Path | None:
+        """Of the artifacts the weights called ``best``, else the newest but ``last``; PyTorch's before others."""
+        found = [path for path in self.artifacts if path.suffix in _WEIGHTS]
+        kept = (
+            [path for path in found if path.stem == "best"] or [path for path in found if path.stem != "last"] or found
+        )
+        return min(kept, key=lambda path: (_WEIGHTS.index(path.suffix), -path.stat().st_mtime), default=None)
 
     def artifact_name(self, path: Path) -> str:
         """An artifact's path within the run, with slashes."""
@@ -231,10 +238,3 @@ def _rank(path: Path, every: bool) -> int | None:
         if suffix in group:
             return rank
     return len(_GROUPS) + 1 if every or is_event_file(path.name) else None
-
-
-def best_weights(files: Iterable[Path]) -> Path | None:
-    """The weights of a run: those called ``best``, else the newest but ``last``; of PyTorch before other formats."""
-    found = [path for path in files if path.suffix in _WEIGHTS]
-    best = [path for path in found if path.stem == "best"] or [path for path in found if path.stem != "last"] or found
-    return min(best, key=lambda path: (_WEIGHTS.index(path.suffix), -path.stat().st_mtime), default=None)

@@ -25,7 +25,6 @@ from typing import Any
 from guardianflow.adapters.finished_runs.folders import (
     FinishedRun,
     UnreadableRun,
-    best_weights,
     content_digest,
     kept_files,
     moment,
@@ -285,7 +284,6 @@ def _finished(run: _StoredRun, store: Path, root: Path) -> FinishedRun:
         stem=content_digest("mlflow stem", [run.run_id.encode(errors="surrogateescape")]),
         artifacts=artifacts,
         artifact_root=folder or Path(),
-        weights=best_weights(artifacts),
         tags={key: value for key, value in run.tags.items() if key in _KEPT_TAGS or not key.startswith(_OWN)},
         source_id=run.run_id,
         parent_id=run.tags.get(_PARENT_TAG, ""),

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from guardianflow import __version__
 from guardianflow.adapters.finished_runs.folders import (
@@ -27,8 +26,9 @@ from guardianflow.adapters.finished_runs.folders import (
 )
 from guardianflow.adapters.finished_runs.import_report import ImportedRun, ImportReport
 from guardianflow.adapters.finished_runs.same_training import Training, trainings
-from guardianflow.core.config import mask_secrets
-from guardianflow.core.metrics import MetricRecord
+from guardianflow.adapters.scan.findings import FoundRun, ScanReport
+from guardianflow.core.config import Settings, mask_secrets
+from guardianflow.core.metrics import MetricRecord, MetricSink
 from guardianflow.exceptions import ConfigError, ConflictError, InvalidNameError, TrackingUnavailableError
 from guardianflow.files.run_folder import folder_name, write_json
 from guardianflow.runs import mlflow_import as words
@@ -38,11 +38,6 @@ from guardianflow.runs.run_records import ProcessIdentity, Progress, RunRecord, 
 from guardianflow.text.names import MAX_NAME, validate_name
 from guardianflow.text.printable import plain_values, printable, storable
 from guardianflow.text.redaction import redact
-
-if TYPE_CHECKING:
-    from guardianflow.adapters.scan.findings import FoundRun, ScanReport
-    from guardianflow.core.config import Settings
-    from guardianflow.core.metrics import MetricSink
 
 __all__ = ["IMPORT_FILE", "KIND", "MAX_POINTS", "ImportReport", "ImportedRun", "as_stored", "import_runs", "new_rows"]
 

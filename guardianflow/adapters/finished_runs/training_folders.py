@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from guardianflow.adapters.finished_runs.folders import (
     FinishedRun,
-    best_weights,
     content_digest,
     kept_files,
     moment,
@@ -143,7 +142,6 @@ def _read(path: Path, root: Path, *, kind: _Kind) -> list[FinishedRun]:
             stem=_stem(kind, args, files, events),
             artifacts=artifacts,
             artifact_root=path,
-            weights=best_weights(artifacts),
             task=_task(args, history) if kind.yolo else "",
             remarks=(*why, *remarks, *left_out),
         )
