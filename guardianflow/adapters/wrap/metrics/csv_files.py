@@ -20,10 +20,11 @@ import csv
 import math
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from guardianflow.adapters.wrap.metrics.growing_file import Curve, PointReader, Points, read_points
+from guardianflow.adapters.wrap.metrics.growing_file import PointReader, Points, read_points
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.adapters.wrap.metrics.measurement import Point, decimal_comma, figure_of
 from guardianflow.text.names import free_name
@@ -70,19 +71,19 @@ def read_csv_metrics(path: Path) -> CsvHistory:
     reader = TableReader(path.name, named=True)
     points = read_points(path, reader)
     if reader.order.resumes:
-        points = {name: _as_resumed(curve, reader) for name, curve in points.items()}
+        points = _as_resumed(points, reader)
     nothing = [] if reader.refused or points else ["no figures in it"]
     return CsvHistory(points, (*reader.remarks, *filter(None, [reader.refused]), *nothing))
 
 
-def _as_resumed(curve: Curve, reader: TableReader) -> Curve:
-    """Of points that stand twice the later one; epochs beyond the last row were given up."""
-    newest: dict[int, tuple[int, float, int | None]] = {}
-    for point in curve:
-        newest.pop(point[0], None)
-        newest[point[0]] = point
+def _as_resumed(points: Points, reader: TableReader) -> Points:
+    """Of points that stand twice the later ones; epochs beyond the last row were given up."""
     end = reader.step if reader.unit == "epoch" and reader.step is not None else math.inf
-    return [point for point in newest.values() if point[0] <= end]
+    found: Points = {}
+    for name, curve in points.items():
+        newest = {point[0]: place for place, point in enumerate(curve)}
+        found[name] = [curve[place] for step, place in sorted(newest.items(), key=itemgetter(1)) if step <= end]
+    return found
 
 
 class TableReader(PointReader):
@@ -102,7 +103,6 @@ class TableReader(PointReader):
         self._named = named
         self._columns: _Columns | None = None
         self._delimiter = ","
-        self._comment = ""
         self._rest = b""
         self._skipping = False
         self._found: list[Point] = []
@@ -161,30 +161,24 @@ class TableReader(PointReader):
         line = piece.decode("utf-8", "replace").strip("\ufeff \r")
         if self.refused or not line.strip("\t,; "):
             return
+        comment = self._columns is None and line.startswith("#")
         if self._columns is None:
-            if line.startswith("#"):
-                self._comment = line.strip("# \t")
-                return
             bare = re.sub(r'"[^"]*"', "", line)
             self._delimiter = max(",", "\t", ";", key=bare.count)
-        cells = self._cells(line)
-        if self._columns is None and all(figure_of(cell) is not None for cell in cells if cell):
-            header = self._cells(self._comment)  # numpy.savetxt writes its header as a comment
-            if len(header) != len(cells):
-                self.refused = "it has no header of names"
-            else:
-                self._take_header(header)
+        cells = self._cells(line.lstrip("# \t") if comment else line)
         columns = self._columns
         if columns and cells != columns.header and not _is_header(cells):
             self._take_row(cells, columns)
-        elif not self.refused:
+        elif not comment or _is_header(cells):  # numpy.savetxt writes its header as a comment
             self._take_header(cells)
 
     def _take_header(self, cells: list[str]) -> None:
         columns = _read_header(self._name, cells)
         stem, _, suffix = self._name.rpartition(".")
         known = self._named or (stem in METRIC_FILES and suffix in {"csv", "tsv"})
-        if not columns.metrics:
+        if all(figure_of(cell) is not None for cell in cells if cell):
+            self.refused = "it has no header of names"
+        elif not columns.metrics:
             self.refused = "it has no column of figures"
         elif columns.step is None and not known:
             self.refused = "it has no column of steps, and its name isn't one that tables of metrics have"

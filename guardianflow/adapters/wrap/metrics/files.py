@@ -11,18 +11,21 @@ names; a tag that a table also has is the table's.
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from guardianflow.adapters.wrap.metrics.csv_files import TableReader
-from guardianflow.adapters.wrap.metrics.event_files import EventReader
-from guardianflow.adapters.wrap.metrics.file_search import Candidate, FileSearch
-from guardianflow.adapters.wrap.metrics.growing_file import GrowingFile
+from guardianflow.adapters.wrap.metrics.csv_files import METRIC_FILES, TableReader
+from guardianflow.adapters.wrap.metrics.event_files import EventReader, is_event_file
+from guardianflow.adapters.wrap.metrics.growing_file import GrowingFile, Mark, mark_of
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.adapters.wrap.metrics.measurement import Measurement, Point
 from guardianflow.core.metrics import legal_metric_name
-from guardianflow.exceptions import MissingDependencyError
+from guardianflow.exceptions import InputError, MissingDependencyError
 from guardianflow.text.names import free_name
 from guardianflow.text.printable import printable
 
@@ -38,12 +41,102 @@ _CLOSE_S = 20.0
 _MAX_BYTES = 512 << 20  # of one file
 _MAX_REMEMBERED = 500_000  # points of all files
 _MAX_REMARKS = 20
+_DEPTH = 8
+_ENTRIES = 20_000
+_ENTRIES_A_FOLDER = 4_000  # a folder of a million pictures mustn't use up what the others need
+_SECONDS = 1.0
+_SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "dist-packages", "venv", "mlruns", "mlartifacts"})
+
+
+class _Candidate(NamedTuple):
+    """A file that may hold metrics; those sort first that surely do, of them tables before event files."""
+
+    unsure: bool  # neither its name nor a pattern says that it does
+    events: bool  # its name is that of an event file
+    relative: str  # where it is from the root, with `/`
+    path: Path
+    named: bool  # a pattern of the user's names it
+    mark: Mark
+
+
+class _FileSearch:
+    """Looks for files of metrics below a folder.
+
+    Bounded: eight folders deep, 20,000 entries (4,000 a folder), one second; folders near the root come first.
+    Hidden folders, environments, caches and MLflow's own stores are skipped, links of any kind too.
+
+    Args:
+        root: The folder.
+        patterns: Globs of further files that are tables of metrics, as in a ``.gitignore``.
+        skip: Folders that are not looked into: our own copies of a run's files are no second source.
+
+    Attributes:
+        cut: The last search didn't see everything.
+
+    Raises:
+        InputError: A pattern leaves the root.
+    """
+
+    def __init__(self, root: Path, patterns: Sequence[str] = (), *, skip: Sequence[Path] = ()) -> None:
+        from pathspec import PathSpec
+
+        for pattern in patterns:
+            if not pattern or PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+                raise InputError(
+                    f"a pattern of metric files must stay inside the working folder: {pattern!r}; "
+                    "give it relative to that folder, for example 'runs/**/scores.csv'"
+                )
+        self._root = os.path.realpath(root)
+        self._skip = {os.path.realpath(path) for path in skip}
+        self._named = PathSpec.from_lines("gitignore", (pattern.removeprefix("./") for pattern in patterns))
+        self.cut = False
+
+    def search(self) -> list[_Candidate]:
+        """What is there now, the surest first; nothing where the root is gone."""
+        return sorted(filter(None, (self._judge(entry, relative) for entry, relative in self._entries())))
+
+    def _entries(self) -> Iterator[tuple[os.DirEntry[str], str]]:
+        """Files below the root, breadth first."""
+        folders = deque([(self._root, "", 0)])
+        left, until, self.cut = _ENTRIES, time.monotonic() + _SECONDS, False
+        while folders:
+            folder, prefix, depth = folders.popleft()
+            try:
+                with os.scandir(folder) as scan:
+                    for count, entry in enumerate(scan):
+                        left -= 1
+                        if left < 0 or count >= _ENTRIES_A_FOLDER or time.monotonic() > until:
+                            self.cut = True
+                            break
+                        if not entry.is_dir(follow_symlinks=False):
+                            yield entry, prefix + entry.name
+                        elif depth < _DEPTH and not self._is_skipped(entry):
+                            folders.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
+            except OSError:
+                continue  # removed while we looked, or not ours to read
+
+    def _is_skipped(self, folder: os.DirEntry[str]) -> bool:
+        return folder.name.startswith(".") or folder.name in _SKIPPED or folder.path in self._skip
+
+    def _judge(self, entry: os.DirEntry[str], relative: str) -> _Candidate | None:
+        events = is_event_file(entry.name)
+        named = self._named.match_file(relative)
+        if not (events or named or entry.name.lower().endswith((".csv", ".tsv"))):
+            return None
+        try:
+            now = entry.stat(follow_symlinks=False)
+        except OSError:
+            return None
+        if not stat.S_ISREG(now.st_mode):
+            return None
+        sure = events or named or PurePosixPath(relative).stem.lower() in METRIC_FILES
+        return _Candidate(not sure, events, relative, Path(entry.path), named, mark_of(now))
 
 
 class _Watched:
     """One file that is watched."""
 
-    def __init__(self, candidate: Candidate, file: GrowingFile) -> None:
+    def __init__(self, candidate: _Candidate, file: GrowingFile) -> None:
         self.candidate = candidate
         self.owner = candidate.path.parent if candidate.events else candidate.path  # whose its names are
         self.names: dict[str, str] = {}  # the reader's → the full ones
@@ -91,7 +184,7 @@ class GrowingFiles:
     def __init__(self, root: Path, *, since: float, patterns: Sequence[str] = (), skip: Sequence[Path] = ()) -> None:
         self._root = root.resolve()
         self._since_ns = int((since - _SLACK_S) * 1e9)
-        self._search = FileSearch(self._root, patterns, skip=skip)
+        self._search = _FileSearch(self._root, patterns, skip=skip)
         self._watched: dict[Path, _Watched] = {}
         self._passed: set[Path] = set()  # no metrics, or no more of them
         self._left_out: set[Path] = set()

@@ -14,13 +14,10 @@ from typing import BinaryIO, NamedTuple, Protocol
 from guardianflow.adapters.wrap.metrics.measurement import Point
 from guardianflow.exceptions import InputError
 
-__all__ = ["Curve", "Gain", "GrowingFile", "Mark", "PointReader", "Points", "mark_of", "open_regular", "read_points"]
+__all__ = ["Gain", "GrowingFile", "Mark", "PointReader", "Points", "mark_of", "open_regular", "read_points"]
 
-Curve = list[tuple[int, float, int | None]]
-"""Points in a file's order: step, value, time in ms since 1970 (or ``None``)."""
-
-Points = dict[str, Curve]
-"""Legal metric name → its points."""
+Points = dict[str, list[tuple[int, float, int | None]]]
+"""Legal metric name → its points in the file's order: step, value, time in ms since 1970 (or ``None``)."""
 
 Mark = tuple[int, int, int]
 """Inode, size, time of the last writing in ns."""

@@ -23,8 +23,6 @@ from guardianflow.exceptions import InputError
 
 __all__ = ["LinePattern", "read_patterns", "watched"]
 
-_LONGEST_PATTERN = 1_000
-_MOST_PATTERNS = 50
 _MOST_FOUND = 64
 _LINE_LIMIT = 10_000
 _TRIAL_LENGTHS = (*range(8, 34, 2), 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -53,15 +51,10 @@ class LinePattern:
         text: The regex.
 
     Raises:
-        InputError: No regex, none with named groups, too long, or so slow that it can't be used.
+        InputError: No regex, none with named groups, or so slow that it can't be used.
     """
 
     def __init__(self, text: str) -> None:
-        if len(text) > _LONGEST_PATTERN:
-            raise InputError(
-                f"a metric pattern has at most {_LONGEST_PATTERN} characters; {text[:60] + '…'!r} has {len(text)}. "
-                "Use several patterns."
-            )
         try:
             self._regex = re.compile(text)
         except (re.error, OverflowError, RecursionError) as error:
@@ -118,10 +111,8 @@ def read_patterns(texts: Sequence[str]) -> list[LinePattern]:
     """Patterns from their texts.
 
     Raises:
-        InputError: One of them can't be used, or there are more than 50.
+        InputError: One of them can't be used.
     """
-    if len(texts) > _MOST_PATTERNS:
-        raise InputError(f"at most {_MOST_PATTERNS} metric patterns; {len(texts)} were given. Join some with '|'.")
     with watched():
         return [LinePattern(text) for text in texts]
 

@@ -19,9 +19,8 @@ from typing import NamedTuple
 from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, OPENING, PLACES, LineForm
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, kept_name, metric_word, pair_name
 from guardianflow.adapters.wrap.metrics.line_patterns import read_patterns, watched
-from guardianflow.adapters.wrap.metrics.line_records import read_record
+from guardianflow.adapters.wrap.metrics.line_records import LineTable, read_record
 from guardianflow.adapters.wrap.metrics.line_steps import StepClock
-from guardianflow.adapters.wrap.metrics.line_tables import LineTable
 from guardianflow.adapters.wrap.metrics.measurement import Measurement, ToldFigures, decimal_comma
 
 __all__ = ["MetricLines"]
