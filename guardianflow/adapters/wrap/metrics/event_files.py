@@ -139,7 +139,10 @@ class EventReader(PointReader):
         elif value.HasField("simple_value"):
             return float(value.simple_value)
         elif value.HasField("tensor") and plugin in {"", "scalars"}:
-            return _scalar(value.tensor)
+            try:
+                return float(_part("util.tensor_util").make_ndarray(value.tensor).item())
+            except (TypeError, ValueError):  # several numbers, a text, or nothing at all
+                return None
         return None
 
     def _take_hparams(self, content: bytes) -> None:
@@ -152,13 +155,3 @@ class EventReader(PointReader):
             kind = value.WhichOneof("kind")
             if kind in {"number_value", "string_value", "bool_value"}:
                 self.hparams[str(name)] = getattr(value, kind)
-
-
-def _scalar(tensor: Any) -> float | None:
-    """The number in a tensor of one number; ``None`` for any other."""
-    if any(dim.size != 1 for dim in tensor.tensor_shape.dim):
-        return None
-    try:
-        return float(_part("util.tensor_util").make_ndarray(tensor).item())
-    except (TypeError, ValueError):  # a text, or nothing at all
-        return None

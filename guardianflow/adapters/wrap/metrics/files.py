@@ -64,17 +64,6 @@ class _FileSearch:
 
     Bounded: eight folders deep, 20,000 entries (4,000 a folder), one second; folders near the root come first.
     Hidden folders, environments, caches and MLflow's own stores are skipped, links of any kind too.
-
-    Args:
-        root: The folder.
-        patterns: Globs of further files that are tables of metrics, as in a ``.gitignore``.
-        skip: Folders that are not looked into: our own copies of a run's files are no second source.
-
-    Attributes:
-        cut: The last search didn't see everything.
-
-    Raises:
-        InputError: A pattern leaves the root.
     """
 
     def __init__(self, root: Path, patterns: Sequence[str] = (), *, skip: Sequence[Path] = ()) -> None:
@@ -89,7 +78,7 @@ class _FileSearch:
         self._root = os.path.realpath(root)
         self._skip = {os.path.realpath(path) for path in skip}
         self._named = PathSpec.from_lines("gitignore", (pattern.removeprefix("./") for pattern in patterns))
-        self.cut = False
+        self.cut = False  # the last search didn't see everything
 
     def search(self) -> list[_Candidate]:
         """What is there now, the surest first; nothing where the root is gone."""

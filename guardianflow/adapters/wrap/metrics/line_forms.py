@@ -26,13 +26,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 
 from guardianflow.adapters.wrap.metrics.line_names import FIGURE_WORD, NAME
 
 __all__ = ["LINE_FORMS", "OPENING", "PLACES", "LineForm"]
 
-_MOST_FOUND = 64
 _NUMBER = r"(?>[-+]?(?:\d+(?:,\d+|\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|NaN|NAN|(?:inf|Inf|INF)(?:inity)?)(?!\w))"
 # Right after a figure: a unit, a share (3/10), a time (12:34), a list or thousands (1,234,567), a range, a bar.
 _END = r"(?![\w/\\@°×±]|[:,][-+.]?\d|[.:\-]\w|%[ \t]*[|━╸╺─])"
@@ -86,7 +84,6 @@ class LineForm:
         figures: What they give: name, value, step.
         named: The name of ``value``, made of the groups.
         words: What the groups' texts become in it.
-        void: A value that says that there is none.
         counted: Only in lines that tell an epoch or a step.
         whole: Nothing else in such a line is a figure.
     """
@@ -97,7 +94,6 @@ class LineForm:
     figures: tuple[tuple[str, float, int | None], ...]
     named: str = "{name}"
     words: Mapping[str, str] = field(default_factory=dict)
-    void: float | None = None
     counted: bool = False
     whole: bool = False
 
@@ -117,31 +113,22 @@ class LineForm:
         known = {*PLACES, *self.parts, "name", "record", "header", "blank", "sign", "gap"}
         return [group for group in self.regex.groupindex if group not in known]
 
-    @cached_property
-    def tells_places(self) -> bool:
-        """Whether it says anything of an epoch or a step."""
-        return not self.regex.groupindex.keys().isdisjoint(PLACES)
-
-    def match(self, line: str) -> list[re.Match[str]]:
-        """Where such a thing stands in a line."""
-        return list(islice(self.regex.finditer(line), _MOST_FOUND))
-
 
 LINE_FORMS: tuple[LineForm, ...] = (
     LineForm("pycocotools' precision",
-        rf"Average Precision *\(AP\) *@\[ *IoU=(?P<iou>[\d.:]+) *\| *area= *(?P<area>\w+) *\| *maxDets= *\d+ *\] *= *{_VALUE}",
+        rf"Average Precision *\(AP\) *@\[ *IoU=(?P<iou>[\d.:]+) *\| *area= *(?P<area>\w+) *\| *maxDets= *\d+ *\] *= *(?:(?!-){_VALUE}|-.*)",
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.412\n"
         " Average Precision  (AP) @[ IoU=0.75      | area=   all | maxDets=100 ] = 0.433\n"
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area= small | maxDets=100 ] = -1.000\n",
         (("AP", 0.412, None), ("AP75", 0.433, None)),
-        named="AP{iou}{area}", words=_COCO, void=-1.0, whole=True),
+        named="AP{iou}{area}", words=_COCO, whole=True),
     LineForm("pycocotools' recall",
         r"Average Recall *\(AR\) *@\[ *IoU=[\d.:]+ *\| *area= *(?P<area>\w+) *\| *"
-        rf"maxDets= *(?P<dets>\d+) *\] *= *{_VALUE}",
+        rf"maxDets= *(?P<dets>\d+) *\] *= *(?:(?!-){_VALUE}|-.*)",
         " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets= 10 ] = 0.501\n"
         " Average Recall     (AR) @[ IoU=0.50:0.95 | area= large | maxDets=100 ] = 0.701\n",
         (("AR10", 0.501, None), ("AR100l", 0.701, None)),
-        named="AR{dets}{area}", words=_COCO, void=-1.0, whole=True),
+        named="AR{dets}{area}", words=_COCO, whole=True),
     LineForm("Darknet",
         rf"^[ \t]*(?P<step>\d+): (?P<loss>{_NUMBER}), (?P<avg_loss>{_NUMBER})(?: avg(?: loss)?), (?P<rate>{_NUMBER}) rate,.*",
         " 120: 3.251000, 4.102500 avg loss, 0.001000 rate, 2.511000 seconds, 7680 images, 1.200000 hours left\n",

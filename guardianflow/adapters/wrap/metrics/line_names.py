@@ -89,10 +89,7 @@ def kept_name(written: str) -> str:
 def pair_name(written: str, mark: str, whole: bool) -> str:
     """The kept name of a figure behind ``:`` or ``=``; empty where none is named.
 
-    Args:
-        written: The words before the sign.
-        mark: The sign with the blanks around it.
-        whole: The figure has no point and no exponent.
+    ``mark`` is the sign with the blanks around it; ``whole``: the figure has no point and no exponent.
     """
     name = _words(written.strip(" '"), all_of_them=mark[0] != "=")
     if name is None or not metric_word(name):

@@ -14,6 +14,7 @@ The rules, in their order:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ __all__ = ["StepClock"]
 _MOST_NAMES = 4_096
 _MOST_BARS = 64
 _LONGEST = 18
+_VALIDATES = re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE).match
 
 
 @dataclass(slots=True)
@@ -47,12 +49,12 @@ class StepClock:
         self._bars: dict[int, tuple[int, int]] = {}  # total → the counter, and what was counted before
 
     def places(
-        self, epoch: str = "", step: str = "", count: str = "", total: str = "", *, training: bool = True
+        self, epoch: str = "", step: str = "", count: str = "", total: str = "", phase: str = ""
     ) -> Callable[[str], int | None]:
-        """Name → step, from what a line says of its epoch, its step and a counter."""
+        """Name → step, from what a line says of its epoch, its step, a counter, and whose they are."""
         of_epoch = self._see_epoch(epoch) if epoch else None
         if step:
-            of_step = self._see_step(step, training=training)
+            of_step = self._see_step(step, validates=_VALIDATES(phase) is not None)
             return lambda _name: of_step
         counter = _whole(count)
         if counter is not None:
@@ -64,11 +66,11 @@ class StepClock:
         sticky = self._sticky
         return lambda _name: sticky
 
-    def _see_step(self, text: str, *, training: bool) -> int | None:
+    def _see_step(self, text: str, *, validates: bool) -> int | None:
         """A step was named; gives it, carried on over epochs in which it begins anew."""
         step = _whole(text)
         if step is not None:
-            count = self._counts[training]
+            count = self._counts[validates]
             if self._epoch != count.epoch:
                 if count.epoch is not None and self._epoch is not None and self._epoch > count.epoch:
                     count.before += count.most + (step == 0) if step <= count.most else 0

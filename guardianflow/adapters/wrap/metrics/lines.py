@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
+from itertools import islice
 from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, OPENING, PLACES, LineForm
@@ -29,6 +30,7 @@ _LINE_LIMIT = 10_000
 _WINDOW = 1 << 18
 _MOST_PLANS = 512
 _LONGEST_PLANNED = 1_000
+_MOST_FOUND = 64  # of one form in a line
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _OVERLONG = re.compile(rb"([^\n]{%d})[^\n]+" % _LINE_LIMIT)
@@ -36,7 +38,6 @@ _BLANKS = bytes.maketrans(b"\0\b\r", b"  \n")
 _DIGITS = re.compile(rb"[0-9]+")
 _COMMA = re.compile(r"[-+]?0,\d\d")
 _CALL = re.compile(r"\w\([^()]*$")
-_VALIDATES = re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE)
 
 _Span = tuple[int, int]
 
@@ -48,7 +49,6 @@ class _Figure(NamedTuple):
     made_of: list[_Span]
     make: Callable[..., str]
     value: _Span
-    void: float | None  # a value that says that there is none
 
 
 class _Plan:
@@ -67,8 +67,8 @@ class _Plan:
         number = {span: number for number, span in enumerate(self._spans)}
         self._roles = [(role, number[span]) for role, span in roles.items()]
         self._figures = [
-            (name, [number[span] for span in made_of], make, number[value], void)
-            for name, made_of, make, value, void in sorted(figures, key=lambda figure: figure.value)
+            (name, [number[span] for span in made_of], make, number[value])
+            for name, made_of, make, value in sorted(figures, key=lambda figure: figure.value)
         ]
 
     @property
@@ -88,10 +88,10 @@ class _Plan:
     def read(self, texts: Sequence[bytes]) -> tuple[list[tuple[str, float]], dict[str, str]]:
         """The figures of a line, by kept name; and the other texts, by their roles."""
         found = []
-        for name, made_of, make, number, void in self._figures:
+        for name, made_of, make, number in self._figures:
             full = name or make(*[_text(texts[part]) for part in made_of])
             value = _value(texts[number], full) if full else None
-            if value is not None and value != void:
+            if value is not None:
                 found.append((full, value))
         return found, {role: _text(texts[number]) for role, number in self._roles}
 
@@ -213,14 +213,15 @@ class MetricLines:
             figures = [(kept_name(name), value) for name, value in told.figures]
         if not (said or figures or asked or told):
             return
-        phase = said.pop("phase", "") or (figures[0][0] if figures else "")
-        step_of = self._clock.places(**said, training=_trains(phase))
+        said.setdefault("phase", figures[0][0] if figures else "")
+        step_of = self._clock.places(**said)
         names = set()
         for each in asked:  # a step that a pattern found goes before the line's
             own = self._clock.places(each.epoch, each.step) if each.epoch or each.step else step_of
             for name, value in each.figures:
-                names.add(kept_name(name))
-                found.append(Measurement(kept_name(name), value, own(kept_name(name)), True))
+                kept = kept_name(name)
+                names.add(kept)
+                found.append(Measurement(kept, value, own(kept), True))
         if self._automatic:
             found += [Measurement(name, value, step_of(name)) for name, value in figures if name not in names]
 
@@ -243,9 +244,9 @@ def _new_plan(line: str, forms: Sequence[LineForm]) -> _Plan | None:
     roles: dict[str, _Span] = {}
     rest, closed = line, False
     for form in forms:
-        if (closed and not form.tells_places) or (form.counted and not roles):
+        if (closed and form.regex.groupindex.keys().isdisjoint(PLACES)) or (form.counted and not roles):
             continue
-        matches = form.match(rest)
+        matches = list(islice(form.regex.finditer(rest), _MOST_FOUND))
         for match in matches:
             for role in PLACES if closed else (*PLACES, "record", "header"):
                 if match.re.groupindex.get(role) and match[role] is not None:
@@ -272,9 +273,9 @@ def _figures(form: LineForm, match: re.Match[str]) -> Iterator[_Figure]:
             mark = match["blank"] + match["sign"] + match["gap"]
             make = partial(pair_name, mark=mark, whole=match["value"].isdecimal())
         if any(sign.isdigit() for text in texts for sign in text):
-            yield _Figure("", [match.span(part) for part in parts], make, match.span(group), form.void)
+            yield _Figure("", [match.span(part) for part in parts], make, match.span(group))
         elif name := make(*texts):
-            yield _Figure(name, [], make, match.span(group), form.void)
+            yield _Figure(name, [], make, match.span(group))
 
 
 def _is_figure(match: re.Match[str]) -> bool:
@@ -292,11 +293,6 @@ def _without(line: str, matches: Sequence[re.Match[str]]) -> str:
         start, end = match.span()
         line = line[:start] + "\0" * (end - start) + line[end:]
     return line
-
-
-@lru_cache(maxsize=4_096)
-def _trains(phase: str) -> bool:
-    return not _VALIDATES.match(phase)
 
 
 @lru_cache(maxsize=4_096)
