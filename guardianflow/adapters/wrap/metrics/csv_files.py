@@ -183,16 +183,13 @@ class TableReader(PointReader):
         elif columns.step is None and not known:
             self.refused = "it has no column of steps, and its name isn't one that tables of metrics have"
         else:
-            self._columns, self.kind, self._headed = columns, columns.kind, True
-            self.names = columns.metrics.values()
+            self._columns, self.names, self._headed = columns, columns.metrics.values(), True
 
     def _take_row(self, cells: list[str], columns: _Columns) -> None:
-        if len(cells) < columns.needed:
-            self._note(f"row with fewer cells than the header's {columns.needed} left out")
-            return
-        if any(cells[len(columns.header) :]):
-            hint = ", perhaps for a decimal comma" if self._delimiter == "," else ""
-            self._note(f"row with more cells than the header's {len(columns.header)} left out{hint}")
+        few, many = len(cells) < columns.needed, any(cells[len(columns.header) :])
+        if few or many:
+            hint = ", perhaps for a decimal comma" if many and self._delimiter == "," else ""
+            self._note(f"row with {'fewer' if few else 'more'} cells than the header's {columns.needed} left out{hint}")
             return
         figures = {name: self._figure(cells[column]) for column, name in columns.metrics.items()}
         values = {name: value for name, value in figures.items() if value is not None}

@@ -40,20 +40,14 @@ class EventReader(PointReader):
     A record that isn't whole yet waits. One whose checksum is wrong is left out; where the length itself is wrong,
     nothing below can be found, and reading ends.
 
-    Attributes:
-        hparams: Hyperparameters so far, where TensorBoard's plugin of that name wrote some.
-        started: Time of the first event, seconds since 1970; ``None`` where there is none.
-        ended: Time of the last event so far.
-
     Raises:
         MissingDependencyError: The package ``tensorboard`` isn't installed.
     """
 
     def __init__(self) -> None:
-        self.kind = "tensorboard"
-        self.hparams: dict[str, Any] = {}
-        self.started: float | None = None
-        self.ended: float | None = None
+        self.hparams: dict[str, Any] = {}  # where TensorBoard's plugin of that name wrote some
+        self.started: float | None = None  # time of the first event, seconds since 1970
+        self.ended: float | None = None  # of the last one so far
         self._damage: list[str] = []
         self._event = _part("compat.proto.event_pb2").Event
         self._checksum = _part("compat.tensorflow_stub.pywrap_tensorflow").masked_crc32c

@@ -270,7 +270,8 @@ class GrowingFiles:
         reader, path = watched.reader, watched.candidate.path
         if reader.started_over:
             self._started_over |= {full for full in watched.names.values() if self._given.pop(full, None)}
-        told = [reader.refused] if reader.refused and (reader.kind or watched.candidate.named) else []
+        held_metrics = watched.candidate.named or watched.candidate.events or reader.names
+        told = [reader.refused] if reader.refused and held_metrics else []
         self._remarks[watched.candidate.relative] = [*reader.remarks, *told]
         if reader.refused:
             self._passed.add(path)

@@ -31,7 +31,6 @@ class PointReader(Protocol):
     """Turns the bytes of a file into points, however the bytes are cut."""
 
     names: Collection[str] = ()  # legal ones that the file is known to have
-    kind: str = ""  # "ultralytics", "lightning", "csv", "tensorboard"; "" until that is known
     refused: str = ""  # why nothing more is read of it
     started_over: bool = (
         False  # another training began in the bytes that came last; the points are those of the last one
@@ -92,9 +91,6 @@ class GrowingFile:
         path: The file.
         there: It was there before the script began: what it has by now comes with ``old``, once it has grown.
 
-    Attributes:
-        mark: Of the file as it was read whole; ``None`` where more is waiting.
-
     Raises:
         OSError: It was there, and can't be read.
     """
@@ -103,7 +99,7 @@ class GrowingFile:
         self._path = path
         self._offset = self._old = 0
         self._tail = b""
-        self.mark: Mark | None = None
+        self.mark: Mark | None = None  # of the file as it was read whole
         self._begun = False
         if there:
             with open_regular(path) as file:

@@ -75,27 +75,16 @@ with a plain sign, the rarer the better: a search passes over all else fast."""
 
 @dataclass(frozen=True, eq=False)
 class LineForm:
-    """One kind of line, or of what stands in a line.
+    """One kind of line, or of what stands in a line."""
 
-    Attributes:
-        name: Who prints it.
-        pattern: A regex; see the module for its groups.
-        example: Lines of this kind, with invented figures.
-        figures: What they give: name, value, step.
-        named: The name of ``value``, made of the groups.
-        words: What the groups' texts become in it.
-        counted: Only in lines that tell an epoch or a step.
-        whole: Nothing else in such a line is a figure.
-    """
-
-    name: str
-    pattern: str
-    example: str
-    figures: tuple[tuple[str, float, int | None], ...]
-    named: str = "{name}"
-    words: Mapping[str, str] = field(default_factory=dict)
-    counted: bool = False
-    whole: bool = False
+    name: str  # who prints it
+    pattern: str  # a regex; see the module for its groups
+    example: str  # lines of this kind, with invented figures
+    figures: tuple[tuple[str, float, int | None], ...]  # what they give: name, value, step
+    named: str = "{name}"  # the name of `value`, made of the groups
+    words: Mapping[str, str] = field(default_factory=dict)  # what the groups' texts become in it
+    counted: bool = False  # only in lines that tell an epoch or a step
+    whole: bool = False  # nothing else in such a line is a figure
 
     @cached_property
     def regex(self) -> re.Pattern[str]:

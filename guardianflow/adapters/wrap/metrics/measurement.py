@@ -11,19 +11,12 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")  # 1,234: a thousand, or 
 
 
 class Measurement(NamedTuple):
-    """One figure that a training gave.
+    """One figure that a training gave."""
 
-    Attributes:
-        name: As MLflow accepts it, see :func:`guardianflow.core.metrics.legal_metric_name`.
-        value: The figure; nan and infinite ones stay what they are.
-        step: Step or epoch; ``None`` where nothing told one.
-        asked: A pattern of the user's found it: its name always has room.
-    """
-
-    name: str
-    value: float
-    step: int | None = None
-    asked: bool = False
+    name: str  # as MLflow accepts it
+    value: float  # nan and infinite ones stay what they are
+    step: int | None = None  # step or epoch; none where nothing told one
+    asked: bool = False  # a pattern of the user's found it: its name always has room
 
 
 class Point(NamedTuple):

@@ -158,7 +158,7 @@ class MetricSeries:
 
     def _keep(self, curve: Curve, step: int, value: float) -> None:
         if curve.waiting.pop(step, None) is None:  # else the later value stands at the later place
-            if curve.handed + len(curve.waiting) >= self._max_points:
+            if curve.handed + len(curve.waiting) >= self._max_points or self._waiting >= _MOST_WAITING:
                 return
             self._waiting += 1
             curve.room -= 1
@@ -166,19 +166,6 @@ class MetricSeries:
                 curve.room = self._stretch
                 curve.stride *= 2
         curve.waiting[step] = value
-        if self._waiting > _MOST_WAITING:
-            for each in self.curves.values():
-                self._thin(each)
-
-    def _thin(self, curve: Curve) -> None:
-        """Keep every second of the points that wait; from now on every second of the values."""
-        gone = list(curve.waiting)[1::2]
-        for step in gone:
-            del curve.waiting[step]
-        if gone:
-            self._waiting -= len(gone)
-            curve.room += len(gone)
-            curve.stride *= 2
 
 
 def _some(names: Iterable[str]) -> str:
