@@ -23,6 +23,7 @@ __all__ = ["EventReader", "is_event_file"]
 _LARGEST = 8 << 20  # bytes; a longer record is a picture or a graph, never a scalar
 _CHECKED = 64 << 10  # bytes; the checksum is dear in Python, so it isn't computed for each picture passed by
 _MAX_DAMAGE = 5
+_PLAIN = frozenset({"number_value", "string_value", "bool_value"})
 
 
 def is_event_file(name: str) -> bool:
@@ -145,7 +146,5 @@ class EventReader(PointReader):
         except Exception:  # noqa: BLE001 - see _scalars
             self._harm("the hyperparameters can't be read")
             return
-        for name, value in start.hparams.items():
-            kind = value.WhichOneof("kind")
-            if kind in {"number_value", "string_value", "bool_value"}:
-                self.hparams[str(name)] = getattr(value, kind)
+        kinds = {str(name): value.WhichOneof("kind") for name, value in start.hparams.items()}
+        self.hparams |= {name: getattr(start.hparams[name], kind) for name, kind in kinds.items() if kind in _PLAIN}

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.csv_files import METRIC_FILES, TableReader
 from guardianflow.adapters.wrap.metrics.event_files import EventReader, is_event_file
-from guardianflow.adapters.wrap.metrics.growing_file import GrowingFile, Mark, mark_of
+from guardianflow.adapters.wrap.metrics.growing_file import GrowingFile, mark_of
 from guardianflow.adapters.wrap.metrics.line_names import kept_name
 from guardianflow.adapters.wrap.metrics.measurement import Measurement, Point
 from guardianflow.core.metrics import legal_metric_name
@@ -56,7 +56,7 @@ class _Candidate(NamedTuple):
     relative: str  # where it is from the root, with `/`
     path: Path
     named: bool  # a pattern of the user's names it
-    mark: Mark
+    mark: tuple[int, int, int]
 
 
 class _FileSearch:

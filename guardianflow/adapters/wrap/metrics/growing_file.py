@@ -14,13 +14,10 @@ from typing import BinaryIO, NamedTuple, Protocol
 from guardianflow.adapters.wrap.metrics.measurement import Point
 from guardianflow.exceptions import InputError
 
-__all__ = ["Gain", "GrowingFile", "Mark", "PointReader", "Points", "mark_of", "open_regular", "read_points"]
+__all__ = ["Gain", "GrowingFile", "PointReader", "Points", "mark_of", "open_regular", "read_points"]
 
 Points = dict[str, list[tuple[int, float, int | None]]]
 """Legal metric name → its points in the file's order: step, value, time in ms since 1970 (or ``None``)."""
-
-Mark = tuple[int, int, int]
-"""Inode, size, time of the last writing in ns."""
 
 _TAIL = 4096  # bytes before the place of reading that say that a file is still the one that was read
 _CHUNK = 1 << 20
@@ -32,9 +29,7 @@ class PointReader(Protocol):
 
     names: Collection[str] = ()  # legal ones that the file is known to have
     refused: str = ""  # why nothing more is read of it
-    started_over: bool = (
-        False  # another training began in the bytes that came last; the points are those of the last one
-    )
+    started_over: bool = False  # by another training in the bytes that came last; the points are of the last one
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -99,7 +94,7 @@ class GrowingFile:
         self._path = path
         self._offset = self._old = 0
         self._tail = b""
-        self.mark: Mark | None = None  # of the file as it was read whole
+        self.mark: tuple[int, int, int] | None = None  # of the file as it was read whole
         self._begun = False
         if there:
             with open_regular(path) as file:
@@ -133,8 +128,8 @@ class GrowingFile:
         return Gain(data, anew, old, self._offset < size) if data or anew else None
 
 
-def mark_of(status: os.stat_result) -> Mark:
-    """What differs as soon as somebody wrote to a file, or put another one in its place."""
+def mark_of(status: os.stat_result) -> tuple[int, int, int]:
+    """Inode, size and time of writing: they differ as soon as somebody wrote to a file, or put another in its place."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from guardianflow.adapters.wrap.metrics.line_names import FIGURE_WORD, NAME
 
@@ -73,7 +72,7 @@ OPENING = re.compile(
 with a plain sign, the rarer the better: a search passes over all else fast."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class LineForm:
     """One kind of line, or of what stands in a line."""
 
@@ -86,21 +85,12 @@ class LineForm:
     counted: bool = False  # only in lines that tell an epoch or a step
     whole: bool = False  # nothing else in such a line is a figure
 
-    @cached_property
-    def regex(self) -> re.Pattern[str]:
-        """The pattern, compiled."""
-        return re.compile(self.pattern)
-
-    @cached_property
-    def parts(self) -> list[str]:
-        """The groups that the name of ``value`` is made of."""
-        return re.findall(r"\{(\w+)\}", self.named)
-
-    @cached_property
-    def figures_in(self) -> list[str]:
-        """The groups that are figures: ``value``, and those that are metrics of their own name."""
+    def __post_init__(self) -> None:
+        self.regex = re.compile(self.pattern)
+        self.parts = re.findall(r"\{(\w+)\}", self.named)  # the groups that the name of `value` is made of
         known = {*PLACES, *self.parts, "name", "record", "header", "blank", "sign", "gap"}
-        return [group for group in self.regex.groupindex if group not in known]
+        # `value`, and the groups that are metrics of their own name
+        self.metrics = [group for group in self.regex.groupindex if group not in known]
 
 
 LINE_FORMS: tuple[LineForm, ...] = (

@@ -62,9 +62,8 @@ def _is_metric(name: str) -> bool:
 
 
 def _count(number: float | None) -> str:
-    if number is None or not math.isfinite(number):
-        return ""
-    return repr(number)  # with its point: a later epoch of the same name may be a fraction
+    """With its point: a later epoch of the same name may be a fraction."""
+    return repr(number) if number is not None and math.isfinite(number) else ""
 
 
 def _leaves(content: dict[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, float]]:

@@ -263,7 +263,7 @@ def _new_plan(line: str, forms: Sequence[LineForm]) -> _Plan | None:
 def _figures(form: LineForm, match: re.Match[str]) -> Iterator[_Figure]:
     """What one match says."""
     signed = "sign" in form.regex.groupindex
-    for group in form.figures_in:
+    for group in form.metrics:
         if match[group] is None or (signed and not _is_figure(match)):
             continue
         parts = form.parts if group == "value" else []

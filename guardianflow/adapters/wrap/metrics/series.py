@@ -24,7 +24,7 @@ _STRETCHES = 16
 _EXAMPLES = 5
 _MOST_NOTED = 10_000
 _MOST_ASKED = 1_000
-_RANKS = {"stderr": 0, "stdout": 1}
+_RANKS = {"stderr": 0, "stdout": 1}  # of several sources the one of the highest rank counts
 _FILE_RANK = 2
 
 
@@ -43,11 +43,6 @@ class Curve:
     handed: int = 0  # points
     last_handed: tuple[int, float] | None = None
     after: float = -math.inf  # steps up to this one were handed out for another source
-
-    @property
-    def rank(self) -> int:
-        """Where several sources have the name, the one of the highest rank counts."""
-        return _RANKS.get(self.source, _FILE_RANK)
 
     @property
     def left_out(self) -> int:
@@ -94,7 +89,7 @@ class MetricSeries:
     def forget(self, name: str) -> None:
         """What a name gave so far doesn't count: its file began another training. What was handed out stays so."""
         curve = self.curves.get(name)
-        if curve is not None and curve.rank == _FILE_RANK:
+        if curve is not None and curve.source not in _RANKS:
             self._waiting -= len(curve.waiting)
             del self.curves[name]
 
@@ -147,7 +142,7 @@ class MetricSeries:
                 if len(self._dropped) < _MOST_NOTED:
                     self._dropped[name] = None
                 return None
-        elif new.rank <= curve.rank:
+        elif _RANKS.get(source, _FILE_RANK) <= _RANKS.get(curve.source, _FILE_RANK):
             return None
         else:  # what waits of the other source is dropped, what was handed out can't be
             self._waiting -= len(curve.waiting)
