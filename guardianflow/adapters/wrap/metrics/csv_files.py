@@ -1,17 +1,13 @@
 """Tables of metrics that training scripts write: Ultralytics' results.csv, Lightning's metrics.csv, anybody's CSV.
 
-Which columns count: every named column with numbers in it, except those that count steps or tell the time. Text is
-passed over cell by cell. What the steps are:
+A line is a row. Every named column with numbers in it counts, except those that count steps or tell the time; text is
+passed over cell by cell. The steps are Ultralytics' ``epoch`` as it stands, Lightning's ``step`` (``epoch`` stays a
+metric, as in its own loggers), else the first of ``global_step``, ``step``, ``iteration``, ``iter``, ``epoch`` that is
+there, else the row's number from 0. A step that starts over with each epoch goes on counting.
 
-* Ultralytics: the column ``epoch`` as it stands (older versions count from 0, newer ones from 1).
-* Lightning: the column ``step``. Its rows are sparse; an empty cell is no point. ``epoch`` stays a metric, as
-  Lightning's own loggers have it.
-* Any other: the first of ``global_step``, ``step``, ``iteration``, ``iter``, ``epoch`` that is there, else the row's
-  number from 0. A step that starts over with each epoch goes on counting.
-
-A line is a row. Rows with more or fewer cells than the header are left out: nobody knows which cell is which. Where
-the epoch starts over, a second training was appended to the file, and the last one counts; where it goes back to a
-place in between, one was resumed, and the later rows count (:mod:`guardianflow.text.table_order`).
+Rows with more or fewer cells than the header are left out: nobody knows which cell is which. Where the epoch starts
+over, a second training was appended to the file, and the last one counts; where it goes back to a place in between, one
+was resumed, and the later rows count (:mod:`guardianflow.text.table_order`).
 """
 
 from __future__ import annotations
@@ -99,6 +95,7 @@ class TableReader(PointReader):
     def __init__(self, name: str, *, named: bool = False) -> None:
         self.order = RowOrder()  # whether a second training, or a resumed one, stands in it
         self.step: int | None = None  # of the last row
+        self.unit = "step"  # what counts on from row to row
         self._name = name.lower()
         self._named = named
         self._columns: _Columns | None = None
@@ -115,16 +112,12 @@ class TableReader(PointReader):
         self._notes: dict[str, list[int]] = {}  # what was left out → its lines
 
     @property
-    def unit(self) -> str:
-        """What counts on from row to row."""
-        columns = self._columns
-        return columns.header[columns.order].lower() if columns and columns.order is not None else "step"
-
-    @property
     def remarks(self) -> Sequence[str]:
         """What was left out, and what was understood though it could have been meant otherwise."""
-        times = {what: f"{len(lines):,} × " if len(lines) > 1 else "" for what, lines in self._notes.items()}
-        noted = [f"{times[what]}{what}: {some_lines(lines)}" for what, lines in self._notes.items()]
+        noted = [
+            (f"{len(lines):,} × " if len(lines) > 1 else "") + f"{what}: {some_lines(lines)}"
+            for what, lines in self._notes.items()
+        ]
         return [*self.order.remarks(self.unit), *noted]
 
     def feed(self, data: bytes) -> list[Point]:
@@ -184,6 +177,7 @@ class TableReader(PointReader):
             self.refused = "it has no column of steps, and its name isn't one that tables of metrics have"
         else:
             self._columns, self.names, self._headed = columns, columns.metrics.values(), True
+            self.unit = "step" if columns.order is None else cells[columns.order].lower()
 
     def _take_row(self, cells: list[str], columns: _Columns) -> None:
         few, many = len(cells) < columns.needed, any(cells[len(columns.header) :])

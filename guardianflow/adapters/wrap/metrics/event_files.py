@@ -133,10 +133,10 @@ class EventReader(PointReader):
             self._take_hparams(data.content)
         elif value.HasField("simple_value"):
             return float(value.simple_value)
-        elif value.HasField("tensor") and plugin in {"", "scalars"}:
+        elif plugin in {"", "scalars"} and all(dim.size == 1 for dim in value.tensor.tensor_shape.dim):
             try:
                 return float(_part("util.tensor_util").make_ndarray(value.tensor).item())
-            except (TypeError, ValueError):  # several numbers, a text, or nothing at all
+            except (TypeError, ValueError):  # a text, or nothing at all
                 return None
         return None
 

@@ -162,8 +162,7 @@ class GrowingFiles:
     Args:
         root: The script's working folder. It may vanish while the script runs.
         since: When the script began, seconds since 1970.
-        patterns: Globs of further tables, as in a ``.gitignore``. Without them a CSV counts if it has a column of
-            steps, or a name such as ``metrics.csv`` or ``history.csv``.
+        patterns: Globs of further tables; without, those count that have steps, or names such as ``metrics.csv``.
         skip: Folders that are not looked into.
 
     Raises:
@@ -267,20 +266,19 @@ class GrowingFiles:
 
     def _named(self, watched: _Watched, points: Sequence[Point]) -> list[Measurement]:
         """Those points that were not handed out before, under their full names."""
-        reader, path = watched.reader, watched.candidate.path
+        reader, file = watched.reader, watched.candidate
         if reader.started_over:
             self._started_over |= {full for full in watched.names.values() if self._given.pop(full, None)}
-        held_metrics = watched.candidate.named or watched.candidate.events or reader.names
-        told = [reader.refused] if reader.refused and held_metrics else []
-        self._remarks[watched.candidate.relative] = [*reader.remarks, *told]
+        told = [reader.refused] if reader.refused and (file.named or file.events or reader.names) else []
+        self._remarks[file.relative] = [*reader.remarks, *told]
         if reader.refused:
-            self._passed.add(path)
-            self._watched.pop(path, None)
+            self._passed.add(file.path)
+            self._watched.pop(file.path, None)
         measurements = []
         for name, value, step, _ in points:
             full = watched.names.get(name) or self._full_name(watched, name)
             given = self._given.setdefault(full, {})
-            is_tables = watched.candidate.events and full in self._of_tables
+            is_tables = file.events and full in self._of_tables
             if is_tables or repr(given.get(step)) == repr(value):
                 continue
             measurements.append(Measurement(full, value, step))

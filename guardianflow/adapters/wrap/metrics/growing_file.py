@@ -82,9 +82,7 @@ class GrowingFile:
     A rewritten file whose beginning is what was read already (Lightning rewrites its whole table each time) counts
     as one that has grown; any other change means that it is read anew.
 
-    Args:
-        path: The file.
-        there: It was there before the script began: what it has by now comes with ``old``, once it has grown.
+    ``there``: it was there before the script began; what it has by now comes with ``old``, once it has grown.
 
     Raises:
         OSError: It was there, and can't be read.

@@ -102,8 +102,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         (("AP", 0.412, None), ("AP75", 0.433, None)),
         named="AP{iou}{area}", words=_COCO, whole=True),
     LineForm("pycocotools' recall",
-        r"Average Recall *\(AR\) *@\[ *IoU=[\d.:]+ *\| *area= *(?P<area>\w+) *\| *"
-        rf"maxDets= *(?P<dets>\d+) *\] *= *(?:(?!-){_VALUE}|-.*)",
+        rf"Average Recall *\(AR\) *@\[ *IoU=[\d.:]+ *\| *area= *(?P<area>\w+) *\| *maxDets= *(?P<dets>\d+) *\] *= *(?:(?!-){_VALUE}|-.*)",
         " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets= 10 ] = 0.501\n"
         " Average Recall     (AR) @[ IoU=0.50:0.95 | area= large | maxDets=100 ] = 0.701\n",
         (("AR10", 0.501, None), ("AR100l", 0.701, None)),
@@ -207,8 +206,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         "Epoch 4/10 - loss: 0.51 - val_acc: 0.82\n",
         (("loss", 0.51, 4), ("val_acc", 0.82, 4))),
     LineForm("a step",
-        rf"(?i:(?<![\w.\-])(?:{_PHASE}[ _])?{_NOT_A_PLACE}(?<!s/)(?:trainer/)?(?:global[_ ])?(?:step|iter(?:ation)?)){_MARK}"
-        rf"(?P<step>{_COUNT}){_AFTER}(?:{_OF})?\]?",
+        rf"(?i:(?<![\w.\-])(?:{_PHASE}[ _])?{_NOT_A_PLACE}(?<!s/)(?:trainer/)?(?:global[_ ])?(?:step|iter(?:ation)?)){_MARK}(?P<step>{_COUNT}){_AFTER}(?:{_OF})?\]?",
         "epoch: 1 step 50 loss: 1\nepoch: 1 step 100 loss: .9\nepoch: 1 val step 10 val_loss: .8\nepoch: 2 step 50 loss: .7\n",
         (("loss", 1.0, 50), ("loss", 0.9, 100), ("val_loss", 0.8, 10), ("loss", 0.7, 150))),
     LineForm("a step in brackets: XGBoost, LightGBM",
@@ -229,8 +227,7 @@ LINE_FORMS: tuple[LineForm, ...] = (
         (), whole=True),
     LineForm("an address", r"(?<!\w)\w++://\S*", "see file:///runs?x=1;loss=0.5\n", ()),
     LineForm("name: value, name=value",
-        rf"(?P<name>{NAME})[\"'\]]?(?P<blank>[ \t]*)(?P<sign>[:=])(?P<gap>[ \t]*)"
-        rf"(?:(?:torch\.)?tensor\(|(?:np|numpy)\.float\d\d\(|(?:jnp\.)?[Aa]rray\()?{_VALUE}",
+        rf"(?P<name>{NAME})[\"'\]]?(?P<blank>[ \t]*)(?P<sign>[:=])(?P<gap>[ \t]*)(?:(?:torch\.)?tensor\(|(?:np|numpy)\.float\d\d\(|(?:jnp\.)?[Aa]rray\()?{_VALUE}",
         "mAP@0.5: 0.51 mAP@0.5:0.95: 0.21 acc[cls=1]: 0.7 loss: 0,345\n",
         (("mAP_0.5", 0.51, None), ("mAP_0.5_0.95", 0.21, None), ("acc_cls_1", 0.7, None), ("loss", 0.345, None))),
     LineForm("a figure and its mean: AverageMeter",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import islice
+from operator import itemgetter
 
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word
 from guardianflow.adapters.wrap.metrics.measurement import figure_of
@@ -22,16 +23,13 @@ _LONGEST = 100
 def metric_hint(text: str) -> str:
     """A remark with three lines of an output in which nothing was found, and a ``--metric`` that fits them.
 
-    Args:
-        text: The output, or its end. Secrets are out of it.
-
-    Returns:
-        The remark; empty where no line holds a number that could be one.
+    ``text`` is the output, or its end, without secrets. Empty where no line holds a number that could be a figure.
     """
     examples: dict[str, dict[str, None]] = {}
     counts: Counter[str] = Counter()
     for line in re.split(r"[\r\n]+", text)[-_MOST_LINES:]:
-        rank, pattern = max((_pattern(number, line) for number in _NUMBER.finditer(line[:1_000])), default=(0, ""))
+        ranked = [_pattern(number, line) for number in _NUMBER.finditer(line[:1_000])]
+        rank, pattern = max(ranked, key=itemgetter(0), default=(0, ""))
         if pattern:
             counts[pattern] += rank
             examples.setdefault(pattern, {})[line.strip()] = None

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from guardianflow.core.metrics import legal_metric_name
 
-__all__ = ["FIGURE_WORD", "NAME", "is_figure_word", "is_step_word", "kept_name", "metric_word", "pair_name"]
+__all__ = ["FIGURE_WORD", "NAME", "is_figure_word", "kept_name", "metric_word", "pair_name"]
 
 FIGURE_WORD = (
     r"loss|acc|err|map|(?<![a-z])ap|iou|f1|auc|recall|prec|rmse|mae|mse|dice|psnr|ssim|fid|bleu|rouge|ppl|perplex|"
@@ -55,15 +55,9 @@ is_figure_word = re.compile(FIGURE_WORD, re.IGNORECASE).search
 
 
 @lru_cache(maxsize=4_096)
-def is_step_word(name: str) -> bool:
-    """Whether a name counts epochs or steps, or says how many there will be, and so is no metric."""
-    return _STEP_WORDS(name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].rsplit(" ", 1)[-1]) is not None
-
-
-@lru_cache(maxsize=4_096)
 def metric_word(name: str) -> bool:
-    """Whether a name may be a metric's: it holds a letter and names no place, moment or setting."""
-    if not any(sign.isalpha() for sign in name) or len(name) > _LONGEST or is_step_word(name):
+    """Whether a name may be a metric's: it holds a letter and names no place, moment, setting or count of steps."""
+    if not any(sign.isalpha() for sign in name) or len(name) > _LONGEST or _STEP_WORDS(re.split(r"[./ ]", name)[-1]):
         return False
     last = name.rsplit(" ", 1)[-1]
     if _NO_METRICS(name) or _NO_METRICS(last) or _LEVELS(last) or " summary" in name:
@@ -94,25 +88,19 @@ def pair_name(written: str, mark: str, whole: bool) -> str:
     name = _words(written.strip(" '"), all_of_them=mark[0] != "=")
     if name is None or not metric_word(name):
         return ""
-    if whole and mark.endswith(":") and not is_figure_word(name):
-        return ""  # a place: redis:6379
-    return kept_name(name)
+    is_place = whole and mark.endswith(":") and not is_figure_word(name)  # redis:6379
+    return "" if is_place else kept_name(name)
 
 
 def _words(name: str, *, all_of_them: bool) -> str | None:
     """Of several words those that name the metric; ``None`` for prose."""
-    bracket = name.find("(")
-    tail = name[bracket:] if bracket > 0 else ""
-    words = (name[:bracket] if bracket > 0 else name).split()
+    head, bracket, tail = name.partition("(")
+    words = head.split()
     while len(words) > 1 and (_LEVELS(words[0]) or _FILLERS(words[0])):
-        words = words[1:]
-    if all_of_them and len(words) <= 3:
-        kept = words
-    else:
-        first = len(words) - 1
-        while first > 0 and _QUALIFIERS(words[first - 1]):
-            first -= 1
-        kept = words[first:]
-        if all_of_them and not is_figure_word(" ".join(kept)):
+        del words[0]
+    if not all_of_them or len(words) > 3:
+        while not all(map(_QUALIFIERS, words[:-1])):
+            del words[0]
+        if all_of_them and not is_figure_word(" ".join(words)):
             return None
-    return " ".join(kept) + (f" {tail}" if tail and name[bracket - 1] == " " else tail)
+    return " ".join(words) + (" " if head.endswith(" ") else "") + bracket + tail

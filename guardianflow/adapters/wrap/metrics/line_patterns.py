@@ -12,7 +12,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -21,7 +21,7 @@ from types import FrameType
 from guardianflow.adapters.wrap.metrics.measurement import ToldFigures, figure_of
 from guardianflow.exceptions import InputError
 
-__all__ = ["LinePattern", "read_patterns", "watched"]
+__all__ = ["LinePattern", "watched"]
 
 _MOST_FOUND = 64
 _LINE_LIMIT = 10_000
@@ -65,7 +65,6 @@ class LinePattern:
                 f"a metric pattern needs a named group for its figure; {text!r} has "
                 f"{'only ' + ', '.join(groups) if groups else 'none'}. Write it like 'loss: (?P<loss>[\\d.]+)'."
             )
-        self.text = text
         self.remark = ""
         self.stopped = False
         self._lines = 0
@@ -93,7 +92,7 @@ class LinePattern:
 
     def _stop(self, why: str) -> None:
         self.stopped = True
-        self.remark = f"pattern {self.text!r} was given up: {why}. Make it simpler, without nested repeats."
+        self.remark = f"pattern {self._regex.pattern!r} was given up: {why}. Make it simpler, without nested repeats."
 
 
 def _read(match: re.Match[str]) -> ToldFigures:
@@ -105,16 +104,6 @@ def _read(match: re.Match[str]) -> ToldFigures:
     numbers = {name: figure_of(text.strip().rstrip("%")) for name, text in groups.items()}
     figures = [(name, number) for name, number in numbers.items() if number is not None]
     return ToldFigures(figures, epoch, steps[0] if steps else "")
-
-
-def read_patterns(texts: Sequence[str]) -> list[LinePattern]:
-    """Patterns from their texts.
-
-    Raises:
-        InputError: One of them can't be used.
-    """
-    with watched():
-        return [LinePattern(text) for text in texts]
 
 
 @contextmanager

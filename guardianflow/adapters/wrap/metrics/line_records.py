@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, is_step_word, metric_word
+from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, metric_word
 from guardianflow.adapters.wrap.metrics.measurement import ToldFigures, figure_of
 
 __all__ = ["LineTable", "read_record"]
@@ -46,7 +46,7 @@ def read_record(line: str) -> ToldFigures | None:
     found = dict(list(_leaves(content, "", 0))[:_MOST_FIGURES])
     lower = {name.lower(): number for name, number in reversed(found.items())}
     step = next((lower[name] for name in _STEPS if name in lower), None)
-    figures = [(name, value) for name, value in found.items() if _is_metric(name)]
+    figures = [(name, value) for name, value in found.items() if metric_word(name.rsplit(".", 1)[-1])]
     return ToldFigures(figures, _count(lower.get("epoch")), _count(step))
 
 
@@ -55,10 +55,6 @@ def _as_json(line: str) -> str:
     text = _OF_ONE.sub(r"\1", line).replace("'", '"')
     text = _WORD.sub(lambda word: _WORDS[word[0]], text)
     return re.sub(r"[A-Za-z_.]*\(", "[", text).replace(")", "]")
-
-
-def _is_metric(name: str) -> bool:
-    return metric_word(name.rsplit(".", 1)[-1]) and not is_step_word(name) and len(name) <= 200
 
 
 def _count(number: float | None) -> str:
@@ -145,12 +141,9 @@ class LineTable:
 
 def _figures(columns: list[str], cells: list[str]) -> list[tuple[str, float]]:
     """What is a figure; 0G, 00:12 and 3.4s are none."""
-    found = [(name, figure_of(cell.rstrip("%"))) for name, cell in zip(columns[1:], cells[1:], strict=True)]
-    return [
-        (name, value)
-        for name, value in found
-        if value is not None and metric_word(name) and name.lower() not in _NO_COLUMNS
-    ]
+    told = zip(columns[1:], cells[1:], strict=True)
+    found = [(name, figure_of(cell.rstrip("%"))) for name, cell in told if name.lower() not in _NO_COLUMNS]
+    return [(name, value) for name, value in found if value is not None and metric_word(name)]
 
 
 def _named(cells: list[str]) -> list[str]:

@@ -8,8 +8,7 @@ The rules, in their order:
    ``(epoch - 1) x total + counter``. But a name that stands only once an epoch, at the full bar
    (``val_loss``), gets the epoch: the step wins only when a name repeats inside one epoch.
 3. An epoch on the line is the step. Where it is a fraction (``'epoch': 0.25``) the name's values are counted.
-4. Else the last epoch or step that was seen.
-5. Else ``None``; :class:`~guardianflow.adapters.wrap.metrics.series.MetricSeries` then counts the name's values.
+4. Else the last epoch or step that was seen; without any, the name's values are counted.
 """
 
 from __future__ import annotations

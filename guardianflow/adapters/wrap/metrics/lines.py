@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from guardianflow.adapters.wrap.metrics.line_forms import LINE_FORMS, OPENING, PLACES, LineForm
 from guardianflow.adapters.wrap.metrics.line_names import is_figure_word, kept_name, metric_word, pair_name
-from guardianflow.adapters.wrap.metrics.line_patterns import read_patterns, watched
+from guardianflow.adapters.wrap.metrics.line_patterns import LinePattern, watched
 from guardianflow.adapters.wrap.metrics.line_records import LineTable, read_record
 from guardianflow.adapters.wrap.metrics.line_steps import StepClock
 from guardianflow.adapters.wrap.metrics.measurement import Measurement, ToldFigures, decimal_comma
@@ -40,6 +40,7 @@ _COMMA = re.compile(r"[-+]?0,\d\d")
 _CALL = re.compile(r"\w\([^()]*$")
 
 _Span = tuple[int, int]
+_Read = tuple[list[tuple[str, float]], dict[str, str]]  # figures by kept name, other texts by their roles
 
 
 class _Figure(NamedTuple):
@@ -52,13 +53,7 @@ class _Figure(NamedTuple):
 
 
 class _Plan:
-    """What stands where in a line.
-
-    Args:
-        line: The first such line.
-        figures: Those that stand in it.
-        roles: What tells a place, a record, the header of a table → where it stands.
-    """
+    """What stands where in a line: its figures, and what tells a place, a record, the header of a table."""
 
     def __init__(self, line: str, figures: Sequence[_Figure], roles: Mapping[str, _Span]) -> None:
         names = [span for figure in figures for span in figure.made_of]
@@ -85,8 +80,8 @@ class _Plan:
             at = end
         return re.compile(b"".join([*pieces, _any_digits(self._line[at:]), rb"\n"]))
 
-    def read(self, texts: Sequence[bytes]) -> tuple[list[tuple[str, float]], dict[str, str]]:
-        """The figures of a line, by kept name; and the other texts, by their roles."""
+    def read(self, texts: Sequence[bytes]) -> _Read:
+        """What stands in a line, from the texts of its spans."""
         found = []
         for name, made_of, make, number in self._figures:
             full = name or make(*[_text(texts[part]) for part in made_of])
@@ -104,9 +99,8 @@ class MetricLines:
     :mod:`guardianflow.adapters.wrap.metrics.line_steps`.
 
     Args:
-        patterns: The user's regexes with named groups, see
-            :class:`~guardianflow.adapters.wrap.metrics.line_patterns.LinePattern`. Where one finds a name in a line,
-            the same name isn't recognised there once more.
+        patterns: The user's regexes with named groups. Where one finds a name in a line, the same name isn't recognised
+            there once more.
         automatic: Recognise figures without a pattern as well. Steps are recognised either way.
         forms: The lines that are known.
 
@@ -117,7 +111,8 @@ class MetricLines:
     def __init__(
         self, patterns: Sequence[str] = (), *, automatic: bool = True, forms: Sequence[LineForm] = LINE_FORMS
     ) -> None:
-        self._patterns = read_patterns(patterns)
+        with watched():
+            self._patterns = [LinePattern(text) for text in patterns]
         self._automatic = automatic
         self._forms = forms
         self._clock = StepClock()
@@ -161,7 +156,7 @@ class MetricLines:
         while position < size:
             match = self._last.regex.match(block, position) if self._last and not self._table.active else None
             if self._last and match and match.end() - position <= _LINE_LIMIT:
-                self._take(found, *self._last.read(match.groups()))
+                self._take(found, self._last.read(match.groups()))
                 position = match.end()
                 continue
             start = position
@@ -178,11 +173,10 @@ class MetricLines:
         line = _text(raw[:-1])
         asked = [told for pattern in self._patterns for told in pattern.find(line)]
         row = self._table.row(line) if self._table.active else None
-        figures, said = self._look(raw, line) if not row else ([], {})
-        self._take(found, figures, said, row, asked)
+        self._take(found, ([], {}) if row else self._look(raw, line), row, asked)
 
-    def _look(self, raw: bytes, line: str) -> tuple[list[tuple[str, float]], dict[str, str]]:
-        """The figures of a line, and the other texts by their roles."""
+    def _look(self, raw: bytes, line: str) -> _Read:
+        """What stands in a line."""
         key = _DIGITS.sub(b"0", raw)
         if key in self._plans:
             self._last = plan = self._plans[key] or self._last
@@ -196,16 +190,12 @@ class MetricLines:
         return plan.read(plan.texts) if plan else ([], {})
 
     def _take(
-        self,
-        found: list[Measurement],
-        figures: list[tuple[str, float]],
-        said: dict[str, str],
-        told: ToldFigures | None = None,
-        asked: Sequence[ToldFigures] = (),
+        self, found: list[Measurement], read: _Read, row: ToldFigures | None = None, asked: Sequence[ToldFigures] = ()
     ) -> None:
-        """Take what stands in a line; ``told``: what it says as the row of a table."""
+        """Measure what stands in a line, what it says as the row of a table, and what the user's patterns found."""
+        figures, said = read
         record, header = said.pop("record", ""), said.pop("header", "")
-        told = told or (read_record(record) if record else None)
+        told = row or (read_record(record) if record else None)
         if header and not told and self._table.begin(header):
             return
         if told:

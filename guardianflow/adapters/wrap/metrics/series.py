@@ -59,13 +59,10 @@ class MetricSeries:
     Args:
         max_names: Distinct names; first come. Names that a pattern of the user's found have more room (1,000).
         max_points: Points handed out a name and source (the last value may come on top of them).
-
-    Attributes:
-        curves: Name → what is known of it.
     """
 
     def __init__(self, *, max_names: int = 200, max_points: int = 5_000) -> None:
-        self.curves: dict[str, Curve] = {}
+        self.curves: dict[str, Curve] = {}  # by name
         self._max_names = max_names
         self._max_points = max_points
         self._start = max(1, max_points - max_points // 2)
