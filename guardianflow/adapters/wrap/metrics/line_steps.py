@@ -16,13 +16,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["StepClock"]
 
 _MOST_NAMES = 4_096
 _MOST_BARS = 64
 _LONGEST = 18
-_VALIDATES = re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE).match
+_VALIDATES = lru_cache(maxsize=_MOST_NAMES)(re.compile(r"(?:val|eval|test|dev)", re.IGNORECASE).match)
 
 
 @dataclass(slots=True)
@@ -117,5 +118,7 @@ class StepClock:
 
 def _whole(text: str) -> int | None:
     """A count from its text, ``None`` where it is none: too long, negative, a fraction."""
+    if text.isdecimal() and len(text) <= _LONGEST:
+        return int(text)
     head, _, tail = text.partition(".")
     return int(head) if head.isdecimal() and len(head) <= _LONGEST and not tail.strip("0") else None

@@ -85,10 +85,13 @@ class _Plan:
         found = []
         for name, made_of, make, number in self._figures:
             full = name or make(*[_text(texts[part]) for part in made_of])
-            value = _value(texts[number], full) if full else None
-            if value is not None:
+            try:
+                value: float | None = float(texts[number])
+            except ValueError:  # 0,345; a list such as 1,2 is none
+                value = _comma(_text(texts[number]), full)
+            if full and value is not None:
                 found.append((full, value))
-        return found, {role: _text(texts[number]) for role, number in self._roles}
+        return found, {role: texts[number].decode("utf-8", "surrogateescape") for role, number in self._roles}
 
 
 class MetricLines:
@@ -194,17 +197,19 @@ class MetricLines:
     ) -> None:
         """Measure what stands in a line, what it says as the row of a table, and what the user's patterns found."""
         figures, said = read
-        record, header = said.pop("record", ""), said.pop("header", "")
-        told = row or (read_record(record) if record else None)
-        if header and not told and self._table.begin(header):
-            return
+        told = row
+        if "record" in said or "header" in said:
+            record, header = said.pop("record", ""), said.pop("header", "")
+            told = row or (read_record(record) if record else None)
+            if header and not told and self._table.begin(header):
+                return
         if told:
             said |= {role: text for role, text in (("epoch", told.epoch), ("step", told.step)) if text}
             figures = [(kept_name(name), value) for name, value in told.figures]
         if not (said or figures or asked or told):
             return
-        said.setdefault("phase", figures[0][0] if figures else "")
-        step_of = self._clock.places(**said)
+        phase = said.pop("phase", "") or (figures[0][0] if figures else "")
+        step_of = self._clock.places(phase=phase, **said)
         names = set()
         for each in asked:  # a step that a pattern found goes before the line's
             own = self._clock.places(each.epoch, each.step) if each.epoch or each.step else step_of
@@ -293,9 +298,5 @@ def _name(form: LineForm, group: str, *texts: str) -> str:
     return kept_name(name) if metric_word(name) else ""
 
 
-def _value(text: bytes, name: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:  # 0,345; a list such as 1,2 is none
-        written = _text(text)
-        return decimal_comma(written) if is_figure_word(name) or _COMMA.match(written) else None
+def _comma(text: str, name: str) -> float | None:
+    return decimal_comma(text) if is_figure_word(name) or _COMMA.match(text) else None
