@@ -260,6 +260,7 @@ def server(tmp_path: Path, mlflow_sqlite_template: Path) -> Iterator[MlflowServe
 
 
 @pytest.mark.slow
+@pytest.mark.fire  # CI kills an MLflow server under a training, too: tests/stack
 @pytest.mark.services
 def test_a_training_ends_well_when_the_mlflow_server_is_killed_and_reap_delivers_the_rest(
     bench: Bench, server: MlflowServer

@@ -157,6 +157,7 @@ def test_a_sweep_that_is_killed_and_started_again_does_each_trial_once(
         check_each_once(sweeps, finished(second))
 
 
+@pytest.mark.fire
 @pytest.mark.slow
 @pytest.mark.services
 @pytest.mark.timeout(3 * PATIENCE_S)
