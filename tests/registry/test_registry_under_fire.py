@@ -62,7 +62,7 @@ def problems_of(registry: ModelRegistry, name: str) -> list[str]:
 
 @pytest.mark.slow
 def test_promotions_of_four_processes_at_once_lose_nothing(world, model):
-    rounds, count = (50 if FULL else 20), 4
+    rounds, count = (50 if FULL else 10), 4
     barrier = FORK_SERVER.Barrier(count)
     workers, ends = [], []
     for number in range(count):
@@ -135,7 +135,7 @@ def test_what_is_said_to_be_promoted_is_in_the_ledger_though_postgresql_is_resta
 def test_kills_at_random_moments_leave_a_state_that_the_next_call_reconciles(world, model):
     chance = random.Random(20260301)
     kills, torn = 0, 0
-    while kills < (100 if FULL else 32):
+    while kills < (100 if FULL else 16):
         victims, ends = [], []
         for _ in range(4):
             mine, theirs = FORK_SERVER.Pipe()
@@ -335,7 +335,7 @@ def test_any_sequence_of_calls_and_crashes_agrees_with_a_simple_model(world):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=15,
+            max_examples=40 if FULL else 8,
             stateful_step_count=14,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -272,7 +272,7 @@ def at_once(environment: dict[str, str], count: int = 2) -> list[str]:
     return [out.decode() for out, _ in done]
 
 
-@pytest.mark.parametrize("kind", ["nothing", "older"])
+@pytest.mark.parametrize("kind", ["nothing", pytest.param("older", marks=[pytest.mark.slow, pytest.mark.fire])])
 def test_processes_at_once_make_or_migrate_a_store_once(kind: str, tmp_path: Path, old_file: Path) -> None:
     if kind == "older":
         shutil.copyfile(old_file, tmp_path / "mlflow.db")
