@@ -233,6 +233,23 @@ PARSERS = {
         ["d", "--lr", "3"],
         {"data": "d", "lr": 3, "epochs": 3},
     ),
+    "cyclopts": (
+        ("from cyclopts import App\napp = App()\n"
+        "@app.default\ndef train(lr: float = 0.1, epochs: int = 3): pass\napp()\n"),
+        ["--lr", "3"],
+        {"lr": 3.0, "epochs": 3},
+    ),
+    "docopt": (
+        "import docopt\ndocopt.docopt('Usage: t.py [--lr=<x>] DATA\\n\\nOptions:\\n  --lr=<x>  [default: 0.1]\\n')\n",
+        ["--lr", "3", "d"],
+        {"lr": "3", "DATA": "d"},
+    ),
+    "hydra": (
+        ("import hydra\n@hydra.main(config_path='conf', config_name='train', version_base=None)\n"
+        "def main(config): pass\nmain()\n"),
+        ["optimizer.lr=3"],
+        {"optimizer.lr": 3, "optimizer.name": "sgd", "epochs": 2},
+    ),
     "jsonargparse": (
         ("import dataclasses\nfrom jsonargparse import CLI\n"
         "@dataclasses.dataclass\nclass Model:\n    hidden: int = 64\n    act: str = 'relu'\n"
@@ -265,7 +282,8 @@ PARSERS = {
 @pytest.mark.parametrize("name", PARSERS)
 def test_each_parser_tells_its_final_values(name: str, settings: Settings, folder: Path) -> None:
     text, words, expected = PARSERS[name]
-    result = both(settings, folder, {"t.py": text}, "t.py", *words)
+    config = "epochs: 2\noptimizer: {name: sgd, lr: 0.1}\nhydra: {run: {dir: out}, output_subdir: null}\n"
+    result = both(settings, folder, {"t.py": text, "conf/train.yaml": config}, "t.py", *words)
     assert result.ok, result.output
     assert (result.parameters, known_from(result)[0]) == (expected, ITSELF)
 
