@@ -21,6 +21,7 @@ from guardianflow.adapters.finished_runs.folders import (
     kept_files,
     read_finished_runs,
 )
+from guardianflow.adapters.finished_runs.mlflow_stores import read_mlflow_store
 from guardianflow.adapters.scan.findings import FoundRun
 from guardianflow.adapters.scan.scan import scan_folder
 from guardianflow.exceptions import GuardianFlowError, InputError, NotFoundError
@@ -133,6 +134,22 @@ def write_mlflow(uri: str) -> tuple[str, str]:
         client.set_terminated(run_id, "FINISHED" if ids else "FAILED", end_time=1_700_000_009_000)
         ids.append(run_id)
     return ids[0], ids[1]
+
+
+def test_runs_nested_in_each_other_come_parents_first_whenever_they_began(tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    told = [("0", "", 30), ("1", "0", 20), ("2", "1", 10), ("7", "8", 0), ("8", "7", 0)]  # the last two: a ring
+    for name, parent, start in told:
+        run = store / "1" / name / "tags"
+        run.mkdir(parents=True)
+        facts = f"run_id: '{name}'\nstart_time: {start}\nlifecycle_stage: active\nstatus: 3\n"
+        (run.parent / "meta.yaml").write_text(facts, encoding="utf-8")
+        if parent:
+            (run / "mlflow.parentRunId").write_text(parent, encoding="utf-8")
+    (store / "1" / "meta.yaml").write_text("experiment_id: '1'\nname: a\nlifecycle_stage: active\n", encoding="utf-8")
+    order = [run.source_id for run in read_mlflow_store(store, tmp_path) if isinstance(run, FinishedRun)]
+    assert sorted(order) == ["0", "1", "2", "7", "8"]
+    assert [name for name in order if name in "012"] == ["0", "1", "2"]
 
 
 @pytest.fixture

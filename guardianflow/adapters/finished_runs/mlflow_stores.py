@@ -95,8 +95,16 @@ def read_mlflow_store(path: Path, root: Path) -> Iterator[FinishedRun | Unreadab
             yield found
         else:
             runs.append(_finished(found, path, root))
-    # A parent begins before what is nested in it; and what is nested in nothing comes first.
-    yield from sorted(runs, key=lambda run: (run.parent_id != "", run.started or _NEVER, run.source_id))
+    parents = {run.source_id: run.parent_id for run in runs}
+    yield from sorted(runs, key=lambda run: (_depth(run.source_id, parents), run.started or _NEVER, run.source_id))
+
+
+def _depth(run_id: str, parents: Mapping[str, str]) -> int:
+    """How many runs a run is nested in, one in the other."""
+    above: set[str] = set()
+    while (run_id := parents.get(run_id, "")) and run_id not in above:
+        above.add(run_id)
+    return len(above)
 
 
 def _is_active(facts: Mapping[Any, Any]) -> bool:
