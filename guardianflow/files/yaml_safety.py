@@ -7,6 +7,7 @@ down on a deep file, where this one is stopped at the cap.
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,27 +45,17 @@ def load_yaml_mapping(
         DatasetError: It is no such file, breaks a cap, repeats a key, or is no YAML mapping.
     """
     text = _read_text(path, what)
-    loader = None
-    try:
-        loader = _CappedLoader(text)
-        node = loader.get_single_node()
-        data = None if node is None else loader.construct_document(node)
-        if lines is not None:
-            lines.update(_lines_of(node))
-    except _CapError as error:
-        raise DatasetError(f"{what} {printable(path)} {error}") from None
-    except yaml.YAMLError as error:
-        raise DatasetError(
-            f"{what} {printable(path)} is not valid YAML: {_one_line(error)}; correct that line"
-        ) from None
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # PyYAML's own constructors let these through, for example for the date 2024-99-99 or an empty `!!int`.
-        raise DatasetError(
-            f"{what} {printable(path)} holds a value that YAML can't build: {printable(error)}; put it in quotes"
-        ) from None
-    finally:
-        if loader is not None:
-            loader.dispose()
+    with _loading(path, what, text) as loader:
+        try:
+            node = loader.get_single_node()
+            data = None if node is None else loader.construct_document(node)
+            if lines is not None:
+                lines.update(_lines_of(node))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # PyYAML's own constructors let these through, for example for the date 2024-99-99 or an empty `!!int`.
+            raise DatasetError(
+                f"{what} {printable(path)} holds a value that YAML can't build: {printable(error)}; put it in quotes"
+            ) from None
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
         example = " such as `train: images/train`" if what == "data.yaml" else ""
@@ -115,10 +106,17 @@ def yaml_nodes(text: str, path: Path, *, what: str) -> yaml.Node | None:
     Raises:
         DatasetError: It breaks a cap, or is no YAML.
     """
+    with _loading(path, what, text, aliases=_MAX_ALIASES_OF_NODES, nodes=_MAX_NODES_UNBUILT) as loader:
+        return loader.get_single_node()
+
+
+@contextlib.contextmanager
+def _loading(path: Path, what: str, text: str, **caps: int) -> Iterator[_CappedLoader]:
+    """A loader of a text; what it finds wrong is told as a fault of the file."""
     loader = None
     try:
-        loader = _CappedLoader(text, aliases=_MAX_ALIASES_OF_NODES, nodes=_MAX_NODES_UNBUILT)
-        return loader.get_single_node()
+        loader = _CappedLoader(text, **caps)
+        yield loader
     except _CapError as error:
         raise DatasetError(f"{what} {printable(path)} {error}") from None
     except yaml.YAMLError as error:
